@@ -1,0 +1,167 @@
+# ptqbench: `make help` lists the targets. Everything built lies under build/$(BUILD)/; nothing is written beside the sources.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+BUILD ?= release
+O := build/$(BUILD)
+PREFIX ?= /usr/local
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2);)
+
+# ---- what is needed ------------------------------------------------------------------------------------------------
+PKGS := openblas lapacke hdf5 gsl jansson libxxhash
+DEBS := pkg-config libopenblas-dev liblapacke-dev libhdf5-dev libgsl-dev libjansson-dev libxxhash-dev gnuplot-nox
+TEST_PKGS := cmocka
+TEST_DEBS := libcmocka-dev
+
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wno-missing-field-initializers
+# -ffp-contract=off and no -ffast-math: rounding is the result here.
+CFLAGS_release := -O3
+CFLAGS_debug := -O0 -g3
+CFLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined -DPTQ_SANITIZE
+CFLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DPTQ_SANITIZE
+ifeq ($(CFLAGS_$(BUILD)),)
+$(error BUILD=$(BUILD) is unknown: release, debug, asan or tsan)
+endif
+# gsl's pkg-config names -lgslcblas, which could serve cblas_sgemm in OpenBLAS's place: only its own library is linked.
+CPPFLAGS = -Iharness -I. -I$(O)/gen $(shell pkg-config --cflags $(PKGS) 2>/dev/null) -D_GNU_SOURCE
+CFLAGS = -std=c11 $(CFLAGS_$(BUILD)) -ffp-contract=off -fno-common -pthread $(WARN) $(EXTRA_CFLAGS)
+LDFLAGS = $(filter -fsanitize%,$(CFLAGS_$(BUILD))) -pthread $(EXTRA_LDFLAGS)
+LDLIBS = $(shell pkg-config --libs openblas lapacke 2>/dev/null) $(shell pkg-config --libs hdf5 jansson libxxhash 2>/dev/null) \
+         $(shell pkg-config --libs gsl 2>/dev/null | sed 's/-lgslcblas//; s/-lblas//') -ldl -lm
+
+# ---- sources: the folder is the registry -----------------------------------------------------------------------------
+METHODS := $(sort $(wildcard methods/*.c))
+REAL := $(sort $(wildcard harness/*/*_real.c)) $(METHODS)
+LIB := $(filter-out %_real.c harness/cli/%,$(sort $(wildcard harness/*/*.c datasets/*.c)))
+CLI := $(sort $(wildcard harness/cli/*.c))
+METRICS := $(sort $(wildcard harness/metrics/metric_*.c))
+ARCHS := $(sort $(wildcard harness/model/arch_*.c))
+KERNELS := $(sort $(wildcard harness/kernels/*.c))
+VERBS := $(sort $(wildcard harness/cli/cmd_*.c))
+SYNTHS := $(sort $(wildcard datasets/synth_*.c))
+LIB_OBJ := $(LIB:%.c=$(O)/%.o) $(REAL:%.c=$(O)/%.f32.o) $(REAL:%.c=$(O)/%.f64.o)
+CLI_OBJ := $(CLI:%.c=$(O)/%.o)
+PTQ := $(O)/ptq
+UNIT := $(sort $(wildcard tests/unit/test_*.c))
+UNIT_BIN := $(UNIT:%.c=$(O)/%)
+REGISTRIES := $(addprefix $(O)/gen/,methods.inc metrics.inc archs.inc verbs.inc synths.inc version.inc)
+
+.PHONY: all program help doctor deps test-deps test test-unit test-cli lint format install clean sweep report
+
+all: deps ## build the program (installs missing packages where it may)
+	@$(MAKE) --no-print-directory program
+
+program: $(PTQ)
+
+## ---- the targets people type
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@echo; echo '  variables: BUILD=release|debug|asan|tsan CONFIG=name.ini MODEL=path SET="section.key=value ..." PREFIX= V=1 NO_INSTALL=1'
+
+CONFIG ?= demo.ini
+# A bare name is looked for in configs/.
+CONFIG_PATH = $(if $(wildcard $(CONFIG)),$(CONFIG),configs/$(CONFIG))
+sweep: all ## sweep CONFIG (default configs/demo.ini), then write its report; finished cells are never run again
+	$(PTQ) sweep $(CONFIG_PATH) $(if $(MODEL),--model '$(MODEL)') $(if $(SET),--set '$(SET)') $(if $(THREADS),--threads $(THREADS))
+
+doctor: all ## say what machine, libraries and BLAS core are in use, and what is missing
+	$(PTQ) doctor
+
+install: all ## install the program, its plots and the demo model under PREFIX
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/ptqbench/configs' '$(DESTDIR)$(PREFIX)/share/ptqbench/plots' '$(DESTDIR)$(PREFIX)/share/ptqbench/datasets'
+	install -m 755 $(PTQ) '$(DESTDIR)$(PREFIX)/bin/ptq'
+	install -m 644 configs/*.ini '$(DESTDIR)$(PREFIX)/share/ptqbench/configs/'
+	install -m 644 plots/*.gp '$(DESTDIR)$(PREFIX)/share/ptqbench/plots/'
+	install -m 644 datasets/demo.h5 '$(DESTDIR)$(PREFIX)/share/ptqbench/datasets/'
+
+test: all test-deps ## every test (unit, contract, reference, command line); about ten minutes at most on two cores
+	@$(MAKE) --no-print-directory test-run
+
+lint: ## clang-format in check mode
+	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+
+format: ## clang-format all sources
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean: ## remove build/
+	rm -rf build
+
+## ---- packages
+
+missing = $(shell command -v pkg-config >/dev/null 2>&1 || echo pkg-config; for p in $(1); do pkg-config --exists $$p 2>/dev/null || echo $$p; done; $(if $(2),command -v $(2) >/dev/null 2>&1 || echo $(2)))
+MAY_INSTALL = $(and $(filter 0,$(shell id -u)),$(wildcard /etc/debian_version),$(if $(NO_INSTALL),,yes))
+
+define ensure
+@missing="$(strip $(call missing,$(1),$(3)))"; if [ -n "$$missing" ]; then \
+  echo "missing: $$missing"; \
+  if [ -n "$(MAY_INSTALL)" ]; then \
+    echo "installing: $(2)"; \
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2) >/dev/null || { echo 'apt-get failed: see above'; exit 2; }; \
+  elif [ -e /etc/debian_version ]; then \
+    echo "install them as root:  apt-get install $(2)"; exit 2; \
+  else \
+    echo "needed: gcc, pkg-config and the development files of $(1)$(if $(3),; $(3)) (Debian names: $(2))"; exit 2; \
+  fi; fi
+endef
+
+deps:
+	$(call ensure,$(PKGS),$(DEBS),gnuplot)
+
+test-deps:
+	$(call ensure,$(TEST_PKGS),$(TEST_DEBS))
+
+## ---- build
+
+# Compiler flags decide the objects: another set rebuilds.
+$(O)/gen/flags: FORCE
+	@mkdir -p $(@D); new='$(CC) $(CFLAGS) $(LDFLAGS)'; [ "$$(cat $@ 2>/dev/null)" = "$$new" ] || printf '%s' "$$new" >$@
+.PHONY: FORCE
+
+# A registry line is ENTRY(name, "hash of the source"): the hash is the version of a method or metric in every key.
+entries = for f in $(1); do n=$$(basename $$f .c); h=$$(sha256sum <$$f | cut -c1-16); printf 'ENTRY(%s, "%s")\n' "$${n\#$(2)}" "$$h"; done
+$(O)/gen/methods.inc: WORDS = $(call entries,$(METHODS),)
+$(O)/gen/metrics.inc: WORDS = $(call entries,$(METRICS),metric_)
+$(O)/gen/archs.inc: WORDS = $(call entries,$(ARCHS),arch_)
+$(O)/gen/verbs.inc: WORDS = $(call entries,$(VERBS),cmd_)
+$(O)/gen/synths.inc: WORDS = $(call entries,$(SYNTHS),synth_)
+# The commit, and one hash over everything that decides numbers outside the methods (part of every key).
+$(O)/gen/version.inc: WORDS = printf '\#define PTQ_COMMIT "%s"\n\#define PTQ_HARNESS_HASH "%s"\n\#define PTQ_COMPILER "%s"\n\#define PTQ_BUILD "%s"\n\#define PTQ_PREFIX "%s"\n' \
+  "$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)" "$$(cat harness/ptq.h harness/core/*.c harness/quant/*.c harness/model/*.c | sha256sum | cut -c1-16)" "$$($(CC) --version | head -1)" "$(BUILD)" "$(PREFIX)"
+$(REGISTRIES): FORCE
+	@mkdir -p $(@D); { $(WORDS); } >$@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+compile = $(call say,CC,$@) mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP
+$(O)/%.f32.o: %.c $(O)/gen/flags | $(REGISTRIES)
+	$(compile) -c $< -o $@
+$(O)/%.f64.o: %.c $(O)/gen/flags | $(REGISTRIES)
+	$(compile) -DPTQ_DOUBLE -c $< -o $@
+$(O)/%.o: %.c $(O)/gen/flags | $(REGISTRIES)
+	$(compile) -c $< -o $@
+
+$(O)/libptq.a: $(LIB_OBJ)
+	$(call say,AR,$@) rm -f $@ && ar rcs $@ $^
+$(PTQ): $(CLI_OBJ) $(O)/libptq.a
+	$(call say,LD,$@) $(CC) $(LDFLAGS) -rdynamic $(CLI_OBJ) $(O)/libptq.a $(LDLIBS) -o $@
+
+## ---- tests: a file tests/unit/test_X.c is a cmocka program, a file tests/cli/X.sh a script; both are found, none is listed
+
+$(O)/tests/unit/%: tests/unit/%.c $(O)/libptq.a $(O)/gen/flags
+	$(call say,LD,$@) mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) -Itests -MMD -MP -MF $@.d $< $(LDFLAGS) $(O)/libptq.a $(LDLIBS) $(shell pkg-config --libs cmocka) -o $@
+
+.PHONY: test-run test-programs
+test-programs: $(PTQ) $(UNIT_BIN)
+test-run: test-programs
+	@BUILD_DIR=$(O) PTQ=$(abspath $(PTQ)) tests/run.sh $(if $(ONLY),'$(ONLY)')
+
+ifneq ($(filter-out help clean lint format deps,$(or $(MAKECMDGOALS),all)),)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_BIN:=.d)
+endif

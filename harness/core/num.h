@@ -1,0 +1,14 @@
+/* num.h: elementary functions with one result on every CPU (glibc's differ with and without FMA), built with contraction off
+ * from correctly rounded operations. Accuracy: about 1 ulp (fp64), checked against glibc and GSL in tests. */
+#ifndef PTQ_CORE_NUM_H
+#define PTQ_CORE_NUM_H
+#include <stdint.h>
+
+double ptq_exp(double x);
+double ptq_log(double x);
+double ptq_pow(double x, double y);     /* x > 0 */
+void ptq_sincos(double x, double *s, double *c); /* |x| < 1e9 */
+float ptq_expf(float x);                /* fp32 in, fp32 out; for softmax and SiLU */
+/* y_i = exp(x_i - shift) over n values, vectorised, same bits as ptq_expf; may be in place. */
+void ptq_expf_n(const float *x, float shift, float *y, int64_t n);
+#endif
