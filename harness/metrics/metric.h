@@ -1,0 +1,62 @@
+/* metric.h: what a number in a table is. One file metrics/metric_ID.c = one metric; it exports `const struct ptq_metric ptq_metric_ID`.
+ * dW = What - W. Definitions: design section 9; the id is printed beside every value. A metric whose inputs are absent returns
+ * PTQ_SKIP with a reason: the row then holds null and the reason. All sums in fp64, in index order. */
+#ifndef PTQ_METRICS_METRIC_H
+#define PTQ_METRICS_METRIC_H
+#include "model/eval.h"
+#include "quant/form.h"
+
+struct ptq_value { double v, lo, hi; /* interval; NaN when there is none */ const char *reason; /* why v is absent (static text) */ };
+
+/* Which second moments score a layer. */
+enum ptq_moment { PTQ_MOMENT_CALIB, PTQ_MOMENT_CALIB_NOSINK, PTQ_MOMENT_HELDOUT, PTQ_MOMENT_HELDOUT_NOSINK, PTQ_N_MOMENTS };
+
+/* A layer's truth, shared by all its cells: the Hessians it is scored under and the denominators. */
+struct ptq_layer_truth {
+    const struct ptq_layer *layer;              /* calibration statistics (full-precision model's) */
+    struct ptq_cdmat moment[PTQ_N_MOMENTS];     /* at == NULL: absent */
+    double denominator[PTQ_N_MOMENTS];          /* tr(W H W^T) */
+    struct ptq_cmat heldout_acts;               /* (n x d_in) held-out tokens, or absent */
+    const char *heldout_source;                 /* named in reports; NULL: none */
+};
+int ptq_layer_truth_init(struct ptq_layer_truth *, const struct ptq_layer *, const struct ptq_layer *heldout /* or NULL */, struct ptq_pool *,
+                         struct ptq_arena *, struct ptq_status *);
+
+struct ptq_layer_eval {     /* one cell of one layer; memoises what several metrics need */
+    const struct ptq_layer_truth *truth;
+    const struct ptq_quant *quant;
+    const float *what;          /* (rows x cols) */
+    struct ptq_pool *pool;
+    const float *dw;            /* (rows x cols), made by ptq_metrics_layer_eval */
+    struct ptq_ledger ledger;
+    double quad[PTQ_N_MOMENTS]; /* tr(dW H dW^T); NaN: not computed yet */
+    struct ptq_status *st;
+};
+/* tr(dW H dW^T) under a moment; PTQ_SKIP when the moment is absent. */
+int ptq_layer_eval_quad(struct ptq_layer_eval *, enum ptq_moment, double *);
+
+struct ptq_model_eval {     /* one quantized model */
+    const struct ptq_eval *eval;        /* its reference is the full-precision model */
+    const struct ptq_model_info *info;
+    double bits_stored_total, n_quantized_weights; /* sums over quantized layers */
+    double bits_rest_total;             /* bits of the weights left alone, as stored in the model */
+    double bits_nominal, bits_paper;    /* weighted means over the quantized layers */
+};
+
+enum ptq_better { PTQ_LOWER = -1, PTQ_NEUTRAL = 0, PTQ_HIGHER = 1 };
+struct ptq_metric {
+    const char *id, *title, *unit;
+    enum ptq_better better;
+    int (*layer)(struct ptq_layer_eval *, struct ptq_value *);          /* NULL: not a layer metric */
+    int (*model)(const struct ptq_model_eval *, struct ptq_value *);    /* NULL: not a model metric */
+};
+struct ptq_metric_entry { const struct ptq_metric *metric; const char *version; };
+const struct ptq_metric_entry *ptq_metrics(int *n);         /* id order */
+const struct ptq_metric *ptq_metric_find(const char *id);   /* or NULL */
+
+/* Every layer (model) metric into values[n] in registry order; metrics of the other kind get a NULL reason and NaN. Errors of a single metric
+ * are errors of the call (PTQ_ERR_NUMERIC), absences are reasons. */
+int ptq_metrics_layer_eval(const struct ptq_layer_truth *, const struct ptq_quant *, const float *what, struct ptq_pool *, struct ptq_value *values,
+                           struct ptq_status *);
+int ptq_metrics_model_eval(const struct ptq_model_eval *, struct ptq_value *values, struct ptq_status *);
+#endif
