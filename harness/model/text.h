@@ -18,6 +18,8 @@ struct ptq_text_request {
     const char *source;
     int64_t n_seq;              /* windows wanted; 0: all there are (synth: 256) */
     int64_t window;             /* tokens a window; 0: the model's context (synth:facts: 256) */
+    bool random;                /* text files: n_seq windows at random positions drawn from seed (calibration) instead of in order */
+    uint64_t seed;
 };
 /* In the arena. A text that is shorter than asked gives what it has; none at all is PTQ_ERR_USAGE. Tail rule: a last window shorter than
  * `window` is dropped for text files, kept for id files (shorter sequences are scored whole). */

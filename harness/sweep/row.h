@@ -1,0 +1,34 @@
+/* row.h: one row of results/NAME/cells*.jsonl: the truth of a run. Append-only, one JSON object a line, 17-digit numbers, null with a
+ * reason for absent values. Fields (those in () only where they apply):
+ *
+ *   schema 1 · kind "layer" | "model" | "reference" (the full-precision model) · key (names the cell: form + metric keys) · form (form key)
+ *   status "ok" | "skipped" | "failed" · (reason)
+ *   model · source · method (name as configured: a preset or method) · label (with its options: "gptq:percdamp=0.1") · base (registry name)
+ *   options (canonical text) · method_version
+ *   bits · group_size (-1 row, 0 tensor) · sym · sym_kind · grid · zero_in_range · scale · precision · seed
+ *   stats "fp" | "sequential" | "given" (bare layers) · true_sequential · calib (text) · calib_seed · nsamples · seqlen · (heldout)
+ *   (layer) · (role) · (block) · (rows) · (cols)                                 kind layer
+ *   (protocol) · (rules) · (text) · (text_key) · (n_windows) · (nll_windows [])  kind model, reference
+ *   (codes_hash)      hash of the stored form: "the bits are the same"
+ *   metrics {id: number | null} · absent {id: reason} · intervals {id: [lo, hi]} · metric_keys {id: key}
+ *   notes {damping, retries, n_dead, ...}
+ *   time {prepare_s, quantize_s, score_s, total_s}      never part of a comparison
+ *   host {threads, cpu, blas_core, isa, peak_bytes, started}  never part of a comparison; blas_core and isa are in the form key too
+ */
+#ifndef PTQ_SWEEP_ROW_H
+#define PTQ_SWEEP_ROW_H
+#include "core/json.h"
+
+enum { PTQ_ROW_SCHEMA = 1 };
+
+/* Rows read back, last row of a key wins, torn last line dropped, broken lines elsewhere are PTQ_ERR_USAGE with file and line. */
+struct ptq_rows { json_t **at; int64_t n, n_torn; };
+int ptq_rows_read_file(const char *path, struct ptq_rows *, struct ptq_status *);       /* adds to rows */
+int ptq_rows_read_run(const char *run_dir, struct ptq_rows *, struct ptq_status *);     /* every cells*.jsonl, name order */
+void ptq_rows_release(struct ptq_rows *);
+const char *ptq_row_text(const json_t *row, const char *field);             /* "" when absent */
+double ptq_row_num(const json_t *row, const char *field);                   /* NaN when absent or null */
+double ptq_row_metric(const json_t *row, const char *id);                   /* NaN when absent or null */
+bool ptq_row_interval(const json_t *row, const char *id, double *lo, double *hi);
+double ptq_row_sub(const json_t *row, const char *object, const char *field); /* notes, time, host */
+#endif
