@@ -25,6 +25,17 @@ typedef float ptq_real;
 #define PTQ_REAL(name) name##_f32
 #endif
 
+/* For one hot loop compiled for several instruction sets, chosen by the loader. Only for work whose bits cannot depend on the
+ * vector width: elementwise, or reductions over a fixed number of lanes. Contraction is off and none of the targets is asked to
+ * fuse, so every clone rounds alike. Dropped under sanitizers: the resolver of a clone runs before their runtime is up. */
+#ifndef PTQ_CLONES
+#if defined(PTQ_SANITIZE) || !defined(__x86_64__) || !defined(__OPTIMIZE__)
+#define PTQ_CLONES
+#else
+#define PTQ_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+#endif
+
 /* ---- return values -------------------------------------------------------------------------------------------------- */
 enum ptq_code {
     PTQ_OK = 0,
@@ -142,6 +153,7 @@ struct ptq_opt {
     double def, min, max;       /* CHOICE: def is the index */
     const char *const *choices; /* CHOICE: NULL-terminated words */
     bool prepare;               /* prepare depends on it: another value prepares again */
+    const char *alias;          /* another accepted name ("desc_act"), or NULL */
     const char *help;           /* one line; says where the default comes from */
 };
 
@@ -187,22 +199,30 @@ void ptq_note(struct ptq_ctx *, const char *key, double value);
 bool ptq_cancelled(struct ptq_ctx *); /* poll in long loops; return PTQ_ERR_CANCELLED */
 
 /* Runs fn(arg, begin, end) over [0, n) in pieces of `grain` (the last may be shorter). Piece borders depend on n and grain
- * alone. Serial when already inside a parallel region. fn must write disjoint data. */
+ * alone. Serial when already inside a parallel region. fn must write disjoint data. All services may be called from a piece. */
 void ptq_parallel_for(struct ptq_ctx *, int64_t n, int64_t grain, void (*fn)(void *arg, int64_t begin, int64_t end), void *arg);
+
+/* How many pieces of a loop started here can run at once: for scratch that pieces share out. Results must not depend on it. */
+int ptq_threads(struct ptq_ctx *);
 
 /* Rounds to nearest, halves to even (the one rounding of the project). */
 #define ptq_round(x) (sizeof(x) == sizeof(float) ? (double)__builtin_rintf((float)(x)) : __builtin_rint((double)(x)))
 /* Rounds a scale to its stored format; a positive value never becomes 0 or Inf (saturates to the smallest or largest). */
 float ptq_round_fmt(double x, enum ptq_fmt fmt);
 
-/* ---- grids (quant/grid.c) ------------------------------------------------------------------------------------------- */
-struct ptq_grid_fit { float scale, zero; };  /* value = scale * (code - zero) */
-/* Fits the grid of one vector x[0], x[stride], ... (n elements) by the rules of the cell: range, symmetric kind, minmax or
- * MSE search (100 steps to 0.2, |e|^2.4), scale rounded to cell->scale_fmt before zero and codes. methods.md section 1. */
+/* ---- grids (quant/grid_real.c) ------------------------------------------------------------------------------------------- */
+struct ptq_grid_fit {
+    float scale, zero; /* value = scale * (code - zero); zero is a whole number */
+    bool widened;      /* zero_in_range = false, but the range lay so far from 0 that the zero did not fit: it was widened to hold 0 */
+};
+/* Fits the grid of one vector x[0], x[stride], ... (n elements) by the rules of the cell: range, symmetric kind, minmax or MSE
+ * search (80 steps down to 0.21, |e|^2.4), scale rounded to cell->scale_fmt before zero and codes. methods.md section 1. A cell
+ * with the HESS grid gets minmax here. */
 void PTQ_REAL(ptq_grid_fit)(const struct ptq_cell *, const ptq_real *x, int64_t n, int64_t stride, struct ptq_grid_fit *);
 /* Hessian-weighted search (BoA): 100 steps down to 0.01, zero by floor and ceil, scored by dw H_gg dw^T; h is the (n x n) fp64
- * diagonal block of H that belongs to x's columns, leading dimension ldh. Falls to minmax when the cell's grid is not HESS.
- * scratch: 2 n doubles. */
+ * diagonal block of H that belongs to x's columns, leading dimension ldh. Same as ptq_grid_fit when the cell's grid is not HESS.
+ * scratch: PTQ_HESS_LANES * n doubles, 64-byte aligned. */
+enum { PTQ_HESS_LANES = 16 };
 void PTQ_REAL(ptq_grid_fit_hess)(const struct ptq_cell *, const ptq_real *x, int64_t n, int64_t stride, const double *h,
                                  int64_t ldh, double *scratch, struct ptq_grid_fit *);
 /* Code of x on a grid: clamp(round(x / scale) + zero, 0, 2^bits - 1). The stored value of a code is the fp32 number
@@ -214,11 +234,33 @@ static inline int ptq_grid_code(double x_over_scale_rounded, float zero, int max
 }
 static inline float ptq_grid_value(const struct ptq_grid_fit *g, int code) { return g->scale * ((float)code - g->zero); }
 
-/* Group layout of a cell: columns of a group and groups per row (0: per tensor), and the empty part for it: scale, zero and
- * codes allocated in the result arena, zero absent (constant) for symmetric cells, zero width by zero_in_range. */
-int ptq_part_uniform(struct ptq_ctx *, const struct ptq_layer *, const struct ptq_cell *, struct ptq_part *);
+/* Group layout of a cell: columns of a group and groups per row (0: per tensor). */
 int64_t ptq_group_cols(const struct ptq_cell *, int64_t cols);
 int64_t ptq_groups_per_row(const struct ptq_cell *, int64_t cols);
+/* The empty UNIFORM part of a cell, arrays in the result arena; `at` holds the same arrays, writable. Symmetric cells have no zero
+ * array (zero_const = 2^(b-1) costs nothing); otherwise zeros are b bits wide, or 16 bits signed when zero_in_range is false. */
+struct ptq_part_arrays {
+    uint16_t *codes;    /* (rows x cols) */
+    float *scale;       /* [n_groups] */
+    float *zero;        /* [n_groups], NULL when constant */
+    int64_t n_groups;
+};
+int ptq_part_uniform(struct ptq_ctx *, const struct ptq_layer *, const struct ptq_cell *, struct ptq_part *, struct ptq_part_arrays *at);
+static inline void ptq_part_set_grid(const struct ptq_part_arrays *at, int64_t group, const struct ptq_grid_fit *g)
+{
+    at->scale[group] = g->scale;
+    if (at->zero)
+        at->zero[group] = g->zero;
+}
+/* Zero of a group of a part. */
+static inline float ptq_part_zero(const struct ptq_part *p, int64_t group)
+{
+    return p->zero.at ? p->zero.at[group] : p->zero_const;
+}
+/* Fits every grid of the part from the layer's weights (any grid of the cell), in parallel. zeroed, when not NULL: [cols], columns that
+ * count as 0. Notes `zero_widened`, the number of widened groups, for cells with zero_in_range = false. */
+int PTQ_REAL(ptq_grid_fit_all)(struct ptq_ctx *, const struct ptq_layer *, const struct ptq_cell *, const uint8_t *zeroed,
+                               const struct ptq_part_arrays *);
 
 /* ---- linear algebra (core/), tiles fixed by the matrix's own dimensions: same bits for any thread count -------------- */
 /* C (m x n) = C + sign * A (m x k) * B (k x n); sign is +1 or -1; row-major with leading dimensions. */

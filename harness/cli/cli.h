@@ -14,7 +14,7 @@ struct ptq_flag {
     const char *help;       /* one line; default in brackets */
     const char *alias;      /* another accepted long name ("groupsize"), or NULL */
 };
-enum { PTQ_MAX_POSITIONAL = 16 };
+enum { PTQ_MAX_POSITIONAL = 64 };
 struct ptq_args {           /* parsed command line */
     const struct ptq_verb *verb;
     const char *value[48];  /* by index of the flag in verb->flags; switch: "1"; NULL: not given */
@@ -29,6 +29,7 @@ struct ptq_verb {
     const char *details;                    /* paragraphs of --help: what it does, output, exit codes, example */
     const struct ptq_flag *flags;           /* ends with name == NULL; --help, --threads and --format are added where declared */
     int min_positional, max_positional;
+    bool raw;                               /* every word is positional: the verb parses by itself (synth) */
     int (*run)(const struct ptq_args *, struct ptq_status *); /* enum ptq_code; a positive value >= 100 is exit code value - 100 */
 };
 /* Value of a flag by name, or NULL; names not in the verb's table are a bug (assert). */

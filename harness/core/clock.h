@@ -3,6 +3,6 @@
 #define PTQ_CORE_CLOCK_H
 #include <stdint.h>
 
-int64_t ptq_now_ns(void);           /* CLOCK_MONOTONIC */
-int64_t ptq_peak_rss_bytes(void);   /* getrusage */
+int64_t ptq_now_ns(void);         /* CLOCK_MONOTONIC */
+int64_t ptq_peak_rss_bytes(void); /* getrusage */
 #endif

@@ -1,4 +1,6 @@
-/* half.h: IEEE half and bfloat16 to and from float; nearest, halves to even; NaN stays NaN; overflow becomes Inf. */
+/* half.h: IEEE half and bfloat16 to and from float; nearest, halves to even; NaN stays NaN;
+ * overflow becomes Inf. half.c also defines ptq_round_fmt (ptq.h), which rounds a double once
+ * and saturates; Inf and NaN pass through it. */
 #ifndef PTQ_CORE_HALF_H
 #define PTQ_CORE_HALF_H
 #include <stdint.h>

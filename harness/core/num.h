@@ -6,9 +6,11 @@
 
 double ptq_exp(double x);
 double ptq_log(double x);
-double ptq_pow(double x, double y);     /* x > 0 */
+double ptq_pow(double x, double y); /* x >= 0; NaN below */
+/* out_i = pow(x_i, y) over n values, vectorised, same bits as ptq_pow; x and out do not overlap. */
+void ptq_pow_n(const double *x, double y, double *out, int64_t n);
 void ptq_sincos(double x, double *s, double *c); /* |x| < 1e9 */
-float ptq_expf(float x);                /* fp32 in, fp32 out; for softmax and SiLU */
+float ptq_expf(float x);                         /* fp32 in, fp32 out; for softmax and SiLU */
 /* y_i = exp(x_i - shift) over n values, vectorised, same bits as ptq_expf; may be in place. */
 void ptq_expf_n(const float *x, float shift, float *y, int64_t n);
 #endif

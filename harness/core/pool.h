@@ -9,11 +9,13 @@
 struct ptq_pool;
 /* n_threads >= 1 (the caller counts as one); 0: as many as the process may use (sched_getaffinity). */
 int ptq_pool_new(struct ptq_pool **, int n_threads, struct ptq_status *);
-void ptq_pool_free(struct ptq_pool *); /* NULL is fine */
+void ptq_pool_free(struct ptq_pool *);         /* NULL is fine */
 int ptq_pool_threads(const struct ptq_pool *); /* NULL: 1 */
 /* Calls fn(arg, begin, end) for the pieces of [0, n); returns when all are done. pool == NULL or one thread: serial, in order. */
-void ptq_pool_for(struct ptq_pool *, int64_t n, int64_t grain, void (*fn)(void *arg, int64_t begin, int64_t end), void *arg);
-/* True on a thread that is inside a parallel_for piece (nested calls are serial). */
+void ptq_pool_for(struct ptq_pool *, int64_t n, int64_t grain,
+                  void (*fn)(void *arg, int64_t begin, int64_t end), void *arg);
+/* True on a thread that is inside a piece of a loop that several threads share (nested calls are then serial). A loop that runs
+ * serially anyway (no pool, one piece, at most one thread) does not count: loops inside its pieces may use the whole pool. */
 bool ptq_pool_inside(void);
 /* Runs the pieces with at most max_threads workers (memory budgets); same rules otherwise. */
 void ptq_pool_for_at_most(struct ptq_pool *, int max_threads, int64_t n, int64_t grain,

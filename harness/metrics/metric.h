@@ -17,8 +17,10 @@ struct ptq_layer_truth {
     struct ptq_cdmat moment[PTQ_N_MOMENTS];     /* at == NULL: absent */
     double denominator[PTQ_N_MOMENTS];          /* tr(W H W^T) */
     struct ptq_cmat heldout_acts;               /* (n x d_in) held-out tokens, or absent */
+    const float *heldout_y;                     /* (n x d_out) W x of them, or NULL */
     const char *heldout_source;                 /* named in reports; NULL: none */
 };
+/* Everything in the arena; the layers must outlive the truth. The sink class of a moment is absent where its layer has none. */
 int ptq_layer_truth_init(struct ptq_layer_truth *, const struct ptq_layer *, const struct ptq_layer *heldout /* or NULL */, struct ptq_pool *,
                          struct ptq_arena *, struct ptq_status *);
 
@@ -29,11 +31,24 @@ struct ptq_layer_eval {     /* one cell of one layer; memoises what several metr
     struct ptq_pool *pool;
     const float *dw;            /* (rows x cols), made by ptq_metrics_layer_eval */
     struct ptq_ledger ledger;
-    double quad[PTQ_N_MOMENTS]; /* tr(dW H dW^T); NaN: not computed yet */
+    double quad[PTQ_N_MOMENTS]; /* tr(dW H dW^T) where has_quad */
+    bool has_quad[PTQ_N_MOMENTS];
+    float *heldout_dy;          /* (n x d_out) dW x of the held-out tokens, made when first asked for */
+    struct ptq_arena arena;     /* holds dw and heldout_dy */
     struct ptq_status *st;
 };
 /* tr(dW H dW^T) under a moment; PTQ_SKIP when the moment is absent. */
 int ptq_layer_eval_quad(struct ptq_layer_eval *, enum ptq_moment, double *);
+/* tr(dW H dW^T) / tr(W H W^T); reasons for an absent moment and a zero denominator. What the out_relerr metrics are. */
+int ptq_layer_eval_relerr(struct ptq_layer_eval *, enum ptq_moment, struct ptq_value *);
+/* dW x of the held-out tokens; PTQ_SKIP without them. */
+int ptq_layer_eval_dy(struct ptq_layer_eval *, const float **dy);
+/* Sums of squares of dW and W and the largest |dW|. */
+struct ptq_weight_sums { double dw2, w2, max_dw; };
+void ptq_layer_eval_weights(const struct ptq_layer_eval *, struct ptq_weight_sums *);
+/* Sets the value, or its absence with the reason, and returns PTQ_OK or PTQ_SKIP. */
+int ptq_value_set(struct ptq_value *, double v);
+int ptq_value_none(struct ptq_value *, const char *reason);
 
 struct ptq_model_eval {     /* one quantized model */
     const struct ptq_eval *eval;        /* its reference is the full-precision model */
@@ -42,6 +57,15 @@ struct ptq_model_eval {     /* one quantized model */
     double bits_rest_total;             /* bits of the weights left alone, as stored in the model */
     double bits_nominal, bits_paper;    /* weighted means over the quantized layers */
 };
+
+/* Helpers of model metrics. The paired interval of mean NLL against the reference, clustered by window: windows of unequal length enter
+ * by the linearised ratio of sums; PTQ_SKIP without a reference. */
+struct ptq_interval;
+int ptq_model_eval_dnll(const struct ptq_model_eval *, struct ptq_interval *);
+/* Quantile p of the KL of all positions (p = 1: largest); PTQ_SKIP with the reason. */
+int ptq_model_eval_kl(const struct ptq_model_eval *, double p, struct ptq_value *);
+/* Share of spans of the facts language of which every byte was the argmax; copies or facts. */
+int ptq_model_eval_spans(const struct ptq_model_eval *, bool copies, struct ptq_value *);
 
 enum ptq_better { PTQ_LOWER = -1, PTQ_NEUTRAL = 0, PTQ_HIGHER = 1 };
 struct ptq_metric {

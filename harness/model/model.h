@@ -21,7 +21,7 @@ struct ptq_model_info {
 };
 struct ptq_model_options { bool outliers; /* the demo model's outlier variant: function-preserving powers of two */ };
 
-/* source: a path of a container (datasets/SCHEMA.md), or "demo" for the embedded default. Checks every tensor's presence, shape and
+/* source: a path of a container (datasets/SCHEMA.md), of a llama2.c checkpoint (name ends in .bin), or "demo" for the embedded default. Checks every tensor's presence, shape and
  * that values are finite as they are loaded. */
 int ptq_model_open(struct ptq_model **, const char *source, const struct ptq_model_options *, struct ptq_status *);
 void ptq_model_close(struct ptq_model *);
@@ -36,11 +36,12 @@ struct ptq_linear {
     int64_t d_out, d_in;
     const float *w;
 };
-enum { PTQ_MAX_LINEARS = 8, PTQ_MAX_STAGES = 4 };
+enum { PTQ_MAX_LINEARS = 8, PTQ_MAX_STAGES = 4, PTQ_MAX_VECTORS = 8 };
+struct ptq_vector { const char *name; int64_t n; const float *at; }; /* a norm or bias: "blk.3.attn_norm" */
 struct ptq_block {
-    int index, n_linears, n_stages;
+    int index, n_linears, n_stages, n_vectors;
     struct ptq_linear lin[PTQ_MAX_LINEARS];
-    const float *vec[8];    /* norms and biases, meaning by architecture */
+    struct ptq_vector vec[PTQ_MAX_VECTORS]; /* meaning by architecture */
 };
 /* Everything in the arena. Names without loading weights: ptq_model_layout (w == NULL). */
 int ptq_model_load_block(const struct ptq_model *, int index, struct ptq_arena *, struct ptq_block *, struct ptq_status *);
@@ -64,6 +65,7 @@ struct ptq_block_tap {
     int (*see)(void *arg, const char *input, int64_t s, const float *x, int64_t len, int64_t d_in, struct ptq_status *);
     void *arg;
     const char *only;       /* NULL: all inputs; else only this one, and the run stops there with the hidden states unchanged */
+    bool keep;              /* true: the hidden states are left unchanged also when all inputs are seen */
 };
 /* Runs the block over every sequence in place; tap may be NULL. Threads take whole sequences. */
 int ptq_block_run(const struct ptq_model *, const struct ptq_block *, struct ptq_pool *, struct ptq_hidden *, const struct ptq_block_tap *,
@@ -74,12 +76,24 @@ int ptq_model_load_head(const struct ptq_model *, struct ptq_arena *, struct ptq
 int ptq_head_logits(const struct ptq_model *, const struct ptq_head *, const float *x, int64_t n, float *logits, struct ptq_status *);
 
 /* ---- architectures (arch_NAME.c exports const struct ptq_arch ptq_arch_NAME) ---- */
+struct ptq_sequence {       /* one sequence in a block: what an architecture runs */
+    const struct ptq_model *model;
+    const struct ptq_block *block;
+    int64_t index, len;
+    float *x;               /* (len x d_model), in place */
+    float *scratch;         /* scratch_floats(info, longest sequence), contents unspecified */
+    struct ptq_pool *pool;  /* for the products of a text of one sequence; serial inside a parallel loop */
+    const struct ptq_block_tap *tap; /* or NULL */
+};
 struct ptq_arch {
     const char *name;
+    /* Faults of the configuration that this architecture cannot run: PTQ_ERR_USAGE. */
+    int (*check)(const struct ptq_model_info *, struct ptq_status *);
+    /* Names, shapes and stages of the block's tensors; data NULL. */
     int (*layout)(const struct ptq_model_info *, int index, struct ptq_arena *, struct ptq_block *, struct ptq_status *);
-    int (*load_block)(const struct ptq_model *, int index, struct ptq_arena *, struct ptq_block *, struct ptq_status *);
-    /* One sequence: x (len x d_model) in place. */
-    int (*run_sequence)(const struct ptq_model *, const struct ptq_block *, int64_t s, float *x, int64_t len, const struct ptq_block_tap *,
-                        struct ptq_status *);
+    /* Optional: the outlier variant of a block just loaded; lin[i] and vec[i] are its tensors, writable. */
+    int (*outliers)(const struct ptq_model_info *, const struct ptq_block *, float *const *lin, float *const *vec, struct ptq_status *);
+    int64_t (*scratch_floats)(const struct ptq_model_info *, int64_t len); /* -1: overflow */
+    int (*run_sequence)(const struct ptq_sequence *, struct ptq_status *);
 };
 #endif

@@ -8,14 +8,16 @@
 struct ptq_text {
     struct ptq_tokens tokens;
     const char *source;         /* as configured */
-    const char *protocol;       /* "facts-256", "bytes-256", "ids-512"; fewer windows than the text gives: "facts-256/first64" */
+    const char *protocol;       /* "facts-256" (256 windows), "bytes-256", "ids-512"; fewer windows than the text gives, or another
+                                   number of facts windows: "facts-256/first64" */
     const char *rules;          /* the protocol described to the last rule, one sentence */
     char key[33];               /* hash of ids and borders */
     double bytes_per_token;     /* scored bytes / scored tokens; 1 for byte models, NaN when unknown (ids files) */
     const struct ptq_facts_window *facts; /* [n_seq] for synth:facts, else NULL: spans for fact recall and copy accuracy */
 };
 struct ptq_text_request {
-    const char *source;
+    const char *source;         /* "synth:facts:SEED"; "ids:PATH"; "text:PATH" or a plain path: text, but token ids when it ends in .npy
+                                   or .ids */
     int64_t n_seq;              /* windows wanted; 0: all there are (synth: 256) */
     int64_t window;             /* tokens a window; 0: the model's context (synth:facts: 256) */
     bool random;                /* text files: n_seq windows at random positions drawn from seed (calibration) instead of in order */

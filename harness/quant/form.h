@@ -7,7 +7,7 @@
 #include "core/arena.h"
 
 /* Codes below 2^bits, groups and arrays of the right size, formats representable, perm a permutation, zeros fitting their width,
- * everything finite. A violation is the method's bug: PTQ_ERR_NUMERIC naming method-visible place and value. */
+ * everything finite. PTQ_ERR_NUMERIC naming part, place and value; from a method it is the method's bug. */
 int ptq_quant_validate(const struct ptq_quant *, struct ptq_status *);
 /* what (rows x cols, ld = cols): sum of the parts, each value scale * (code - zero) rounded once to fp32. */
 void ptq_quant_dequant(const struct ptq_quant *, float *what);

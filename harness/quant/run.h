@@ -19,7 +19,7 @@ struct ptq_session_args {
     const struct ptq_layer *layer;      /* must outlive the session; w, hess, acts were checked finite, hess symmetric and not zero */
     enum ptq_precision precision;
     struct ptq_pool *pool;              /* NULL: serial */
-    struct ptq_factor_cache *cache;     /* NULL: the session has one of its own */
+    struct ptq_factor_cache *cache;     /* NULL, or a layer without hess_key: the session has one of its own */
     const atomic_bool *cancel;          /* may be NULL */
 };
 int ptq_session_new(struct ptq_session **, const struct ptq_session_args *, struct ptq_status *);
@@ -50,5 +50,7 @@ int ptq_layer_check(const struct ptq_layer *, const char *source, struct ptq_sta
  * added in fp64 in order; n_sequences must divide n when norm is SEQUENCE. */
 int ptq_hess_from_acts(struct ptq_pool *, const struct ptq_cmat *acts, enum ptq_norm, int64_t n_sequences, enum ptq_precision,
                        struct ptq_arena *, struct ptq_cdmat *hess, struct ptq_status *);
-const char *ptq_cell_text(const struct ptq_cell *, char buf[96]); /* "b3 g64 asym minmax f16": canonical, goes into keys */
+/* "b3 g64 asym minmax f16", "b4 row sym-full mse f32", "b2 tensor asym minmax f16 zero-free": canonical, may go into keys; the seed is
+ * not part of it. */
+const char *ptq_cell_text(const struct ptq_cell *, char buf[96]);
 #endif

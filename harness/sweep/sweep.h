@@ -1,4 +1,9 @@
-/* sweep.h: a sweep from a configuration to rows. See design section 7. */
+/* sweep.h: a sweep from a configuration to rows. See design section 7.
+ *
+ * A sweep is the cross product methods x bits x group_size x sym x grid x scale x calib.seed over
+ * the layers of a model (or of a bare layer file). Each grid point gives one row a layer and, for a
+ * model, one row with its perplexity. What is in results/NAME/ already is not run again; see
+ * store.h for what lies there. */
 #ifndef PTQ_SWEEP_SWEEP_H
 #define PTQ_SWEEP_SWEEP_H
 #include "core/blas.h"
@@ -7,28 +12,83 @@
 #include "quant/run.h"
 #include <stdatomic.h>
 
-struct ptq_config {     /* everything a sweep is told, defaults filled in; lives in the arena it was read into */
-    const char *file, *name;            /* name: run folder results/NAME; default the file's stem */
-    struct { const char *source; bool outliers; int64_t blocks; /* 0: all */ } model;
-    struct { const char *text; int64_t nsamples, seqlen, sink_tokens; int64_t *seeds; int64_t n_seeds; bool sequential, true_sequential;
-             const char *heldout; int64_t heldout_seed; } calib;
-    struct { struct ptq_spec *specs; int64_t n_specs; int64_t *bits, n_bits, *groups, n_groups; int *sym, n_sym; int *grid, n_grid; int *scale, n_scale;
-             enum ptq_sym_kind sym_kind; bool zero_in_range; const char *layers; } sweep;
-    struct { const char *text; int64_t windows, window; char **metrics; int64_t n_metrics; } eval;
-    struct { int threads; int64_t memory_bytes; uint64_t seed; double budget_s; enum ptq_precision precision; bool portable, keep_forms; const char *out; } run;
+enum ptq_stats_mode { PTQ_STATS_FP, PTQ_STATS_SEQUENTIAL };
+
+struct ptq_config_model {
+    const char *source; /* "demo", a container, or a bare layer file */
+    const char *name;   /* shown in tables; NULL: the file's own */
+    int64_t blocks;     /* quantize the first so many; 0: all */
+    bool outliers;
 };
-/* Reads, overrides (set words, may be NULL) and checks. Unknown sections, keys and values: file:line and the nearest valid word. */
-int ptq_config_read(const char *path, const char *set_words, const char *model_source, struct ptq_arena *, struct ptq_config *, struct ptq_status *);
+struct ptq_config_calib {
+    const char *text; /* NULL: none (bare layers) */
+    int64_t nsamples, seqlen, sink_tokens;
+    int64_t *seeds, n_seeds; /* at least one */
+    int stats;               /* enum ptq_stats_mode */
+    bool true_sequential;
+    const char *heldout; /* NULL: none */
+    int64_t heldout_seed;
+};
+struct ptq_config_grid {
+    struct ptq_spec *specs;
+    int64_t n_specs;
+    int64_t *bits, n_bits, *groups, n_groups, *sym, n_sym;
+    int64_t *grid, n_grid, *scale, n_scale; /* enum ptq_grid, enum ptq_fmt */
+    int sym_kind;                           /* enum ptq_sym_kind */
+    bool zero_in_range;
+    const char *layers; /* glob over layer names */
+};
+struct ptq_config_eval {
+    const char *text; /* NULL: no model rows */
+    int64_t windows, window;
+    char **metrics; /* ids that rows hold; n_metrics == 0: every one */
+    int64_t n_metrics;
+};
+struct ptq_config_run {
+    int64_t threads, memory_bytes; /* 0: all there are; 0: three quarters of the machine's */
+    int64_t seed;
+    double budget_s; /* 0: none */
+    int precision;   /* enum ptq_precision */
+    bool portable, keep_forms;
+    const char *out, *name; /* the run's folder is out/name; name: default the file's stem */
+};
+/* Everything a sweep is told, defaults filled in; lives in the arena it was read into. */
+struct ptq_config {
+    const char *file;
+    const char *text; /* effective settings, one "section.key = value" a line: goes into run.json */
+    struct ptq_config_model model;
+    struct ptq_config_calib calib;
+    struct ptq_config_grid sweep;
+    struct ptq_config_eval eval;
+    struct ptq_config_run run;
+};
+/* Reads, overrides (set words, may be NULL) and checks. Unknown sections, keys and values: file:line and
+ * the nearest valid word. model_source replaces [model] source; may be NULL. */
+int ptq_config_read(const char *path, const char *set_words, const char *model_source,
+                    struct ptq_arena *, struct ptq_config *, struct ptq_status *);
+/* "90", "90s", "10m", "2h" -> seconds. */
+int ptq_parse_duration(const char *text, const char *what, double *seconds, struct ptq_status *);
 
 struct ptq_sweep_args {
     const struct ptq_config *config;
     const struct ptq_machine *machine;
     struct ptq_pool *pool;
-    const atomic_bool *cancel;          /* set by Ctrl-C: the cell in flight is finished or dropped, then the sweep says how to go on */
+    const atomic_bool *cancel; /* set by Ctrl-C: cells in flight are finished or dropped */
     bool dry_run, quiet;
-    int shard, n_shards;                /* 0, 1: all cells */
+    bool retry_failed;    /* failed cells are run again even though nothing changed */
+    int shard, n_shards;  /* 0, 1: all cells */
+    const char *command;  /* the command line, for run.json; may be NULL */
 };
-struct ptq_sweep_summary { int64_t n_cells, n_done_before, n_ok, n_skipped, n_failed, n_left; char run_dir[512]; };
-/* Runs what is missing. PTQ_OK also when cells failed (they are rows; see the summary); < 0 when the sweep itself could not go on. */
+struct ptq_sweep_summary {
+    int64_t n_cells;       /* rows this sweep (this shard of it) wants */
+    int64_t n_done_before; /* of them, complete when it began */
+    int64_t n_ok, n_skipped, n_failed; /* of all wanted rows, as they stand now */
+    int64_t n_left;        /* without a row: cancelled, or out of budget */
+    bool out_of_budget;
+    char run_dir[512];
+};
+/* Runs what is missing. PTQ_OK also when cells failed (they are rows; see the summary);
+ * PTQ_ERR_CANCELLED with "N of M cells done ..." when cancelled or out of budget;
+ * other codes < 0 when the sweep itself could not go on: what was finished is on disk. */
 int ptq_sweep_run(const struct ptq_sweep_args *, struct ptq_sweep_summary *, struct ptq_status *);
 #endif

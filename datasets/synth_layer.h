@@ -1,0 +1,33 @@
+/* synth_layer.h: layers of chosen shape, spectrum, outlier channels and sink, for tests and for `ptq synth layer`.
+ * Everything is a pure function of the parameters, the same bits on every CPU (counter-based numbers, fp64 in a fixed order, no BLAS).
+ *
+ * Activations: row t is D B diag(sqrt(lambda)) z_t with z_t standard normal, lambda the spectrum scaled to mean 1, B an orthogonal
+ * butterfly of random rotations (so that channels are correlated), D the gains of outlier channels. The first token of every sequence is the
+ * sink: one direction for all of them, as long as it takes for them to own `sink` of tr H. Weights: normal, or Student t, with variance
+ * 1 / cols before tails. */
+#ifndef PTQ_DATASETS_SYNTH_LAYER_H
+#define PTQ_DATASETS_SYNTH_LAYER_H
+#include "core/arena.h"
+
+enum ptq_spectrum { PTQ_SPECTRUM_FLAT, PTQ_SPECTRUM_POWER /* lambda_i = (i+1)^-alpha */, PTQ_SPECTRUM_LOWRANK /* first r are 1 */ };
+struct ptq_synth_layer_args {
+    int64_t rows, cols, tokens;     /* 1..65536 each; products at most 2^31 */
+    int64_t seqlen;                 /* divides tokens; 0: one sequence */
+    enum ptq_spectrum spectrum;
+    double alpha;                   /* POWER: 0..10 */
+    int64_t rank;                   /* LOWRANK: 1..cols */
+    int64_t n_outliers;             /* channels times gain, 0..cols */
+    double gain;                    /* > 0 */
+    double sink;                    /* share of tr H, 0 <= sink < 1; 0: no sink */
+    int64_t tails;                  /* degrees of freedom of Student's t, 1..64; 0: normal */
+    uint64_t seed;
+};
+struct ptq_synth_layer {
+    float *weight;                  /* (rows x cols) */
+    float *acts;                    /* (tokens x cols) */
+    double *hess;                   /* (cols x cols) 2 / tokens X^T X of the fp32 activations, fp64, sums in token order */
+};
+/* In the arena. want_hess == false: hess is NULL. Parameters outside their range: PTQ_ERR_USAGE naming the option. */
+int ptq_synth_layer_make(const struct ptq_synth_layer_args *, bool want_hess, struct ptq_arena *, struct ptq_synth_layer *,
+                         struct ptq_status *);
+#endif

@@ -1,0 +1,391 @@
+#include "analysis/page.h"
+#include "analysis/put.h"
+#include "core/json.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_LAYER_ROWS = 4000, MAX_RUN_ENTRIES = 400 };
+
+const char *ptq_run_name(const struct ptq_tables *t)
+{
+    const char *dir = t->v->run_dir;
+    size_t end = strlen(dir), start;
+    while (end > 1 && dir[end - 1] == '/')
+        end--;
+    for (start = end; start > 0 && dir[start - 1] != '/';)
+        start--;
+    const char *name = ptq_arena_printf(t->arena, t->st, "%.*s", (int)(end - start), dir + start);
+    return name ? name : "";
+}
+
+static const char *join_array(const struct ptq_tables *t, const json_t *array, const char *joint)
+{
+    const char *text = "";
+    for (size_t i = 0; i < json_array_size(array) && i < 200 && text; i++) {
+        json_t *one = json_pack("{s:O}", "v", json_array_get(array, i));
+        text = ptq_arena_printf(t->arena, t->st, "%s%s%s", text, *text ? joint : "", ptq_field_text(one, "v", t->arena, t->st));
+        text = text ? ptq_arena_strdup(t->arena, t->st, text) : NULL;
+        json_decref(one);
+    }
+    return text ? text : "";
+}
+
+const char *ptq_run_command(const struct ptq_tables *t)
+{
+    static const char *const lists[] = {"command", "argv"};
+    for (int i = 0; i < 2; i++) {
+        const json_t *v = json_object_get(t->v->run, lists[i]);
+        if (json_is_array(v))
+            return join_array(t, v, " ");
+        const char *text = ptq_run_text(t->v, lists[i], t->arena, t->st);
+        if (*text)
+            return text;
+    }
+    const char *file = ptq_run_text(t->v, "config_file", t->arena, t->st);
+    const char *text = *file ? ptq_arena_printf(t->arena, t->st, "ptq sweep %s", file)
+                             : ptq_arena_printf(t->arena, t->st, "ptq sweep configs/%s.ini", ptq_run_name(t));
+    return text ? text : "";
+}
+
+/* ---- HTML ---------------------------------------------------------------------------------------------------------------- */
+
+static const char css[] =
+    ":root{color-scheme:light dark;--fg:#1f2328;--bg:#ffffff;--soft:#59636e;--line:#d1d9e0;--band:#f6f8fa;--good:#1a7f37;--bad:#cf222e}\n"
+    "@media (prefers-color-scheme:dark){:root{--fg:#e6edf3;--bg:#0d1117;--soft:#9198a1;--line:#3d444d;--band:#151b23;--good:#3fb950;"
+    "--bad:#f85149}}\n"
+    "body{font:15px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:1420px;margin:0 auto;padding:1.5rem}\n"
+    "h1{margin:0 0 .2rem;font-size:1.7rem}h2{margin:2.2rem 0 .6rem;font-size:1.25rem;border-bottom:1px solid var(--line)}\n"
+    "h3{margin:1.4rem 0 .4rem;font-size:1.05rem}\n"
+    ".verdict{font-weight:600;margin:.3rem 0 1rem}.valid{color:var(--good)}.invalid{color:var(--bad)}\n"
+    ".scroll{overflow:auto;max-height:92vh}\n"
+    "table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums}\n"
+    "th,td{padding:.2rem .5rem;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}\n"
+    "thead th{position:sticky;top:0;background:var(--band);vertical-align:bottom;line-height:1.25}\n"
+    "tbody tr:hover{background:var(--band)}.n{text-align:right}\n"
+    ".wrap td{white-space:normal}\n"
+    ".sortable th{cursor:pointer}.sortable th[aria-sort]::after{content:' \\25B4'}"
+    ".sortable th[aria-sort=descending]::after{content:' \\25BE'}\n"
+    "dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;font-size:.9rem;margin:.8rem 0}\n"
+    "dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}\n"
+    "figure{margin:1rem 0 1.6rem}figure svg{width:100%;max-width:1080px;height:auto;display:block}\n"
+    ".ptq-plot{color:var(--fg)!important}\n"
+    "figcaption,.soft{color:var(--soft);font-size:.88rem}\n"
+    "code,pre{font-family:ui-monospace,monospace;font-size:.86rem}pre{background:var(--band);padding:.7rem;overflow:auto}\n"
+    "summary{cursor:pointer}nav a{margin-right:.9rem}a{color:inherit}\n"
+    "@media print{.scroll{max-height:none}}\n";
+
+/* Sorting only: the page is whole without it. */
+static const char js[] =
+    "document.querySelectorAll('table.sortable').forEach(function(t){\n"
+    "  t.querySelectorAll('th').forEach(function(h,i){h.tabIndex=0;\n"
+    "    function go(){var up=h.getAttribute('aria-sort')!=='ascending',b=t.tBodies[0],r=Array.from(b.rows);\n"
+    "      t.querySelectorAll('th').forEach(function(x){x.removeAttribute('aria-sort')});\n"
+    "      h.setAttribute('aria-sort',up?'ascending':'descending');\n"
+    "      r.sort(function(a,c){var p=a.cells[i].textContent,q=c.cells[i].textContent,x=parseFloat(p),y=parseFloat(q),d;\n"
+    "        if(isNaN(x)||isNaN(y))d=isNaN(x)-isNaN(y)||(p<q?-1:p>q?1:0);else d=x-y;return up?d:-d});\n"
+    "      r.forEach(function(x){b.appendChild(x)})}\n"
+    "    h.addEventListener('click',go);h.addEventListener('keydown',function(e){if(e.key==='Enter')go()})})});\n";
+
+static void put_facts(const struct ptq_tables *t, const struct ptq_board *d, FILE *f)
+{
+    struct ptq_fact facts[PTQ_MAX_FACTS];
+    int n = ptq_board_facts(t, d, facts);
+    fputs("<dl>\n", f);
+    for (int i = 0; i < n; i++) {
+        fputs("<dt>", f);
+        ptq_put_html(f, facts[i].name);
+        fputs("</dt><dd>", f);
+        ptq_put_html(f, facts[i].text);
+        fputs("</dd>\n", f);
+    }
+    fputs("</dl>\n", f);
+}
+
+static void put_head(const struct ptq_tables *t, FILE *f)
+{
+    fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src "
+          "'unsafe-inline'\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>", f);
+    ptq_put_html(f, ptq_run_name(t));
+    fputs(" - quantization report</title>\n<style>\n", f);
+    fputs(css, f);
+    fputs("</style>\n</head>\n<body>\n<h1>", f);
+    ptq_put_html(f, ptq_run_name(t));
+    fprintf(f, "</h1>\n<p class=\"verdict %s\">", t->v->faults.n ? "invalid" : "valid");
+    ptq_put_html(f, ptq_verdict(t));
+    fputs("</p>\n<nav><a href=\"#results\">results</a><a href=\"#pictures\">pictures</a><a href=\"#front\">Pareto front</a>"
+          "<a href=\"#cells\">not run</a><a href=\"#layers\">layers</a><a href=\"#health\">numerical health</a>"
+          "<a href=\"#definitions\">definitions</a><a href=\"#run\">run</a></nav>\n", f);
+}
+
+static void put_board_title(const struct ptq_board *d, FILE *f)
+{
+    fputs("<h3>", f);
+    ptq_put_html(f, d->model);
+    if (*d->protocol) {
+        fputs(", protocol ", f);
+        ptq_put_html(f, d->protocol);
+    }
+    fputs("</h3>\n", f);
+}
+
+static int put_results(const struct ptq_tables *t, FILE *f)
+{
+    fputs("<h2 id=\"results\">Results</h2>\n", f);
+    for (int64_t k = 0; k < t->v->n_boards; k++) {
+        struct ptq_sheet s;
+        char id[32];
+        int code = ptq_table_main(t, &t->v->boards[k], true, &s);
+        if (code)
+            return code;
+        put_board_title(&t->v->boards[k], f);
+        snprintf(id, sizeof id, "main-%" PRId64, k + 1);
+        ptq_sheet_html(&s, f, id, true);
+        put_facts(t, &t->v->boards[k], f);
+    }
+    return PTQ_OK;
+}
+
+static void put_picture(const struct ptq_picture *p, FILE *f)
+{
+    struct ptq_status quiet = {0};
+    char *svg = NULL;
+    size_t bytes;
+    if (p->file && ptq_read_file(p->file, 64u << 20, &svg, &bytes, &quiet) == PTQ_OK) {
+        fprintf(f, "<figure id=\"%s-%" PRId64 "\">\n", p->plot->name, p->board + 1);
+        ptq_svg_inline(svg, f);
+        fputs("<figcaption>", f);
+        ptq_put_html(f, *p->plot->alt ? p->plot->alt : p->plot->title);
+        fputs("</figcaption>\n</figure>\n", f);
+    } else {
+        fputs("<p class=\"soft\">", f);
+        ptq_put_html(f, p->plot->title);
+        fputs(": ", f);
+        ptq_put_html(f, *quiet.text ? quiet.text : p->reason);
+        fputs("</p>\n", f);
+    }
+    free(svg);
+}
+
+static void put_pictures(const struct ptq_page *g, FILE *f)
+{
+    fputs("<h2 id=\"pictures\">Pictures</h2>\n", f);
+    if (!g->n_pictures) {
+        fputs("<p class=\"soft\">No pictures: ", f);
+        ptq_put_html(f, g->no_pictures ? g->no_pictures : "not asked for");
+        fputs("</p>\n", f);
+    }
+    for (int64_t i = 0; i < g->n_pictures; i++) {
+        if (g->t->v->n_boards > 1 && (i == 0 || g->pictures[i].board != g->pictures[i - 1].board))
+            put_board_title(&g->t->v->boards[g->pictures[i].board], f);
+        put_picture(&g->pictures[i], f);
+    }
+}
+
+static int put_front(const struct ptq_tables *t, FILE *f)
+{
+    fputs("<h2 id=\"front\">Pareto front</h2>\n<p class=\"soft\">Settings that no other beats in both stored bits and loss "
+          "(means over calibration seeds).</p>\n", f);
+    for (int64_t k = 0; k < t->v->n_boards; k++) {
+        struct ptq_sheet s;
+        int code = ptq_table_front(t, &t->v->boards[k], &s);
+        if (code)
+            return code;
+        ptq_sheet_html(&s, f, "front-table", true);
+        if (!t->v->boards[k].many_seeds)
+            continue;
+        code = ptq_table_spread(t, &t->v->boards[k], &s);
+        if (code)
+            return code;
+        fprintf(f, "<h3>Spread of %s over calibration seeds</h3>\n", t->v->boards[k].loss_id);
+        ptq_sheet_html(&s, f, "spread-table", true);
+    }
+    return PTQ_OK;
+}
+
+static int put_bad(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_bad(t, &s);
+    if (code)
+        return code;
+    fprintf(f, "<h2 id=\"cells\">Skipped and failed cells</h2>\n<p class=\"soft\">%" PRId64 " skipped, %" PRId64 " failed.</p>\n",
+            t->v->n_skipped, t->v->n_failed);
+    if (s.n_rows)
+        fputs("<div class=\"wrap\">\n", f), ptq_sheet_html(&s, f, "bad-table", true), fputs("</div>\n", f);
+    return PTQ_OK;
+}
+
+static int put_layers(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_layers(t, false, MAX_LAYER_ROWS, &s);
+    if (code)
+        return code;
+    fputs("<h2 id=\"layers\">Layers</h2>\n", f);
+    fprintf(f, "<details><summary>%" PRId64 " of %" PRId64 " finished layer cells (all: tables/layers.csv)</summary>\n", s.n_rows,
+            t->v->n_layers);
+    ptq_sheet_html(&s, f, "layer-table", true);
+    fputs("</details>\n", f);
+    return PTQ_OK;
+}
+
+static int put_health(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_health(t, &s);
+    if (code)
+        return code;
+    fputs("<h2 id=\"health\">Numerical health</h2>\n<p class=\"soft\">What the methods noted while they ran, over all their cells: "
+          "damping used, retries, dead inputs.</p>\n", f);
+    ptq_sheet_html(&s, f, "health-table", false);
+    return PTQ_OK;
+}
+
+static int put_definitions(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_definitions(t, &s);
+    if (code)
+        return code;
+    fputs("<h2 id=\"definitions\">Definitions</h2>\n<div class=\"wrap\">\n", f);
+    ptq_sheet_html(&s, f, "definition-table", false);
+    fputs("</div>\n", f);
+    return PTQ_OK;
+}
+
+static void put_run_entry(const struct ptq_tables *t, const char *path, const json_t *owner, const char *key, FILE *f)
+{
+    const json_t *v = json_object_get(owner, key);
+    const char *text = json_is_array(v) ? join_array(t, v, ", ") : ptq_field_text(owner, key, t->arena, t->st);
+    bool long_text = strchr(text, '\n') != NULL;
+    fputs("<dt>", f);
+    ptq_put_html(f, path);
+    fputs(long_text ? "</dt><dd><pre>" : "</dt><dd>", f);
+    for (const char *s = text; long_text && *s; s += strcspn(s, "\n"), s += *s == '\n') {
+        char *line = strndup(s, strcspn(s, "\n"));
+        ptq_put_html(f, line);
+        fputc('\n', f);
+        free(line);
+    }
+    if (!long_text)
+        ptq_put_html(f, text);
+    fputs(long_text ? "</pre></dd>\n" : "</dd>\n", f);
+}
+
+static void put_run(const struct ptq_tables *t, const char *prefix, const json_t *object, int depth, int *n, FILE *f)
+{
+    const char *key;
+    json_t *v;
+    json_object_foreach ((json_t *)(uintptr_t)object, key, v) {
+        char *path = ptq_arena_printf(t->arena, t->st, "%s%s%s", prefix, *prefix ? "." : "", key);
+        if (!path || ++*n > MAX_RUN_ENTRIES)
+            return;
+        if (json_is_object(v) && depth < 5)
+            put_run(t, path, v, depth + 1, n, f);
+        else
+            put_run_entry(t, path, object, key, f);
+    }
+}
+
+static void put_how(const struct ptq_tables *t, FILE *f)
+{
+    int n = 0;
+    const char *commit = ptq_run_text(t->v, "commit", t->arena, t->st);
+    fputs("<h2 id=\"run\">What was run</h2>\n<p>To make it again", f);
+    if (*commit) {
+        fputs(" (commit <code>", f);
+        ptq_put_html(f, commit);
+        fputs("</code>)", f);
+    }
+    fputs(":</p>\n<pre>", f);
+    ptq_put_html(f, ptq_run_command(t));
+    fputs("\n</pre>\n<p>Every row: <code>cells*.jsonl</code>; tables: <code>tables/</code>; data of the pictures: "
+          "<code>plots/*.tsv</code>.</p>\n<dl>\n", f);
+    put_run(t, "", t->v->run, 0, &n, f);
+    fputs("</dl>\n", f);
+}
+
+int ptq_page_html(const struct ptq_page *g, FILE *f)
+{
+    const struct ptq_tables *t = g->t;
+    put_head(t, f);
+    int code = put_results(t, f);
+    if (code)
+        return code;
+    put_pictures(g, f);
+    code = put_front(t, f);
+    code = code ? code : put_bad(t, f);
+    code = code ? code : put_layers(t, f);
+    code = code ? code : put_health(t, f);
+    code = code ? code : put_definitions(t, f);
+    if (code)
+        return code;
+    put_how(t, f);
+    fprintf(f, "<script>\n%s</script>\n</body>\n</html>\n", js);
+    return PTQ_OK;
+}
+
+/* ---- Markdown ---------------------------------------------------------------------------------------------------------------- */
+
+static int put_md_board(const struct ptq_tables *t, const struct ptq_board *d, FILE *f)
+{
+    struct ptq_sheet s;
+    struct ptq_fact facts[PTQ_MAX_FACTS];
+    int n = ptq_board_facts(t, d, facts), code = ptq_table_main(t, d, true, &s);
+    if (code)
+        return code;
+    fputs("\n## ", f);
+    ptq_put_md(f, d->model);
+    fputs(*d->protocol ? ", protocol " : "", f);
+    ptq_put_md(f, d->protocol);
+    fputs("\n\n", f);
+    ptq_sheet_md(&s, f);
+    fputc('\n', f);
+    for (int i = 0; i < n; i++) {
+        fprintf(f, "- %s: ", facts[i].name);
+        ptq_put_md(f, facts[i].text);
+        fputc('\n', f);
+    }
+    return PTQ_OK;
+}
+
+static int put_md_sheet(const char *title, int (*make)(const struct ptq_tables *, struct ptq_sheet *), const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = make(t, &s);
+    if (code || !s.n_rows)
+        return code;
+    fprintf(f, "\n## %s\n\n", title);
+    ptq_sheet_md(&s, f);
+    return PTQ_OK;
+}
+
+int ptq_page_md(const struct ptq_page *g, FILE *f)
+{
+    const struct ptq_tables *t = g->t;
+    int code = PTQ_OK;
+    fputs("# ", f);
+    ptq_put_md(f, ptq_run_name(t));
+    fputs("\n\n", f);
+    ptq_put_md(f, ptq_verdict(t));
+    fputc('\n', f);
+    for (int64_t k = 0; k < t->v->n_boards && !code; k++)
+        code = put_md_board(t, &t->v->boards[k], f);
+    for (int64_t i = 0; i < g->n_pictures; i++) {
+        const struct ptq_picture *p = &g->pictures[i];
+        const char *name = p->file ? strrchr(p->file, '/') + 1 : NULL;
+        if (name)
+            fprintf(f, "\n![%s](plots/%s)\n", p->plot->title, name);
+        else
+            fprintf(f, "\n%s: %s\n", p->plot->title, p->reason);
+    }
+    code = code ? code : put_md_sheet("Skipped and failed cells", ptq_table_bad, t, f);
+    code = code ? code : put_md_sheet("Numerical health", ptq_table_health, t, f);
+    code = code ? code : put_md_sheet("Definitions", ptq_table_definitions, t, f);
+    fputs("\n## To make it again\n\n```\n", f);
+    ptq_put_text(f, ptq_run_command(t));
+    fputs("\n```\n", f);
+    return code;
+}

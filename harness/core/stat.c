@@ -1,0 +1,140 @@
+#include "core/stat.h"
+#include <gsl/gsl_cdf.h>
+#include <gsl/gsl_errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+/* GSL's default handler aborts the process. Its switch is one global of the library, so it is
+ * thrown once for all threads. */
+static pthread_once_t gsl_once = PTHREAD_ONCE_INIT;
+static void gsl_quiet(void)
+{
+    gsl_set_error_handler_off();
+}
+
+double ptq_mean(const double *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    return n > 0 ? sum / (double)n : NAN;
+}
+
+double ptq_stddev(const double *x, int64_t n)
+{
+    if (n < 2)
+        return NAN;
+    double mean = ptq_mean(x, n), squares = 0, rest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        squares += (x[i] - mean) * (x[i] - mean);
+        rest += x[i] - mean; /* not 0 where the mean was rounded */
+    }
+    double variance = (squares - rest * rest / (double)n) / (double)(n - 1);
+    return sqrt(variance < 0 ? 0 : variance);
+}
+
+/* A NaN is larger than any number. */
+static int order(double a, double b)
+{
+    if (isnan(a) || isnan(b))
+        return (isnan(a) != 0) - (isnan(b) != 0);
+    return (a > b) - (a < b);
+}
+
+static int compare_f64(const void *a, const void *b)
+{
+    return order(*(const double *)a, *(const double *)b);
+}
+
+void ptq_sort_f64(double *x, int64_t n)
+{
+    if (n > 1)
+        qsort(x, (size_t)n, sizeof *x, compare_f64);
+}
+
+double ptq_quantile_sorted(const double *x, int64_t n, double p)
+{
+    if (n <= 0 || isnan(p))
+        return NAN;
+    double at = (p < 0 ? 0 : p > 1 ? 1 : p) * (double)(n - 1);
+    int64_t lo = (int64_t)at, hi = lo + 1 < n ? lo + 1 : lo;
+    double share = at - (double)lo;
+    return share == 0 ? x[lo] : x[lo] + share * (x[hi] - x[lo]);
+}
+
+void ptq_paired_interval(const double *diff, int64_t n, double level, struct ptq_interval *out)
+{
+    *out = (struct ptq_interval){ptq_mean(diff, n), NAN, NAN, NAN, NAN, NAN, n};
+    if (n < 2 || !(level > 0 && level < 1))
+        return;
+    pthread_once(&gsl_once, gsl_quiet);
+    double freedom = (double)(n - 1);
+    out->se = ptq_stddev(diff, n) / sqrt((double)n);
+    double half = gsl_cdf_tdist_Qinv((1 - level) / 2, freedom) * out->se;
+    out->lo = out->mean - half;
+    out->hi = out->mean + half;
+    if (out->se > 0) {
+        out->t = out->mean / out->se;
+        out->p = 2 * gsl_cdf_tdist_Q(fabs(out->t), freedom);
+    } else if (out->se == 0) { /* all differences equal: certain, or no difference at all */
+        out->t = out->mean == 0 ? 0 : copysign(INFINITY, out->mean);
+        out->p = out->mean == 0 ? 1 : 0;
+    }
+}
+
+struct ranked {
+    double value;
+    int64_t at;
+};
+
+static int compare_ranked(const void *a, const void *b)
+{
+    return order(((const struct ranked *)a)->value, ((const struct ranked *)b)->value);
+}
+
+/* rank[i] = mean position of x[i] among the sorted values; equal values share it. */
+static void ranks(const double *x, int64_t n, struct ranked *scratch, double *rank)
+{
+    for (int64_t i = 0; i < n; i++)
+        scratch[i] = (struct ranked){x[i], i};
+    qsort(scratch, (size_t)n, sizeof *scratch, compare_ranked);
+    for (int64_t i = 0, j; i < n; i = j) {
+        for (j = i + 1; j < n && scratch[j].value == scratch[i].value; j++)
+            ;
+        for (int64_t k = i; k < j; k++)
+            rank[scratch[k].at] = (double)(i + j - 1) / 2;
+    }
+}
+
+static double correlation(const double *x, const double *y, int64_t n)
+{
+    double mx = ptq_mean(x, n), my = ptq_mean(y, n), xx = 0, yy = 0, xy = 0;
+    for (int64_t i = 0; i < n; i++) {
+        xx += (x[i] - mx) * (x[i] - mx);
+        yy += (y[i] - my) * (y[i] - my);
+        xy += (x[i] - mx) * (y[i] - my);
+    }
+    return xx > 0 && yy > 0 ? xy / sqrt(xx * yy) : NAN;
+}
+
+double ptq_spearman(const double *x, const double *y, int64_t n)
+{
+    if (n < 3)
+        return NAN;
+    for (int64_t i = 0; i < n; i++)
+        if (isnan(x[i]) || isnan(y[i]))
+            return NAN;
+    struct ranked *scratch = calloc((size_t)n, sizeof *scratch);
+    double *rx = calloc((size_t)n, sizeof *rx), *ry = calloc((size_t)n, sizeof *ry);
+    double rho = NAN;
+    if (scratch && rx && ry) {
+        ranks(x, n, scratch, rx);
+        ranks(y, n, scratch, ry);
+        rho = correlation(rx, ry, n);
+    }
+    free(scratch);
+    free(rx);
+    free(ry);
+    return rho;
+}

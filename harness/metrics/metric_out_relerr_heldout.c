@@ -1,0 +1,16 @@
+#include "metrics/metric.h"
+
+extern const struct ptq_metric ptq_metric_out_relerr_heldout;
+
+static int layer(struct ptq_layer_eval *e, struct ptq_value *v)
+{
+    return ptq_layer_eval_relerr(e, PTQ_MOMENT_HELDOUT, v);
+}
+
+const struct ptq_metric ptq_metric_out_relerr_heldout = {
+    .id = "out_relerr_heldout",
+    .title = "relative squared output error under the held-out Hessian",
+    .unit = "",
+    .better = PTQ_LOWER,
+    .layer = layer,
+};

@@ -1,0 +1,416 @@
+/* config.c: the INI file of a sweep. One table of keys says what exists, how it is read and where it goes;
+ * messages and the text of run.json come from the same table. */
+#include "core/words.h"
+#include "metrics/metric.h"
+#include "sweep/sweep.h"
+#include <assert.h>
+#include <stddef.h>
+#include <string.h>
+
+enum kind { TEXT, INT, BOOL, BYTES, DURATION, CHOICE, INTS, CHOICES, METHODS, METRICS, ONLY_16 };
+
+struct key {
+    const char *section, *name, *alias;
+    enum kind kind;
+    size_t at, at_n; /* offsets in struct ptq_config; at_n: the list's length */
+    int64_t min, max;
+    const char *const *words; /* CHOICE, CHOICES: NULL-terminated */
+    const int *values;        /* their values; NULL: their index */
+};
+
+static const char *const stats_words[] = {"fp", "sequential", NULL};
+static const char *const precision_words[] = {"single", "double", NULL};
+static const int scale_values[] = { /* of ptq_scale_words */ PTQ_FMT_F16, PTQ_FMT_BF16, PTQ_FMT_F32};
+static const char *const format_words[] = {"auto", "h5", NULL};
+
+#define AT(field) offsetof(struct ptq_config, field)
+#define LIST(field, n) AT(field), AT(n)
+static const struct key keys[] = {
+    {"model", "source", NULL, TEXT, AT(model.source), 0, 0, 0, NULL, NULL},
+    {"model", "format", NULL, CHOICE, 0, 0, 0, 0, format_words, NULL},
+    {"model", "name", NULL, TEXT, AT(model.name), 0, 0, 0, NULL, NULL},
+    {"model", "blocks", NULL, INT, AT(model.blocks), 0, 0, 1 << 20, NULL, NULL},
+    {"model", "outliers", NULL, BOOL, AT(model.outliers), 0, 0, 0, NULL, NULL},
+    {"calib", "text", NULL, TEXT, AT(calib.text), 0, 0, 0, NULL, NULL},
+    {"calib", "nsamples", NULL, INT, AT(calib.nsamples), 0, 1, 1 << 24, NULL, NULL},
+    {"calib", "seqlen", NULL, INT, AT(calib.seqlen), 0, 0, 1 << 24, NULL, NULL},
+    {"calib", "seed", NULL, INTS, LIST(calib.seeds, calib.n_seeds), 0, INT64_MAX, NULL, NULL},
+    {"calib", "stats", NULL, CHOICE, AT(calib.stats), 0, 0, 0, stats_words, NULL},
+    {"calib", "true_sequential", NULL, BOOL, AT(calib.true_sequential), 0, 0, 0, NULL, NULL},
+    {"calib", "sink_tokens", NULL, INT, AT(calib.sink_tokens), 0, 0, 1 << 20, NULL, NULL},
+    {"calib", "heldout", NULL, TEXT, AT(calib.heldout), 0, 0, 0, NULL, NULL},
+    {"calib", "heldout_seed", NULL, INT, AT(calib.heldout_seed), 0, 0, INT64_MAX, NULL, NULL},
+    {"sweep", "methods", NULL, METHODS, LIST(sweep.specs, sweep.n_specs), 0, 0, NULL, NULL},
+    {"sweep", "bits", "wbits", INTS, LIST(sweep.bits, sweep.n_bits), 1, 8, NULL, NULL},
+    {"sweep", "group_size", "groupsize", INTS, LIST(sweep.groups, sweep.n_groups), -1, 1 << 30, NULL,
+     NULL},
+    {"sweep", "sym", NULL, INTS, LIST(sweep.sym, sweep.n_sym), 0, 1, NULL, NULL},
+    {"sweep", "sym_kind", NULL, CHOICE, AT(sweep.sym_kind), 0, 0, 0, ptq_sym_kind_words, NULL},
+    {"sweep", "grid", NULL, CHOICES, LIST(sweep.grid, sweep.n_grid), 0, 0, ptq_grid_words, NULL},
+    {"sweep", "scale", NULL, CHOICES, LIST(sweep.scale, sweep.n_scale), 0, 0, ptq_scale_words,
+     scale_values},
+    {"sweep", "zero_in_range", NULL, BOOL, AT(sweep.zero_in_range), 0, 0, 0, NULL, NULL},
+    {"sweep", "layers", NULL, TEXT, AT(sweep.layers), 0, 0, 0, NULL, NULL},
+    {"sweep", "a_bits", "abits", ONLY_16, 0, 0, 0, 0, NULL, NULL},
+    {"sweep", "calib.seed", NULL, INTS, LIST(calib.seeds, calib.n_seeds), 0, INT64_MAX, NULL, NULL},
+    {"eval", "text", NULL, TEXT, AT(eval.text), 0, 0, 0, NULL, NULL},
+    {"eval", "windows", NULL, INT, AT(eval.windows), 0, 0, 1 << 24, NULL, NULL},
+    {"eval", "window", NULL, INT, AT(eval.window), 0, 0, 1 << 24, NULL, NULL},
+    {"eval", "metrics", NULL, METRICS, LIST(eval.metrics, eval.n_metrics), 0, 0, NULL, NULL},
+    {"run", "threads", NULL, INT, AT(run.threads), 0, 0, 4096, NULL, NULL},
+    {"run", "memory", NULL, BYTES, AT(run.memory_bytes), 0, 0, 0, NULL, NULL},
+    {"run", "seed", NULL, INT, AT(run.seed), 0, 0, INT64_MAX, NULL, NULL},
+    {"run", "portable", NULL, BOOL, AT(run.portable), 0, 0, 0, NULL, NULL},
+    {"run", "budget", NULL, DURATION, AT(run.budget_s), 0, 0, 0, NULL, NULL},
+    {"run", "precision", NULL, CHOICE, AT(run.precision), 0, 0, 0, precision_words, NULL},
+    {"run", "keep_forms", NULL, BOOL, AT(run.keep_forms), 0, 0, 0, NULL, NULL},
+    {"run", "out", NULL, TEXT, AT(run.out), 0, 0, 0, NULL, NULL},
+    {"run", "name", NULL, TEXT, AT(run.name), 0, 0, 0, NULL, NULL},
+};
+enum { N_KEYS = sizeof keys / sizeof *keys };
+static const char *const sections[] = {"model", "calib", "sweep", "eval", "run", NULL};
+
+struct reader {
+    struct ptq_ini ini;
+    struct ptq_config *config;
+    struct ptq_arena *arena;
+    struct ptq_status *st;
+    const struct ptq_ini_entry *set_by[N_KEYS];
+};
+
+/* ---- values ------------------------------------------------------------------------------------ */
+
+int ptq_parse_duration(const char *text, const char *what, double *seconds, struct ptq_status *st)
+{
+    char number[64];
+    size_t n = strlen(text);
+    double unit = 1;
+    const char *units = "smh", *u = n ? strchr(units, text[n - 1]) : NULL;
+    if (n && u) {
+        unit = u == units ? 1 : u == units + 1 ? 60 : 3600;
+        n--;
+    }
+    if (!n || n >= sizeof number)
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: '%.40s' is no duration; write 90, 90s, 10m or 2h",
+                              what, text);
+    memcpy(number, text, n);
+    number[n] = 0;
+    int code = ptq_parse_f64(number, what, 0, 1e9, seconds, st);
+    *seconds *= unit;
+    return code;
+}
+
+/* Puts the place before a message that does not know it. */
+static int at_place(struct reader *r, const char *what, int code)
+{
+    char text[sizeof r->st->text];
+    if (code >= 0 || strstr(r->st->text, what))
+        return code;
+    memcpy(text, r->st->text, sizeof text);
+    ptq_status_clear(r->st);
+    return ptq_status_set(r->st, (enum ptq_code)code, "%s: %s", what, text);
+}
+
+static int word_index(struct reader *r, const struct key *k, const struct ptq_ini_entry *e,
+                      const char *word, int *value)
+{
+    for (int i = 0; k->words[i]; i++)
+        if (!strcmp(k->words[i], word)) {
+            *value = k->values ? k->values[i] : i;
+            return PTQ_OK;
+        }
+    return ptq_ini_unknown_value(&r->ini, e, "value", word, k->words, r->st);
+}
+
+static int read_ints(struct reader *r, const struct key *k, const struct ptq_ini_entry *e,
+                     const char *what)
+{
+    int64_t *list, n;
+    int code = ptq_list_i64(e->value, what, r->arena, &list, &n, r->st);
+    if (code < 0)
+        return code;
+    if (!n)
+        return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: an empty list; give at least one value", what);
+    for (int64_t i = 0; i < n; i++)
+        if (list[i] < k->min || list[i] > k->max)
+            return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: %lld is outside %lld .. %lld", what,
+                                  (long long)list[i], (long long)k->min, (long long)k->max);
+    *(int64_t **)((char *)r->config + k->at) = list;
+    *(int64_t *)((char *)r->config + k->at_n) = n;
+    return PTQ_OK;
+}
+
+static int read_choices(struct reader *r, const struct key *k, const struct ptq_ini_entry *e,
+                        const char *what)
+{
+    char **words;
+    int64_t n;
+    int code = ptq_split(e->value, ',', what, r->arena, &words, &n, r->st);
+    int64_t *list = code < 0 ? NULL : ptq_arena_alloc(r->arena, r->st, n, sizeof *list);
+    if (!list)
+        return code < 0 ? code : PTQ_ERR_MEMORY;
+    if (!n)
+        return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: an empty list; give at least one value", what);
+    for (int64_t i = 0; i < n; i++) {
+        int value = 0;
+        if ((code = word_index(r, k, e, words[i], &value)) < 0)
+            return code;
+        list[i] = value;
+        for (int64_t j = 0; j < i; j++)
+            if (list[j] == value)
+                return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: '%s' is listed twice", what, words[i]);
+    }
+    *(int64_t **)((char *)r->config + k->at) = list;
+    *(int64_t *)((char *)r->config + k->at_n) = n;
+    return PTQ_OK;
+}
+
+static int add_specs(struct reader *r, const struct ptq_spec *more, int64_t n, const char *what)
+{
+    struct ptq_config_grid *g = &r->config->sweep;
+    struct ptq_spec *all = ptq_arena_alloc(r->arena, r->st, g->n_specs + n, sizeof *all);
+    if (!all)
+        return PTQ_ERR_MEMORY;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < g->n_specs; j++)
+            if (!strcmp(g->specs[j].label, more[i].label))
+                return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: '%s' is listed twice", what,
+                                      more[i].label);
+    if (g->n_specs)
+        memcpy(all, g->specs, (size_t)g->n_specs * sizeof *all);
+    memcpy(all + g->n_specs, more, (size_t)n * sizeof *all);
+    g->specs = all;
+    g->n_specs += n;
+    return PTQ_OK;
+}
+
+static int read_methods(struct reader *r, const struct ptq_ini_entry *e, const char *what)
+{
+    char **texts;
+    int64_t n;
+    r->config->sweep.n_specs = 0;
+    int code = ptq_split(e->value, ',', what, r->arena, &texts, &n, r->st);
+    for (int64_t i = 0; code >= 0 && i < n; i++) {
+        struct ptq_spec *specs = NULL;
+        int64_t n_specs = 0;
+        code = at_place(r, what, ptq_spec_expand(texts[i], r->arena, &specs, &n_specs, r->st));
+        if (code >= 0)
+            code = add_specs(r, specs, n_specs, what);
+    }
+    return code;
+}
+
+static int read_metrics(struct reader *r, const struct ptq_ini_entry *e, const char *what)
+{
+    int n_known, code = ptq_split(e->value, ',', what, r->arena, &r->config->eval.metrics,
+                                  &r->config->eval.n_metrics, r->st);
+    const struct ptq_metric_entry *known = ptq_metrics(&n_known);
+    const char **names = ptq_arena_alloc(r->arena, r->st, n_known + 1, sizeof *names);
+    if (!names)
+        return PTQ_ERR_MEMORY;
+    for (int i = 0; i < n_known; i++)
+        names[i] = known[i].metric->id;
+    for (int64_t i = 0; code >= 0 && i < r->config->eval.n_metrics; i++)
+        if (!ptq_metric_find(r->config->eval.metrics[i]))
+            code = ptq_ini_unknown_value(&r->ini, e, "metric", r->config->eval.metrics[i], names, r->st);
+    return code;
+}
+
+static int read_text(struct reader *r, const struct key *k, const struct ptq_ini_entry *e,
+                     const char *what)
+{
+    bool none = !strcmp(e->value, "none");
+    if (!*e->value)
+        return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: the value is empty; write one or remove the line",
+                              what);
+    *(const char **)((char *)r->config + k->at) = none ? NULL : e->value;
+    return PTQ_OK;
+}
+
+static int read_value(struct reader *r, const struct key *k, const struct ptq_ini_entry *e,
+                      const char *what)
+{
+    void *at = (char *)r->config + k->at;
+    int64_t number = 0;
+    int word = 0, code = PTQ_OK;
+    switch (k->kind) {
+    case TEXT: return read_text(r, k, e, what);
+    case INT: return ptq_parse_i64(e->value, what, k->min, k->max, at, r->st);
+    case BOOL: return ptq_parse_bool(e->value, what, at, r->st);
+    case BYTES: return ptq_parse_bytes(e->value, what, at, r->st);
+    case DURATION: return ptq_parse_duration(e->value, what, at, r->st);
+    case CHOICE:
+        code = word_index(r, k, e, e->value, &word);
+        if (code >= 0 && k->at)
+            *(int *)at = word;
+        return code;
+    case INTS: return read_ints(r, k, e, what);
+    case CHOICES: return read_choices(r, k, e, what);
+    case METHODS: return read_methods(r, e, what);
+    case METRICS: return read_metrics(r, e, what);
+    case ONLY_16:
+        code = ptq_parse_i64(e->value, what, 1, 16, &number, r->st);
+        if (code >= 0 && number != 16)
+            code = ptq_status_set(r->st, PTQ_ERR_USAGE,
+                                  "%s: activations are not quantized yet: only 16 is possible", what);
+        return code;
+    }
+    return code;
+}
+
+/* ---- entries ----------------------------------------------------------------------------------- */
+
+static const struct key *find_key(const struct ptq_ini_entry *e)
+{
+    for (int i = 0; i < N_KEYS; i++)
+        if (!strcmp(keys[i].section, e->section) &&
+            (!strcmp(keys[i].name, e->key) || (keys[i].alias && !strcmp(keys[i].alias, e->key))))
+            return &keys[i];
+    return NULL;
+}
+
+static int unknown(struct reader *r, const struct ptq_ini_entry *e)
+{
+    const char *names[N_KEYS + 1];
+    int n = 0;
+    for (int i = 0; sections[i]; i++)
+        n += !strcmp(sections[i], e->section);
+    if (!n)
+        return ptq_ini_unknown_section(&r->ini, e, sections, r->st);
+    n = 0;
+    for (int i = 0; i < N_KEYS; i++)
+        if (!strcmp(keys[i].section, e->section))
+            names[n++] = keys[i].name;
+    names[n] = NULL;
+    return ptq_ini_unknown_key(&r->ini, e, names, r->st);
+}
+
+static int read_entry(struct reader *r, const struct ptq_ini_entry *e)
+{
+    const struct key *k = find_key(e);
+    const char *what = ptq_ini_place(&r->ini, e, r->arena, r->st);
+    if (!k)
+        return unknown(r, e);
+    if (!what)
+        return PTQ_ERR_MEMORY;
+    const struct ptq_ini_entry *before = r->set_by[k - keys];
+    /* An alias on the command line replaces the file's line, as its own name would. */
+    if (before && !before->line)
+        return PTQ_OK;
+    if (before && e->line)
+        return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s is the same as %s in line %d; remove one of the two",
+                              what, before->key, before->line);
+    r->set_by[k - keys] = e;
+    return at_place(r, what, read_value(r, k, e, what));
+}
+
+/* [sweep] calib.seed = 0,1,2 spreads over draws, [calib] seed is one draw: the first wins wherever it stands. */
+static int read_entries(struct reader *r)
+{
+    for (int64_t i = 0; i < r->ini.n; i++) {
+        const struct ptq_ini_entry *e = &r->ini.entries[i];
+        bool overruled = !strcmp(e->section, "calib") && !strcmp(e->key, "seed") &&
+                         ptq_ini_find(&r->ini, "sweep", "calib.seed");
+        int code = overruled ? PTQ_OK : read_entry(r, e);
+        if (code < 0)
+            return code;
+    }
+    return PTQ_OK;
+}
+
+/* ---- the whole --------------------------------------------------------------------------------- */
+
+static const char *stem(const char *path, struct ptq_arena *arena, struct ptq_status *st)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    const char *dot = strrchr(base, '.');
+    return ptq_arena_printf(arena, st, "%.*s", dot && dot > base ? (int)(dot - base) : (int)strlen(base),
+                            base);
+}
+
+static int defaults(struct ptq_config *c, const char *path, struct ptq_arena *arena,
+                    struct ptq_status *st)
+{
+    static const int64_t value[] = {2, 3, 4, 8, PTQ_GROUP_ROW, 0, PTQ_GRID_MINMAX, PTQ_FMT_F16, 0};
+    int64_t *v = ptq_arena_alloc(arena, st, 9, sizeof *v);
+    *c = (struct ptq_config){.file = path};
+    c->run.name = stem(path, arena, st);
+    if (!v || !c->run.name)
+        return PTQ_ERR_MEMORY;
+    memcpy(v, value, sizeof value);
+    c->calib = (struct ptq_config_calib){
+        .nsamples = 128, .sink_tokens = 1, .seeds = v + 8, .n_seeds = 1, .true_sequential = true};
+    c->sweep = (struct ptq_config_grid){.bits = v,
+                                        .n_bits = 4,
+                                        .groups = v + 4,
+                                        .n_groups = 1,
+                                        .sym = v + 5,
+                                        .n_sym = 1,
+                                        .grid = v + 6,
+                                        .n_grid = 1,
+                                        .scale = v + 7,
+                                        .n_scale = 1,
+                                        .zero_in_range = true,
+                                        .layers = "*"};
+    c->run.keep_forms = true;
+    c->run.out = "results";
+    return PTQ_OK;
+}
+
+static bool is_file_name(const char *s)
+{
+    return *s && !strchr(s, '/') && strcmp(s, ".") != 0 && strcmp(s, "..") != 0;
+}
+
+static int check(struct ptq_config *c, struct ptq_status *st)
+{
+    if (!c->model.source)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: [model] source is missing; name a model or layer file, or 'demo'", c->file);
+    if (!c->sweep.n_specs)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: [sweep] methods is missing; list some, such as rtn, gptq", c->file);
+    if (!c->run.out)
+        c->run.out = "results";
+    if (!c->run.name || !is_file_name(c->run.name))
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: [run] name '%s' is no folder name; the folder above it is [run] out",
+                              c->file, c->run.name ? c->run.name : "none");
+    if (!c->sweep.layers)
+        c->sweep.layers = "*";
+    return PTQ_OK;
+}
+
+/* The entries as they stood after overriding, in the order of the table. */
+static int effective_text(struct reader *r)
+{
+    const char *text = "";
+    for (int i = 0; i < N_KEYS && text; i++)
+        if (r->set_by[i])
+            text = ptq_arena_printf(r->arena, r->st, "%s%s.%s = %s\n", text, keys[i].section, keys[i].name,
+                                    r->set_by[i]->value);
+    r->config->text = text;
+    return text ? PTQ_OK : PTQ_ERR_MEMORY;
+}
+
+int ptq_config_read(const char *path, const char *set_words, const char *model_source,
+                    struct ptq_arena *arena, struct ptq_config *config, struct ptq_status *st)
+{
+    struct reader r = {.config = config, .arena = arena, .st = st};
+    const char *own_path = ptq_arena_strdup(arena, st, path);
+    if (!own_path)
+        return PTQ_ERR_MEMORY;
+    int code = ptq_ini_read_file(own_path, arena, &r.ini, st);
+    if (code >= 0 && set_words)
+        code = ptq_ini_override(&r.ini, set_words, arena, st);
+    if (code >= 0)
+        code = defaults(config, own_path, arena, st);
+    if (code >= 0)
+        code = read_entries(&r);
+    if (code >= 0 && model_source &&
+        !(config->model.source = ptq_arena_strdup(arena, st, model_source)))
+        code = PTQ_ERR_MEMORY;
+    if (code >= 0)
+        code = check(config, st);
+    return code < 0 ? code : effective_text(&r);
+}

@@ -1,0 +1,168 @@
+/* job.h: a sweep under way; internal to sweep/. One thread plans and leads; cells run on the pool and share what is marked shared. */
+#ifndef PTQ_SWEEP_JOB_H
+#define PTQ_SWEEP_JOB_H
+#include "core/progress.h"
+#include "metrics/metric.h"
+#include "model/stats.h"
+#include "sweep/keys.h"
+#include "sweep/formpack.h"
+#include "sweep/row.h"
+#include "sweep/store.h"
+#include "sweep/sweep.h"
+#include <limits.h>
+#include <pthread.h>
+
+struct ptq_point { /* a grid point: one quantized model, one row a layer */
+    const struct ptq_spec *spec;
+    struct ptq_cell cell;
+    int draw; /* calibration draw */
+};
+struct ptq_entry { /* a layer of the source */
+    const char *name, *input;
+    enum ptq_role role;
+    int block, lin, stage;
+    int64_t rows, cols;
+    char weights[PTQ_KEY_CHARS];
+    char given[PTQ_KEY_CHARS]; /* bare layers: key of Hessian or activations, "" without */
+};
+struct ptq_draw { /* a text whose statistics are taken: a calibration draw, or the held-out text */
+    int64_t seed;
+    struct ptq_text text;
+    char key[PTQ_KEY_CHARS];    /* of the statistics: text, model, options, arithmetic */
+    char path[PATH_MAX];        /* where they are kept */
+    bool captured;
+};
+struct ptq_want { /* a row that the sweep wants */
+    char key[PTQ_KEY_CHARS], form[PTQ_KEY_CHARS];
+    bool repeated;  /* an earlier point gives this very row (methods without statistics, over calibration draws) */
+    bool mine;      /* of this shard */
+    bool need_row;  /* absent, or lacks a metric that is wanted now */
+    bool need_form; /* layers: a model row that is needed needs the stored form, and it is not there */
+};
+
+struct ptq_job {
+    const struct ptq_sweep_args *args;
+    const struct ptq_config *cfg;
+    struct ptq_arena arena; /* lives as long as the job */
+    char run_dir[PATH_MAX];
+    int64_t begin_ns;
+    char started[32]; /* UTC, for rows */
+
+    struct ptq_model *model; /* NULL: bare layers */
+    struct ptq_h5 *layerfile;
+    const char *model_name, *model_key;
+    struct ptq_draw *draws, heldout; /* draws[cfg->calib.n_seeds]; models only */
+    struct ptq_stats_options stats_options;
+    struct ptq_text eval_text;
+    bool has_heldout, has_eval;
+    char eval_key[PTQ_KEY_CHARS]; /* what model rows are evaluated on */
+
+    struct ptq_point *points;
+    int64_t n_points;
+    struct ptq_entry *entries;
+    int64_t n_entries;
+    struct ptq_want *layer_wants; /* [point * n_entries + entry] */
+    struct ptq_want *model_wants; /* [point]; models with an evaluation text */
+    struct ptq_want reference_want;
+
+    struct ptq_store *store; /* shared */
+    struct ptq_pack *pack;   /* shared */
+    struct ptq_progress *progress;
+    struct ptq_eval *reference; /* of the full-precision model, once model rows are needed */
+    int64_t memory_bytes;
+
+    pthread_mutex_t lock; /* guards: */
+    struct ptq_status fatal; /* the first fault that ends the sweep (disk full) */
+    atomic_bool failed;      /* fatal is set */
+};
+
+/* ---- inputs.c, plan.c: what is swept ---- */
+int ptq_job_open_source(struct ptq_job *, struct ptq_status *);
+int ptq_job_plan(struct ptq_job *, struct ptq_status *);      /* points, entries, wants with their keys */
+int ptq_job_look(struct ptq_job *, struct ptq_status *);      /* what the store and the pack have: need_row, need_form */
+int ptq_job_capture(struct ptq_job *, struct ptq_draw *, struct ptq_status *); /* makes sure the statistics are on disk */
+static inline struct ptq_want *ptq_layer_want(const struct ptq_job *j, int64_t point, int64_t entry)
+{
+    return &j->layer_wants[point * j->n_entries + entry];
+}
+/* Index of the entry of a block's linear, or -1 when it is not swept. */
+int64_t ptq_entry_of(const struct ptq_job *, int block, int lin);
+/* What a layer's row is evaluated on. */
+void ptq_layer_evaluated_on(const struct ptq_job *, const struct ptq_point *, const struct ptq_entry *, char out[PTQ_KEY_CHARS]);
+bool ptq_metric_wanted(const struct ptq_job *, const char *id);
+
+/* ---- run control ---- */
+bool ptq_job_stop(const struct ptq_job *);                    /* cancelled, out of budget, or fatal: start nothing new */
+bool ptq_job_out_of_budget(const struct ptq_job *);
+void ptq_job_fatal(struct ptq_job *, const struct ptq_status *);
+/* Cells in flight that the memory budget allows, at least 1, at most the pool's threads. */
+int ptq_job_at_most(const struct ptq_job *, double bytes_per_cell);
+double ptq_layer_cell_bytes(int64_t rows, int64_t cols);
+
+/* ---- rowmake.c ---- */
+struct ptq_times { double prepare_s, quantize_s, score_s; int64_t begin_ns; };
+/* A row's fields before its metrics; point NULL: the reference. */
+json_t *ptq_row_begin(const struct ptq_job *, const char *kind, const struct ptq_want *, const struct ptq_point *);
+void ptq_row_add_layer(json_t *, const struct ptq_entry *);
+void ptq_row_add_eval(json_t *, const struct ptq_text *, const struct ptq_eval *);
+void ptq_row_add_notes(json_t *, const struct ptq_note_value *, int n);
+/* values: as the metrics gave them, registry order; NULL: none were computed. */
+void ptq_row_add_metrics(json_t *, const struct ptq_job *, const char *kind, const struct ptq_want *, const char *evaluated_on,
+                         const struct ptq_value *values);
+/* Adds time and host, appends and forgets the row. IO faults become the job's. */
+int ptq_row_finish(struct ptq_job *, json_t *, const struct ptq_times *, struct ptq_status *);
+/* status "skipped" or "failed" with a reason, in place of metrics. */
+void ptq_row_set_outcome(json_t *, int code, const char *reason);
+/* True when the row has every wanted metric under its present key, or is an outcome without metrics. */
+bool ptq_row_complete(const struct ptq_job *, const json_t *row, const char *kind, const struct ptq_want *, const char *evaluated_on);
+
+/* ---- phases ---- */
+int ptq_layer_phase(struct ptq_job *, struct ptq_status *);
+int ptq_model_phase(struct ptq_job *, struct ptq_status *);
+int ptq_sequential_phase(struct ptq_job *, struct ptq_status *);
+
+struct ptq_layer_cell { /* one cell of one layer, on one thread */
+    struct ptq_job *job;
+    const struct ptq_point *point;
+    const struct ptq_entry *entry;
+    struct ptq_want *want;
+    struct ptq_session *session;
+    const struct ptq_layer_truth *truth;
+    struct ptq_pool *pool; /* NULL when cells run side by side */
+};
+/* Form from the pack or the method, scored, stored, written as a row where needed. On PTQ_OK out holds the form (release it). PTQ_SKIP and
+ * < 0: the reason is in the status and, unless cancelled or fatal, in a row. */
+int ptq_layer_cell_run(const struct ptq_layer_cell *, struct ptq_result *out, struct ptq_status *);
+/* The layer as a method without needs sees it: weights alone. */
+struct ptq_layer ptq_layer_blind(const struct ptq_layer *);
+/* Statistics of an entry's input from a draw's file. */
+int ptq_read_stats(const struct ptq_draw *, const char *input, struct ptq_arena *, struct ptq_input_stats *, struct ptq_status *);
+
+/* What weights that are left alone count in bits_model: 16 bits, as models are published. */
+enum { PTQ_REST_BITS = 16 };
+struct ptq_model_sum { /* what a model row needs to know of its layers */
+    double bits_stored, n_weights, bits_nominal, bits_paper;
+    struct ptq_note_value notes[PTQ_MAX_NOTES];
+    int n_notes;
+    double prepare_s, quantize_s;
+    char codes[PTQ_KEY_CHARS]; /* hash of the hashes of the forms so far */
+};
+int ptq_model_sum_add(struct ptq_model_sum *, const struct ptq_result *, struct ptq_status *);
+/* Writes the model row from the hidden states that left the last block. */
+int ptq_model_row(struct ptq_job *, int64_t point, struct ptq_model_sum *, const struct ptq_hidden *, struct ptq_pool *,
+                  const struct ptq_times *, struct ptq_status *);
+int ptq_model_outcome(struct ptq_job *, int64_t point, int code, const char *reason, struct ptq_status *);
+int ptq_model_reference(struct ptq_job *, struct ptq_status *); /* fills job->reference, writes its row */
+/* The fault of a cell: a row, or the end of the sweep (IO), or nothing (cancelled). Returns PTQ_OK when the sweep goes on. */
+bool ptq_is_fatal(int code);
+
+/* ---- dryrun.c, runjson.c ---- */
+struct ptq_prediction {
+    double flops, bytes, peak_bytes, seconds, gflops_per_thread;
+    int64_t n_layer_rows, n_model_rows, n_left_layers, n_left_models;
+};
+void ptq_job_predict(struct ptq_job *, struct ptq_prediction *);
+void ptq_job_print_prediction(const struct ptq_job *, const struct ptq_prediction *);
+int ptq_job_write_run(const struct ptq_job *, const struct ptq_prediction *, double wall_s, struct ptq_status *);
+int ptq_job_write_plan(const struct ptq_job *, struct ptq_status *);
+#endif

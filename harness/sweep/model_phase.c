@@ -1,0 +1,281 @@
+/* model_phase.c: model rows: the quantized model is put together from stored forms, block by block, and scored on the evaluation text
+ * against the full-precision model. Cells run side by side as far as memory goes. */
+#include "core/clock.h"
+#include "sweep/job.h"
+#include <math.h>
+#include <string.h>
+
+/* ---- sums over layers -------------------------------------------------------------------------- */
+
+static bool is_count(const char *key)
+{
+    return !strncmp(key, "n_", 2) || strstr(key, "retries") || strstr(key, "clipped");
+}
+
+/* Counts add up over the layers; of other notes (damping) the largest is kept. */
+static void add_note(struct ptq_model_sum *s, const struct ptq_note_value *note)
+{
+    for (int i = 0; i < s->n_notes; i++)
+        if (!strcmp(s->notes[i].key, note->key)) {
+            double *v = &s->notes[i].value;
+            *v = is_count(note->key) ? *v + note->value : fmax(*v, note->value);
+            return;
+        }
+    if (s->n_notes < PTQ_MAX_NOTES)
+        s->notes[s->n_notes++] = *note;
+}
+
+int ptq_model_sum_add(struct ptq_model_sum *s, const struct ptq_result *r, struct ptq_status *st)
+{
+    struct ptq_ledger ledger;
+    char hash[PTQ_KEY_CHARS];
+    double n = (double)r->quant.rows * (double)r->quant.cols;
+    (void)st;
+    ptq_quant_ledger(&r->quant, &ledger);
+    ptq_quant_hash(&r->quant, hash);
+    ptq_key_of(s->codes, s->codes, hash, (char *)NULL);
+    s->bits_stored += ledger.total;
+    s->bits_nominal += n * ledger.nominal;
+    s->bits_paper += n * ledger.paper;
+    s->n_weights += n;
+    s->prepare_s += r->prepare_s;
+    s->quantize_s += r->quantize_s;
+    for (int i = 0; i < r->n_notes; i++)
+        add_note(s, &r->notes[i]);
+    return PTQ_OK;
+}
+
+/* ---- rows -------------------------------------------------------------------------------------- */
+
+static int metrics_of(const struct ptq_job *job, const struct ptq_model_sum *s, const struct ptq_eval *eval, struct ptq_value *values,
+                      struct ptq_status *st)
+{
+    const struct ptq_model_info *info = ptq_model_info(job->model);
+    struct ptq_model_eval m = {.eval = eval,
+                               .info = info,
+                               .bits_stored_total = s->bits_stored,
+                               .n_quantized_weights = s->n_weights,
+                               .bits_rest_total = PTQ_REST_BITS * ((double)info->n_params - s->n_weights),
+                               .bits_nominal = s->n_weights ? s->bits_nominal / s->n_weights : NAN,
+                               .bits_paper = s->n_weights ? s->bits_paper / s->n_weights : NAN};
+    return ptq_metrics_model_eval(&m, values, st);
+}
+
+static int write_row(struct ptq_job *job, const char *kind, const struct ptq_want *w, const struct ptq_point *p,
+                     const struct ptq_model_sum *s, const struct ptq_eval *eval, const struct ptq_times *t, struct ptq_status *st)
+{
+    int n;
+    struct ptq_arena arena;
+    ptq_arena_init(&arena, 0);
+    ptq_metrics(&n);
+    struct ptq_value *values = ptq_arena_alloc(&arena, st, n, sizeof *values);
+    int code = values ? metrics_of(job, s, eval, values, st) : PTQ_ERR_MEMORY;
+    if (code >= 0) {
+        json_t *row = ptq_row_begin(job, kind, w, p);
+        ptq_row_add_eval(row, &job->eval_text, eval);
+        if (p)
+            json_object_set_new(row, "codes_hash", json_string(s->codes));
+        ptq_row_add_metrics(row, job, kind, w, job->eval_key, values);
+        ptq_row_add_notes(row, s->notes, s->n_notes);
+        code = ptq_row_finish(job, row, t, st);
+    }
+    ptq_arena_clear(&arena);
+    return code;
+}
+
+int ptq_model_row(struct ptq_job *job, int64_t point, struct ptq_model_sum *s, const struct ptq_hidden *hidden, struct ptq_pool *pool,
+                  const struct ptq_times *begun, struct ptq_status *st)
+{
+    struct ptq_eval_args args = {job->model, &job->eval_text, pool, job->reference, false};
+    struct ptq_times t = *begun;
+    struct ptq_arena arena;
+    struct ptq_eval eval;
+    int64_t score_ns = ptq_now_ns();
+    char label[256];
+    ptq_arena_init(&arena, 0);
+    int code = ptq_eval_score(&args, hidden, &arena, &eval, st);
+    t.prepare_s = s->prepare_s;
+    t.quantize_s = s->quantize_s;
+    t.score_s = 1e-9 * (double)(ptq_now_ns() - score_ns);
+    const struct ptq_point *p = &job->points[point];
+    if (code >= 0)
+        code = write_row(job, "model", &job->model_wants[point], p, s, &eval, &t, st);
+    if (code >= 0) {
+        snprintf(label, sizeof label, "%s b%d g%lld: ppl %.4f", p->spec->label, p->cell.w_bits, (long long)p->cell.group_size,
+                 exp(ptq_eval_nll(&eval)));
+        ptq_progress_step(job->progress, label);
+    }
+    ptq_arena_clear(&arena);
+    return code;
+}
+
+int ptq_model_outcome(struct ptq_job *job, int64_t point, int outcome, const char *reason, struct ptq_status *st)
+{
+    struct ptq_times t = {.begin_ns = job->begin_ns};
+    json_t *row = ptq_row_begin(job, "model", &job->model_wants[point], &job->points[point]);
+    ptq_row_add_eval(row, &job->eval_text, NULL);
+    ptq_row_set_outcome(row, outcome, reason);
+    ptq_progress_step(job->progress, outcome == PTQ_SKIP ? "skipped" : "failed");
+    return ptq_row_finish(job, row, &t, st);
+}
+
+int ptq_model_reference(struct ptq_job *job, struct ptq_status *st)
+{
+    struct ptq_eval_args args = {job->model, &job->eval_text, job->args->pool, NULL, true};
+    struct ptq_times t = {.begin_ns = ptq_now_ns()};
+    struct ptq_model_sum none = {0};
+    struct ptq_eval *eval = ptq_arena_alloc(&job->arena, st, 1, sizeof *eval);
+    int code = eval ? ptq_eval_model(&args, &job->arena, eval, st) : PTQ_ERR_MEMORY;
+    if (code < 0)
+        return code;
+    job->reference = eval;
+    t.score_s = 1e-9 * (double)(ptq_now_ns() - t.begin_ns);
+    return job->reference_want.need_row ? write_row(job, "reference", &job->reference_want, NULL, &none, eval, &t, st) : PTQ_OK;
+}
+
+/* ---- walking a quantized model ------------------------------------------------------------------ */
+
+struct forms { /* the stored forms of a block, dequantized */
+    struct ptq_result result[PTQ_MAX_LINEARS];
+    int n;
+};
+
+static void release_forms(struct forms *f)
+{
+    for (int i = 0; i < f->n; i++)
+        ptq_result_release(&f->result[i]);
+    f->n = 0;
+}
+
+static int put_form(struct ptq_job *job, int64_t point, int64_t entry, struct ptq_block *block, struct forms *f,
+                    struct ptq_model_sum *sum, struct ptq_status *st)
+{
+    const struct ptq_entry *e = &job->entries[entry];
+    struct ptq_result *r = &f->result[f->n];
+    int code = ptq_pack_get(job->pack, ptq_layer_want(job, point, entry)->form, r, st);
+    if (code == PTQ_SKIP)
+        return ptq_status_set(st, PTQ_ERR_CANCELLED, "%s: its stored form went away; run the same command again", e->name);
+    if (code < 0)
+        return code;
+    f->n++;
+    if (r->quant.rows != e->rows || r->quant.cols != e->cols)
+        return ptq_status_set(st, PTQ_ERR_NUMERIC, "%s: the stored form is %lld x %lld; delete forms.pack", e->name,
+                              (long long)r->quant.rows, (long long)r->quant.cols);
+    block->lin[e->lin].w = r->what;
+    return ptq_model_sum_add(sum, r, st);
+}
+
+static int walk_block(struct ptq_job *job, int64_t point, int index, struct ptq_hidden *hidden, struct ptq_model_sum *sum,
+                      struct ptq_status *st)
+{
+    struct ptq_arena arena;
+    struct ptq_block block;
+    struct forms forms = {.n = 0};
+    ptq_arena_init(&arena, 0);
+    int code = ptq_model_load_block(job->model, index, &arena, &block, st);
+    for (int i = 0; code >= 0 && i < block.n_linears; i++) {
+        int64_t entry = ptq_entry_of(job, index, i);
+        if (entry >= 0)
+            code = put_form(job, point, entry, &block, &forms, sum, st);
+    }
+    if (code >= 0)
+        code = ptq_block_run(job->model, &block, job->args->pool, hidden, NULL, st);
+    release_forms(&forms);
+    ptq_arena_clear(&arena);
+    return code;
+}
+
+static int walk(struct ptq_job *job, int64_t point, struct ptq_status *st)
+{
+    struct ptq_times t = {.begin_ns = ptq_now_ns()};
+    struct ptq_model_sum sum = {0};
+    struct ptq_hidden hidden;
+    struct ptq_arena arena;
+    ptq_arena_init(&arena, 0);
+    int64_t n_blocks = ptq_model_info(job->model)->n_blocks;
+    int code = ptq_model_embed(job->model, &job->eval_text.tokens, &arena, &hidden, st);
+    for (int64_t b = 0; code >= 0 && b < n_blocks; b++)
+        code = ptq_job_stop(job) ? PTQ_ERR_CANCELLED : walk_block(job, point, (int)b, &hidden, &sum, st);
+    if (code >= 0)
+        code = ptq_model_row(job, point, &sum, &hidden, job->args->pool, &t, st);
+    ptq_arena_clear(&arena);
+    return code;
+}
+
+/* The first layer without a form decides: its reason is the model's. 0: every layer has one. */
+static int layers_outcome(struct ptq_job *job, int64_t point, char *reason, size_t size)
+{
+    int outcome = 0;
+    for (int64_t e = 0; e < job->n_entries; e++) {
+        const json_t *row = ptq_store_find(job->store, ptq_layer_want(job, point, e)->key);
+        const char *status = row ? ptq_row_text(row, "status") : "ok";
+        if (!strcmp(status, "ok") || outcome < 0)
+            continue;
+        if (outcome == 0 || strcmp(status, "failed") == 0)
+            snprintf(reason, size, "%s: %s", job->entries[e].name, ptq_row_text(row, "reason"));
+        outcome = strcmp(status, "failed") ? PTQ_SKIP : PTQ_ERR_NUMERIC;
+    }
+    return outcome;
+}
+
+struct models {
+    struct ptq_job *job;
+    int64_t *points, n;
+};
+
+static void run_model(struct ptq_job *job, int64_t point)
+{
+    struct ptq_status st = {0}, io = {0};
+    char reason[sizeof st.text];
+    int code = layers_outcome(job, point, reason, sizeof reason);
+    if (code == 0 && (code = walk(job, point, &st)) != PTQ_OK)
+        snprintf(reason, sizeof reason, "%s", st.text);
+    if (ptq_is_fatal(code))
+        ptq_job_fatal(job, &st);
+    else if (code != PTQ_OK && code != PTQ_ERR_CANCELLED)
+        ptq_model_outcome(job, point, code, reason, &io);
+}
+
+static void piece(void *arg, int64_t begin, int64_t end)
+{
+    struct models *m = arg;
+    for (int64_t i = begin; i < end && !ptq_job_stop(m->job); i++)
+        run_model(m->job, m->points[i]);
+}
+
+/* Hidden states, a block's weights twice (as they were, as they are), logits of one sequence twice. */
+static double cell_bytes(const struct ptq_job *job)
+{
+    const struct ptq_model_info *i = ptq_model_info(job->model);
+    double block = (double)i->n_block_params / (double)(i->n_blocks ? i->n_blocks : 1);
+    return 4.0 * (double)job->eval_text.tokens.n_total * (double)i->d_model + 8 * block +
+           8.0 * (double)i->max_context * (double)(i->vocab_size + i->d_ff);
+}
+
+int ptq_model_phase(struct ptq_job *job, struct ptq_status *st)
+{
+    struct models m = {.job = job};
+    for (int64_t p = 0; p < job->n_points; p++)
+        m.n += job->model_wants[p].need_row;
+    if (ptq_job_stop(job) || (!m.n && !job->reference_want.need_row))
+        return PTQ_OK;
+    struct ptq_arena arena;
+    ptq_arena_init(&arena, 0);
+    m.points = ptq_arena_alloc(&arena, st, m.n, sizeof *m.points);
+    int code = m.points ? ptq_model_reference(job, st) : PTQ_ERR_MEMORY;
+    m.n = 0;
+    for (int64_t p = 0; code >= 0 && p < job->n_points; p++)
+        if (job->model_wants[p].need_row)
+            m.points[m.n++] = p;
+    if (code >= 0 && m.n) {
+        job->progress = ptq_progress_new("models", m.n, job->args->quiet);
+        if (m.n < ptq_pool_threads(job->args->pool))
+            piece(&m, 0, m.n);
+        else
+            ptq_pool_for_at_most(job->args->pool, ptq_job_at_most(job, cell_bytes(job)), m.n, 1, piece, &m);
+        ptq_progress_free(job->progress);
+        job->progress = NULL;
+    }
+    ptq_arena_clear(&arena);
+    return code;
+}

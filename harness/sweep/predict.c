@@ -1,0 +1,153 @@
+/* predict.c: what a sweep will cost, from shapes and a short probe of this machine: for --dry-run, and for run.json so that the report can
+ * show predicted beside actual. Counts are of multiply-adds times two; everything smaller than a matrix product is left out, and
+ * EFFICIENCY covers it. */
+#include "core/clock.h"
+#include "core/linalg.h"
+#include "sweep/job.h"
+#include <math.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+/* Small products, fp64 sums and softmax run below the probe's large fp32 product: measured about this on the demo sweep. */
+static const double efficiency = 0.35;
+
+/* Best rate of a 384^3 product on one thread within about 60 ms. */
+static double probe_gflops(void)
+{
+    enum { N = 384 };
+    float *a = calloc(3 * N * N, sizeof *a);
+    double best = 0;
+    int64_t begin = ptq_now_ns();
+    for (int i = 0; a && i < 2 * N * N; i++)
+        a[i] = (float)(i % 7) - 3;
+    while (a && ptq_now_ns() - begin < 60000000) {
+        struct ptq_gemm_f32 g = {N, N, N, false, false, 1, 0, a, N, a + N * N, N, a + 2 * N * N, N};
+        int64_t t = ptq_now_ns();
+        if (ptq_gemm_f32(NULL, &g, NULL) < 0)
+            break;
+        best = fmax(best, 2.0 * N * N * N / (double)(ptq_now_ns() - t));
+    }
+    free(a);
+    return best > 0 ? best : 10;
+}
+
+static double attention_flops(const struct ptq_job *job, const struct ptq_tokens *t)
+{
+    const struct ptq_model_info *i = ptq_model_info(job->model);
+    double sum = 0;
+    for (int64_t s = 0; s < t->n_seq; s++)
+        sum += (double)t->len[s] * (double)t->len[s];
+    return 2 * sum * (double)(i->n_heads * i->head_dim * i->n_blocks);
+}
+
+static double forward_flops(const struct ptq_job *job, const struct ptq_tokens *t)
+{
+    return 2 * (double)ptq_model_info(job->model)->n_block_params * (double)t->n_total + attention_flops(job, t);
+}
+
+static double head_flops(const struct ptq_job *job)
+{
+    const struct ptq_model_info *i = ptq_model_info(job->model);
+    return 2 * (double)i->vocab_size * (double)i->d_model * (double)job->eval_text.tokens.n_total;
+}
+
+/* Distinct inputs once; in a block, layers that share an input follow each other. */
+static double syrk_flops(const struct ptq_job *job, const struct ptq_tokens *t)
+{
+    double sum = 0;
+    const char *last = "";
+    for (int64_t e = 0; e < job->n_entries; e++) {
+        if (job->entries[e].input != last)
+            sum += (double)job->entries[e].cols * (double)job->entries[e].cols;
+        last = job->entries[e].input;
+    }
+    return sum * (double)t->n_total;
+}
+
+static void add_capture(const struct ptq_job *job, const struct ptq_draw *d, struct ptq_prediction *p)
+{
+    struct stat info;
+    if (stat(d->path, &info) == 0)
+        return;
+    p->flops += forward_flops(job, &d->text.tokens) + syrk_flops(job, &d->text.tokens);
+    for (int64_t e = 0; e < job->n_entries; e++)
+        p->bytes += 8.0 * (double)job->entries[e].cols * (double)job->entries[e].cols;
+}
+
+static void add_layer(const struct ptq_job *job, const struct ptq_point *point, const struct ptq_entry *e, bool has_form,
+                      struct ptq_prediction *p)
+{
+    double n = (double)e->rows * (double)e->cols;
+    int n_moments = job->layerfile ? 1 : job->has_heldout ? 4 : 2;
+    struct ptq_layer layer = {.name = e->name, .w = {NULL, e->rows, e->cols, e->cols}};
+    struct ptq_cost cost = {0};
+    if (!has_form) {
+        ptq_spec_cost(point->spec, &layer, &point->cell, &cost);
+        p->bytes += n * point->cell.w_bits / 8; /* the stored form */
+    }
+    p->flops += cost.flops + 2 * n * (double)e->cols * n_moments;
+    p->bytes += cost.bytes + 4 * n;
+    p->peak_bytes = fmax(p->peak_bytes, fmax(cost.peak_bytes, ptq_layer_cell_bytes(e->rows, e->cols)) * ptq_pool_threads(job->args->pool) +
+                                            16.0 * (double)e->cols * (double)e->cols * n_moments);
+}
+
+static void add_model(const struct ptq_job *job, struct ptq_prediction *p)
+{
+    const struct ptq_model_info *i = ptq_model_info(job->model);
+    double hidden = 4.0 * (double)job->eval_text.tokens.n_total * (double)i->d_model;
+    p->flops += forward_flops(job, &job->eval_text.tokens) + 2 * head_flops(job);
+    p->bytes += 4 * (double)i->n_params + 2 * hidden * (double)i->n_blocks;
+    p->peak_bytes = fmax(p->peak_bytes, hidden * (1 + ptq_pool_threads(job->args->pool)));
+}
+
+static void add_point(const struct ptq_job *job, int64_t point, struct ptq_prediction *p)
+{
+    const struct ptq_want *m = &job->model_wants[point];
+    for (int64_t e = 0; e < job->n_entries; e++) {
+        const struct ptq_want *w = ptq_layer_want(job, point, e);
+        p->n_layer_rows += w->mine && !w->repeated;
+        p->n_left_layers += w->need_row;
+        if (w->need_row || w->need_form)
+            add_layer(job, &job->points[point], &job->entries[e], job->pack && ptq_pack_has(job->pack, w->form), p);
+    }
+    p->n_model_rows += job->has_eval && m->mine && !m->repeated;
+    p->n_left_models += m->need_row;
+    if (!m->need_row)
+        return;
+    add_model(job, p);
+    if (job->cfg->calib.stats == PTQ_STATS_SEQUENTIAL && ptq_sees_stats(job->points[point].spec, &job->points[point].cell)) {
+        const struct ptq_tokens *t = &job->draws[job->points[point].draw].text.tokens;
+        /* Up to a stage, then the whole block: about twice the forward pass. */
+        p->flops += 2 * forward_flops(job, t) + syrk_flops(job, t);
+    }
+}
+
+void ptq_job_predict(struct ptq_job *job, struct ptq_prediction *p)
+{
+    *p = (struct ptq_prediction){0};
+    for (int64_t i = 0; i < job->n_points; i++)
+        add_point(job, i, p);
+    if (job->has_eval && (p->n_left_models || job->reference_want.need_row))
+        add_model(job, p);
+    p->n_model_rows += job->has_eval && job->reference_want.mine;
+    p->n_left_models += job->reference_want.need_row;
+    for (int64_t d = 0; job->model && p->n_left_layers && d < job->cfg->calib.n_seeds; d++)
+        add_capture(job, &job->draws[d], p);
+    if (job->has_heldout && p->n_left_layers)
+        add_capture(job, &job->heldout, p);
+    p->gflops_per_thread = probe_gflops();
+    p->seconds = p->flops / (1e9 * p->gflops_per_thread * ptq_pool_threads(job->args->pool) * efficiency);
+}
+
+void ptq_job_print_prediction(const struct ptq_job *job, const struct ptq_prediction *p)
+{
+    printf("%-22s %lld\n", "grid points", (long long)job->n_points);
+    printf("%-22s %lld\n", "layers", (long long)job->n_entries);
+    printf("%-22s %lld, %lld to do\n", "layer rows", (long long)p->n_layer_rows, (long long)p->n_left_layers);
+    printf("%-22s %lld, %lld to do\n", "model rows", (long long)p->n_model_rows, (long long)p->n_left_models);
+    printf("%-22s %.3g\n", "flops", p->flops);
+    printf("%-22s %.3g\n", "bytes moved", p->bytes);
+    printf("%-22s %.3g MiB on top of the program's own\n", "peak memory", p->peak_bytes / 1048576);
+    printf("%-22s %.1f s on %d threads (%.0f GFLOP/s a thread measured now)\n", "predicted time", p->seconds,
+           ptq_pool_threads(job->args->pool), p->gflops_per_thread);
+}

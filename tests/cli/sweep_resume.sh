@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# A finished cell is never run again, and what was lost (rows, forms, a torn line) is made again to the same result.
+. "$(dirname "$0")/../sweep_lib.sh"
+config=$work/small.ini
+small_config "$config"
+
+exits 0 sweep "$config" all
+cp -r "$work/all" "$work/undisturbed"
+[ "$(n_rows "$work/all")" = $((8 * 28 + 8 + 1)) ] || fail "$(n_rows "$work/all") rows, not 8 x 28 layers + 8 models + 1 reference"
+
+# Again: not one row is added.
+exits 0 sweep "$config" all
+cmp -s "$work/all/cells.jsonl" "$work/undisturbed/cells.jsonl" || fail "a second run changed cells.jsonl"
+
+# A torn last line is cut off; its cell runs again; the next row does not stick to it.
+head -c -100 "$work/undisturbed/cells.jsonl" >"$work/all/cells.jsonl"
+exits 0 sweep "$config" all
+same_rows "$work/undisturbed" "$work/all" "after a torn line"
+[ "$(n_rows "$work/all")" = "$(n_rows "$work/undisturbed")" ] || fail "after a torn line: another number of lines"
+
+# Rows lost, forms there; rows and forms lost; a broken form.
+for loss in rows 'rows forms' 'rows broken' 'rows forms stats'; do
+    rm -rf "$work/all"
+    cp -r "$work/undisturbed" "$work/all"
+    LC_ALL=C awk 'NR % 3' "$work/undisturbed/cells.jsonl" >"$work/all/cells.jsonl"
+    case $loss in *forms*) rm "$work/all/forms.pack" ;; esac
+    case $loss in *stats*) rm "$work/all"/stats.* ;; esac
+    case $loss in *broken*) # a byte in the middle of each kilobyte
+        size=$(stat -c %s "$work/all/forms.pack")
+        for ((at = 5000; at < size; at += 20000)); do
+            printf '\377' | dd of="$work/all/forms.pack" bs=1 seek="$at" conv=notrunc status=none
+        done ;;
+    esac
+    exits 0 sweep "$config" all
+    same_rows "$work/undisturbed" "$work/all" "after losing $loss"
+done
+
+# A broken line in the middle is an error with its number, and nothing is changed.
+sed '3s/^{/[/' "$work/undisturbed/cells.jsonl" >"$work/all/cells.jsonl"
+cp "$work/all/cells.jsonl" "$work/before"
+exits 2 sweep "$config" all
+says 'cells.jsonl:3: not a JSON row'
+cmp -s "$work/before" "$work/all/cells.jsonl" || fail "a refused file was changed"
+
+# A metric that is wanted later is computed from stored forms: the time of quantization stays that of the first run.
+SET="eval.metrics=w_relerr,ppl" exits 0 sweep "$config" metric
+[ "$(grep -c out_relerr "$work/metric/cells.jsonl")" = 0 ] || fail "a metric that was not asked for is in the rows"
+exits 0 sweep "$config" metric
+same_rows "$work/undisturbed" "$work/metric" "after adding metrics"
+quantize_times() { # of the gptq layer rows, by key: first or last of each
+    grep '"kind":"layer".*"base":"gptq"' "$work/metric/cells.jsonl" | $1 | sed -E 's/.*"key":"([0-9a-f]*)".*"quantize_s":([^,]*),.*/\1 \2/' |
+        LC_ALL=C sort -u -k1,1
+}
+[ "$(quantize_times cat)" = "$(quantize_times tac)" ] || fail "adding a metric quantized again"
+
+# Another sweep in the same folder is refused while one runs.
+exits 2 flock "$work/all/cells.jsonl" "$PTQ" sweep "$config" --quiet --set "run.out=$work run.name=all" 2>"$work/err"
+says 'another sweep is writing here'
+
+# keep_forms = 0 leaves no forms, and nothing is computed for it later.
+SET="run.keep_forms=0" exits 0 sweep "$config" bare
+[ ! -e "$work/bare/forms.pack" ] || fail "keep_forms = 0 kept the forms"
+SET="run.keep_forms=0" exits 0 sweep "$config" bare
+same_rows "$work/undisturbed" "$work/bare" "without forms"
+[ "$(n_rows "$work/bare")" = "$(n_rows "$work/undisturbed")" ] || fail "rows were computed twice without forms"
+
+# Shards write their own files; together, and merged, they are the undisturbed run.
+for shard in 1/3 2/3 3/3; do
+    exits 0 sweep "$config" shards --shard $shard
+done
+same_rows "$work/undisturbed" "$work/shards" "three shards"
+cp "$work/undisturbed/cells.jsonl" "$work/all/cells.jsonl"
+exits 0 "$PTQ" merge "$work/merged" "$work/shards" "$work/all" >/dev/null 2>"$work/err"
+same_rows "$work/undisturbed" "$work/merged" "merged"
+exits 2 "$PTQ" merge "$work/merged" "$work/shards" >/dev/null 2>"$work/err"
+says 'holds [0-9]+ rows already'
+# One metric changed by hand: these are not the same results.
+sed -E '1s/"w_mse":[0-9.e-]+/"w_mse":0.125/' "$work/undisturbed/cells.jsonl" >"$work/all/cells.jsonl"
+exits 2 "$PTQ" merge "$work/merged2" "$work/shards" "$work/all" >/dev/null 2>"$work/err"
+says 'differs from one merged before'
+SET="sweep.bits=3" exits 0 sweep "$config" other
+exits 2 "$PTQ" merge "$work/merged3" "$work/undisturbed" "$work/other" >/dev/null 2>"$work/err"
+says 'another configuration'
+exits 0 "$PTQ" merge --force "$work/merged3" "$work/undisturbed" "$work/other" >/dev/null 2>"$work/err"
+
+# A narrower configuration in the same folder: its table holds its own rows only, the others stay in the file.
+SET="sweep.bits=3 sweep.methods=rtn" exits 0 sweep "$config" undisturbed
+grep -q gptq "$work/out" && fail "the table shows rows that the configuration does not want"
+grep -q gptq "$work/undisturbed/cells.jsonl" || fail "rows of the wider configuration were lost"
+echo ok

@@ -1,0 +1,387 @@
+/* Statistics of layer inputs: against direct fp64 sums over the inputs that the block shows, in memory and through a container. */
+#include "model/stats.h"
+#include "model_cases.h"
+
+static const struct tiny_shape shape = {24, 2, 4, 2, 8, 40, 256, 48, false, true, 10000};
+enum { N_SEQ = 21, SINK = 2, N_ACTS = 37 };
+
+struct fixture {
+    struct ptq_arena arena;
+    struct ptq_status st;
+    char dir[TEST_PATH], path[TEST_PATH];
+    struct tiny tiny;
+    struct ptq_model *model;
+    struct ptq_text text;
+    int64_t len[N_SEQ], offset[N_SEQ];
+    int32_t *id;
+};
+
+static void setup(struct fixture *f)
+{
+    memset(f, 0, sizeof *f);
+    ptq_arena_init(&f->arena, 0);
+    test_tmpdir(f->dir);
+    test_path(f->dir, "model.h5", f->path);
+    tiny_make(&f->tiny, &shape, &f->arena);
+    tiny_write(&f->tiny, f->path);
+    assert_ok(ptq_model_open(&f->model, f->path, NULL, &f->st), &f->st);
+    int64_t n = 0;
+    for (int s = 0; s < N_SEQ; s++) {
+        f->len[s] = s == 3 ? 1 : 20 + s; /* one sequence shorter than the sink class */
+        f->offset[s] = n;
+        n += f->len[s];
+    }
+    f->id = ptq_arena_alloc(&f->arena, NULL, n, sizeof *f->id);
+    for (int64_t i = 0; i < n; i++)
+        f->id[i] = (int32_t)(ptq_hash_u64(6, (uint64_t)i) % 256);
+    f->text = (struct ptq_text){.tokens = {N_SEQ, n, f->len, f->offset, f->id}, .source = "made up", .protocol = "", .rules = "",
+                                .key = "0123456789abcdef0123456789abcdef"};
+}
+
+static void teardown(struct fixture *f)
+{
+    ptq_model_close(f->model);
+    ptq_arena_clear(&f->arena);
+    test_rmdir(f->dir);
+}
+
+/* Keeps every input row as it is shown. */
+struct keeper {
+    const struct ptq_tokens *t;
+    const char *name;
+    float *x; /* (n_total x d) */
+    int n_seen;
+};
+static int keep(void *arg, const char *input, int64_t s, const float *x, int64_t len, int64_t d, struct ptq_status *st)
+{
+    struct keeper *k = arg;
+    (void)st;
+    if (strcmp(input, k->name) != 0)
+        return PTQ_OK;
+    memcpy(k->x + k->t->offset[s] * d, x, (size_t)(len * d) * sizeof *x);
+    k->n_seen++;
+    return PTQ_OK;
+}
+
+/* Hidden states that enter block 1, and the block. */
+static void enter(struct fixture *f, struct ptq_hidden *h, struct ptq_block *b)
+{
+    struct ptq_block first;
+    assert_ok(ptq_model_embed(f->model, &f->text.tokens, &f->arena, h, &f->st), &f->st);
+    assert_ok(ptq_model_load_block(f->model, 0, &f->arena, &first, &f->st), &f->st);
+    assert_ok(ptq_block_run(f->model, &first, NULL, h, NULL, &f->st), &f->st);
+    assert_ok(ptq_model_load_block(f->model, 1, &f->arena, b, &f->st), &f->st);
+}
+
+static void check_near(const char *what, double got, double want, double scale, double tolerance)
+{
+    if (!(fabs(got - want) <= tolerance * scale))
+        fail_msg("%s: %.12g, expected %.12g", what, got, want);
+}
+
+static void check_input(const struct fixture *f, const struct ptq_input_stats *s, const float *x, double tolerance)
+{
+    const struct ptq_tokens *t = &f->text.tokens;
+    const int64_t d = s->d_in;
+    assert_true(s->n_tokens == (double)t->n_total && s->n_sequences == N_SEQ && s->norm == PTQ_NORM_TOKEN && s->n_acts == N_ACTS);
+    double largest = 0;
+    for (int64_t i = 0; i < d; i++)
+        largest = s->hess[i * d + i] > largest ? s->hess[i * d + i] : largest;
+    for (int64_t i = 0; i < d; i++) {
+        double sum = 0, sumabs = 0, most = 0;
+        for (int64_t r = 0; r < t->n_total; r++) {
+            sum += x[r * d + i];
+            sumabs += fabs(x[r * d + i]);
+            most = fmax(most, fabs(x[r * d + i]));
+        }
+        assert_true(s->absmax[i] == (float)most);
+        check_near("mean", s->mean[i], sum / s->n_tokens, most, 1e-7);
+        check_near("absmean", s->absmean[i], sumabs / s->n_tokens, most, 1e-7);
+        for (int64_t j = 0; j < d; j++) {
+            double h = 0, sink = 0;
+            for (int64_t q = 0; q < t->n_seq; q++)
+                for (int64_t r = 0; r < t->len[q]; r++) {
+                    double p = (double)x[(t->offset[q] + r) * d + i] * x[(t->offset[q] + r) * d + j];
+                    h += p;
+                    sink += r < SINK ? p : 0;
+                }
+            check_near("hess", s->hess[i * d + j], 2 * h / s->n_tokens, largest, tolerance);
+            check_near("hess_sink", s->hess_sink[i * d + j], 2 * sink / s->n_tokens, largest, tolerance);
+            assert_true(s->hess[i * d + j] == s->hess[j * d + i]);
+        }
+    }
+    /* sampled rows: the middles of N_ACTS equal parts */
+    for (int64_t k = 0; k < N_ACTS; k++) {
+        int64_t row = (2 * k + 1) * t->n_total / (2 * N_ACTS);
+        assert_memory_equal(s->acts + k * d, x + row * d, (size_t)d * sizeof *x);
+    }
+}
+
+static void test_against_sums(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_hidden h;
+    struct ptq_block b;
+    struct ptq_input_stats s[PTQ_MAX_STAGES];
+    int n;
+    setup(&f);
+    enter(&f, &h, &b);
+    const size_t bytes = (size_t)(f.text.tokens.n_total * shape.d) * sizeof(float);
+    float *before = malloc(bytes);
+    assert_non_null(before);
+    memcpy(before, h.at, bytes);
+    for (int f64 = 0; f64 < 2; f64++) {
+        const struct ptq_stats_options o = {SINK, N_ACTS, f64};
+        assert_ok(ptq_stats_block(f.model, &b, NULL, &h, &o, NULL, &f.arena, s, &n, &f.st), &f.st);
+        assert_memory_equal(before, h.at, bytes);
+        assert_int_equal(n, 4);
+        static const char *const names[] = {"blk.1.attn_in", "blk.1.attn_o_in", "blk.1.ffn_in", "blk.1.ffn_down_in"};
+        for (int i = 0; i < 4; i++) {
+            struct keeper k = {&f.text.tokens, names[i], ptq_arena_alloc(&f.arena, NULL, f.text.tokens.n_total * s[i].d_in, sizeof(float)), 0};
+            const struct ptq_block_tap tap = {keep, &k, NULL, true};
+            assert_string_equal(s[i].name, names[i]);
+            assert_ptr_equal(ptq_stats_find(s, n, names[i]), &s[i]);
+            assert_ok(ptq_block_run(f.model, &b, NULL, &h, &tap, &f.st), &f.st);
+            assert_int_equal(k.n_seen, N_SEQ);
+            /* fp32 sums of at most 40 terms and one rounding to fp32; with f64 rounding alone */
+            check_input(&f, &s[i], k.x, f64 ? 1e-14 : 1e-6);
+        }
+    }
+    assert_null(ptq_stats_find(s, n, "blk.0.attn_in"));
+    free(before);
+    teardown(&f);
+}
+
+/* The inputs themselves against the fp64 forward pass: attn_in of block 1 is the normed hidden state. */
+static void test_inputs_are_right(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_hidden h;
+    struct ptq_block b;
+    setup(&f);
+    enter(&f, &h, &b);
+    const int64_t d = shape.d, len = f.len[5];
+    struct keeper k = {&f.text.tokens, "blk.1.attn_in", ptq_arena_alloc(&f.arena, NULL, f.text.tokens.n_total * d, sizeof(float)), 0};
+    const struct ptq_block_tap tap = {keep, &k, "blk.1.attn_in", false};
+    assert_ok(ptq_block_run(f.model, &b, NULL, &h, &tap, &f.st), &f.st);
+    double *logits = malloc((size_t)(len * shape.vocab) * sizeof *logits), *x = malloc((size_t)(len * d) * sizeof *x), *n = malloc((size_t)(len * d) * sizeof *n);
+    assert_true(logits && x && n);
+    tiny_forward(&f.tiny, f.id + f.offset[5], len, logits, 1, x);
+    tiny_norm(x, len, d, f.tiny.b[1].norm1, n);
+    for (int64_t i = 0; i < len * d; i++)
+        check_near("attn_in", k.x[f.offset[5] * d + i], n[i], 1, 1e-5);
+    free(logits);
+    free(x);
+    free(n);
+    teardown(&f);
+}
+
+static void same_stats(const struct ptq_input_stats *a, const struct ptq_input_stats *b)
+{
+    const size_t d = (size_t)a->d_in;
+    assert_string_equal(a->name, b->name);
+    assert_true(a->d_in == b->d_in && a->n_tokens == b->n_tokens && a->n_sequences == b->n_sequences && a->n_acts == b->n_acts);
+    assert_true(a->key == b->key && a->norm == b->norm);
+    assert_memory_equal(a->hess, b->hess, d * d * sizeof(double));
+    assert_memory_equal(a->hess_sink, b->hess_sink, d * d * sizeof(double));
+    assert_memory_equal(a->absmax, b->absmax, d * sizeof(float));
+    assert_memory_equal(a->absmean, b->absmean, d * sizeof(float));
+    assert_memory_equal(a->mean, b->mean, d * sizeof(float));
+    assert_memory_equal(a->acts, b->acts, (size_t)a->n_acts * d * sizeof(float));
+}
+
+static void test_threads_and_only(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_hidden h;
+    struct ptq_block b;
+    struct ptq_input_stats one[PTQ_MAX_STAGES], more[PTQ_MAX_STAGES];
+    int n, m;
+    const struct ptq_stats_options o = {SINK, N_ACTS, false};
+    setup(&f);
+    enter(&f, &h, &b);
+    assert_ok(ptq_stats_block(f.model, &b, NULL, &h, &o, NULL, &f.arena, one, &n, &f.st), &f.st);
+    for (int threads = 2; threads <= 3; threads++) {
+        struct ptq_pool *pool;
+        assert_ok(ptq_pool_new(&pool, threads, &f.st), &f.st);
+        assert_ok(ptq_stats_block(f.model, &b, pool, &h, &o, NULL, &f.arena, more, &m, &f.st), &f.st);
+        assert_int_equal(n, m);
+        for (int i = 0; i < n; i++)
+            same_stats(&one[i], &more[i]);
+        assert_ok(ptq_stats_block(f.model, &b, pool, &h, &o, "blk.1.ffn_in", &f.arena, more, &m, &f.st), &f.st);
+        assert_int_equal(m, 1);
+        same_stats(ptq_stats_find(one, n, "blk.1.ffn_in"), &more[0]);
+        ptq_pool_free(pool);
+    }
+    assert_true(one[0].key != one[1].key && one[0].key != one[2].key);
+    assert_int_equal(ptq_stats_block(f.model, &b, NULL, &h, &o, "blk.1.nothing", &f.arena, more, &m, &f.st), PTQ_ERR_USAGE);
+    teardown(&f);
+}
+
+/* ---- files */
+
+static void capture(struct fixture *f, const char *out, bool f64)
+{
+    const struct ptq_stats_options o = {SINK, N_ACTS, f64};
+    const struct ptq_capture_args a = {f->model, &f->text, &o, out, "calib", NULL, true};
+    assert_ok(ptq_capture(&a, &f->st), &f->st);
+}
+
+static void read_one(struct fixture *f, const char *path, const char *input, struct ptq_input_stats *s)
+{
+    struct ptq_h5 *h;
+    assert_ok(ptq_h5_open(&h, path, PTQ_H5_READ, &f->st), &f->st);
+    assert_ok(ptq_stats_read_input(h, "calib", input, &f->arena, s, &f->st), &f->st);
+    assert_ok(ptq_h5_close(h, &f->st), &f->st);
+}
+
+static void test_capture_reads_back(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_hidden h;
+    struct ptq_block b;
+    struct ptq_input_stats made[PTQ_MAX_STAGES], read;
+    char out[TEST_PATH];
+    int n;
+    setup(&f);
+    enter(&f, &h, &b);
+    for (int f64 = 0; f64 < 2; f64++) {
+        const struct ptq_stats_options o = {SINK, N_ACTS, f64};
+        test_path(f.dir, f64 ? "64.h5" : "32.h5", out);
+        capture(&f, out, f64);
+        assert_ok(ptq_stats_block(f.model, &b, NULL, &h, &o, NULL, &f.arena, made, &n, &f.st), &f.st);
+        for (int i = 0; i < n; i++) {
+            read_one(&f, out, made[i].name, &read);
+            same_stats(&made[i], &read);
+        }
+    }
+    struct ptq_h5 *file;
+    struct ptq_stats_head head;
+    struct ptq_h5_info info;
+    assert_ok(ptq_h5_open(&file, out, PTQ_H5_READ, &f.st), &f.st);
+    assert_ok(ptq_stats_read_head(file, "calib", &f.arena, &head, &f.st), &f.st);
+    assert_string_equal(head.text, "made up");
+    assert_string_equal(head.upstream, "fp");
+    assert_string_equal(head.text_key, f.text.key);
+    assert_string_equal(head.model_key, ptq_model_info(f.model)->key);
+    assert_true(head.n_sequences == N_SEQ && head.n_tokens == f.text.tokens.n_total && head.seqlen == 40 && head.sink_tokens == SINK);
+    /* packed: 24 * 25 / 2 (SCHEMA.md), element (1, 2) at 24 + 1 */
+    assert_ok(ptq_h5_info(file, "/stats/calib/blk.1.attn_in/hess", &info, &f.st), &f.st);
+    assert_int_equal(info.n, 300);
+    double *packed;
+    assert_ok(ptq_h5_read_f64(file, "/stats/calib/blk.1.attn_in/hess", &f.arena, &packed, &info, &f.st), &f.st);
+    assert_true(packed[25] == made[0].hess[1 * 24 + 2] && packed[299] == made[0].hess[24 * 24 - 1]);
+    assert_int_equal(ptq_stats_read_head(file, "none", &f.arena, &head, &f.st), PTQ_ERR_USAGE);
+    assert_ok(ptq_h5_close(file, NULL), &f.st);
+    teardown(&f);
+}
+
+/* A capture that was stopped behind block 0: block 1 is made, block 0 is not touched. Another request is refused. */
+static void test_capture_goes_on(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_input_stats whole, resumed, marked;
+    struct ptq_h5 *h;
+    char a[TEST_PATH], b[TEST_PATH];
+    const float mark[24] = {5};
+    const int64_t d = 24;
+    setup(&f);
+    test_path(f.dir, "a.h5", a);
+    test_path(f.dir, "b.h5", b);
+    capture(&f, a, false);
+    capture(&f, b, false);
+    assert_ok(ptq_h5_open(&h, b, PTQ_H5_APPEND, &f.st), &f.st);
+    assert_ok(ptq_h5_set_i64(h, "/stats/calib", "blocks_done", 1, &f.st), &f.st);
+    assert_ok(ptq_h5_write(h, "/stats/calib/blk.0.attn_in/mean", PTQ_H5_F32, 1, &d, mark, &f.st), &f.st);
+    assert_ok(ptq_h5_write(h, "/stats/calib/blk.1.attn_in/mean", PTQ_H5_F32, 1, &d, mark, &f.st), &f.st);
+    assert_ok(ptq_h5_close(h, &f.st), &f.st);
+    capture(&f, b, false);
+    read_one(&f, a, "blk.1.attn_in", &whole);
+    read_one(&f, b, "blk.1.attn_in", &resumed);
+    read_one(&f, b, "blk.0.attn_in", &marked);
+    same_stats(&whole, &resumed);
+    assert_memory_equal(marked.mean, mark, sizeof mark);
+
+    const struct ptq_stats_options o = {SINK + 1, N_ACTS, false};
+    struct ptq_capture_args args = {f.model, &f.text, &o, b, "calib", NULL, true};
+    assert_int_equal(ptq_capture(&args, &f.st), PTQ_ERR_USAGE);
+    assert_status(&f.st, PTQ_ERR_USAGE, "another model, text or options");
+    ptq_status_clear(&f.st);
+    args.out_path = f.path;
+    assert_int_equal(ptq_capture(&args, &f.st), PTQ_ERR_USAGE);
+    assert_status(&f.st, PTQ_ERR_USAGE, "own file");
+    ptq_status_clear(&f.st);
+    args.out_path = b;
+    args.name = "a/b";
+    assert_int_equal(ptq_capture(&args, &f.st), PTQ_ERR_USAGE);
+    assert_status(&f.st, PTQ_ERR_USAGE, "slash");
+    teardown(&f);
+}
+
+static void test_bad_stats_files(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_input_stats s;
+    struct ptq_h5 *h;
+    char a[TEST_PATH];
+    float junk[300] = {1};
+    const int64_t n299 = 299, n300 = 300;
+    setup(&f);
+    test_path(f.dir, "a.h5", a);
+    capture(&f, a, false);
+    assert_ok(ptq_h5_open(&h, a, PTQ_H5_APPEND, &f.st), &f.st);
+    assert_ok(ptq_h5_write(h, "/stats/calib/blk.0.attn_in/hess", PTQ_H5_F32, 1, &n299, junk, &f.st), &f.st);
+    junk[7] = INFINITY;
+    assert_ok(ptq_h5_write(h, "/stats/calib/blk.1.attn_in/hess_sink", PTQ_H5_F32, 1, &n300, junk, &f.st), &f.st);
+    assert_int_equal(ptq_stats_read_input(h, "calib", "blk.0.attn_in", &f.arena, &s, &f.st), PTQ_ERR_USAGE);
+    assert_status(&f.st, PTQ_ERR_USAGE, "upper triangle of 24 inputs has 300");
+    ptq_status_clear(&f.st);
+    assert_int_equal(ptq_stats_read_input(h, "calib", "blk.1.attn_in", &f.arena, &s, &f.st), PTQ_ERR_USAGE);
+    assert_status(&f.st, PTQ_ERR_USAGE, "hess_sink is not finite at element 7");
+    ptq_status_clear(&f.st);
+    assert_int_equal(ptq_stats_read_input(h, "calib", "blk.9.attn_in", &f.arena, &s, &f.st), PTQ_ERR_USAGE);
+    ptq_status_clear(&f.st);
+    assert_ok(ptq_h5_set_text(h, "/stats/calib", "normalisation", "tokens", &f.st), &f.st);
+    assert_int_equal(ptq_stats_read_input(h, "calib", "blk.0.ffn_in", &f.arena, &s, &f.st), PTQ_ERR_USAGE);
+    assert_status(&f.st, PTQ_ERR_USAGE, "did you mean 'token'");
+    assert_ok(ptq_h5_close(h, NULL), &f.st);
+    teardown(&f);
+}
+
+static void test_layer_view(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_hidden h;
+    struct ptq_block b;
+    struct ptq_input_stats s[PTQ_MAX_STAGES];
+    struct ptq_layer l;
+    int n;
+    const struct ptq_stats_options o = {SINK, N_ACTS, false};
+    setup(&f);
+    enter(&f, &h, &b);
+    assert_ok(ptq_stats_block(f.model, &b, NULL, &h, &o, NULL, &f.arena, s, &n, &f.st), &f.st);
+    ptq_layer_from_model(&b.lin[6], 1, ptq_stats_find(s, n, b.lin[6].input), &l);
+    assert_string_equal(l.name, "blk.1.ffn_down");
+    assert_true(l.role == PTQ_ROLE_DOWN && l.block == 1 && l.w.rows == 24 && l.w.cols == 40 && l.w.ld == 40 && l.w.at == b.lin[6].w);
+    assert_true(l.hess.at == s[3].hess && l.hess.rows == 40 && l.hess_key == s[3].key && l.acts.rows == N_ACTS && l.hess_norm == PTQ_NORM_TOKEN);
+    ptq_layer_from_model(&b.lin[0], 1, NULL, &l);
+    assert_true(!l.hess.at && !l.acts.at && l.role == PTQ_ROLE_Q);
+    teardown(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_against_sums),       cmocka_unit_test(test_inputs_are_right), cmocka_unit_test(test_threads_and_only),
+        cmocka_unit_test(test_capture_reads_back), cmocka_unit_test(test_capture_goes_on),  cmocka_unit_test(test_bad_stats_files),
+        cmocka_unit_test(test_layer_view),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
