@@ -158,7 +158,7 @@ static double log2_of(double x)
 static bool clause_starts(const struct world *w, int person, int a, int t, const char *seen, int n)
 {
     char clause[48];
-    snprintf(clause, sizeof clause, "%s%s", template[a][t], w->value[a][w->attr[person][a]]);
+    snprintf(clause, sizeof clause, "%s%s", template[a][t], w -> value[a][w->attr[person][a]]);
     return strncmp(clause, seen, (size_t)n) == 0;
 }
 

@@ -25,7 +25,8 @@ struct ptq_h5 {
 enum { MAX_PATH = 1024, MAX_MEMBERS = 1 << 20, MAX_TEXT = 1 << 20 };
 /* Deflate cannot expand by more than 1032; a dataset that claims more than its stored chunks can hold is a bomb or was never
  * written. The absolute limit is above the largest tensor of any model we know (a few GB). */
-static const int64_t max_expansion = 1100, max_bytes = INT64_C(64) << 30, max_chunk_bytes = INT64_C(1) << 30;
+static const int64_t max_expansion = 1100, max_bytes = INT64_C(64) << 30,
+                     max_chunk_bytes = INT64_C(1) << 30;
 
 /* ---- messages ------------------------------------------------------------------------------- */
 
@@ -155,8 +156,8 @@ int ptq_h5_open(struct ptq_h5 **out, const char *path, enum ptq_h5_mode mode, st
     bool create = mode == PTQ_H5_CREATE || (mode == PTQ_H5_APPEND && stat(path, &s) != 0);
     int rc = PTQ_OK;
     if (create && stat(path, &s) == 0 && !S_ISREG(s.st_mode))
-        rc = ptq_status_set(st, PTQ_ERR_USAGE, "%s: is not a regular file; give another name",
-                            path);
+        rc =
+            ptq_status_set(st, PTQ_ERR_USAGE, "%s: is not a regular file; give another name", path);
     if (!create)
         rc = check_readable(path, st, &h->file_bytes);
     if (rc == PTQ_OK) {
@@ -185,8 +186,9 @@ static int sync_file(const char *path, struct ptq_status *st)
     int rc = fd < 0 || fsync(fd) != 0 ? errno : 0;
     if (fd >= 0 && close(fd) != 0 && !rc)
         rc = errno;
-    return rc ? ptq_status_set(st, PTQ_ERR_IO, "%s: writing to disk failed: %s; the file is incomplete",
-                               path, strerror(rc))
+    return rc ? ptq_status_set(st, PTQ_ERR_IO,
+                               "%s: writing to disk failed: %s; the file is incomplete", path,
+                               strerror(rc))
               : PTQ_OK;
 }
 
@@ -313,8 +315,10 @@ static int list_locked(struct ptq_h5 *h, const char *group, struct names *l)
         if (!l->at)
             rc = PTQ_ERR_MEMORY;
         else if (H5Literate(g, H5_INDEX_NAME, H5_ITER_INC, NULL, add_name, l) < 0)
-            rc = ptq_status_set(l->st, PTQ_ERR_USAGE, "%s: %s: the members cannot be listed: the "
-                                "file is damaged", h->path, group);
+            rc = ptq_status_set(l->st, PTQ_ERR_USAGE,
+                                "%s: %s: the members cannot be listed: the "
+                                "file is damaged",
+                                h->path, group);
     }
     H5Oclose(g);
     return rc;
@@ -409,8 +413,8 @@ static hid_t open_scalar_attr(struct ptq_h5 *h, hid_t obj, const char *object, c
 }
 
 /* Under the lock: *obj and *attr are open on PTQ_OK. PTQ_SKIP: object or attribute absent. */
-static int find_attr(struct ptq_h5 *h, const char *object, const char *name, hid_t *obj, hid_t *attr,
-                     hid_t *type, struct ptq_status *st)
+static int find_attr(struct ptq_h5 *h, const char *object, const char *name, hid_t *obj,
+                     hid_t *attr, hid_t *type, struct ptq_status *st)
 {
     if (find(h, object) == ABSENT)
         return PTQ_SKIP;
@@ -426,7 +430,8 @@ static int find_attr(struct ptq_h5 *h, const char *object, const char *name, hid
 }
 
 /* A string as h5py writes them: variable-length, or fixed-length with any padding. */
-static int attr_text(hid_t a, hid_t type, struct ptq_arena *arena, char **out, struct ptq_status *st)
+static int attr_text(hid_t a, hid_t type, struct ptq_arena *arena, char **out,
+                     struct ptq_status *st)
 {
     if (H5Tis_variable_str(type) > 0) {
         char *s = NULL;
@@ -491,8 +496,8 @@ static int get_attr(struct ptq_h5 *h, const char *object, const char *name, stru
     if (rc == PTQ_OK) {
         rc = attr_value(a, type, o, st);
         if (rc == PTQ_SKIP)
-            rc = ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s: attribute %s is not %s", h->path, object,
-                                name, wanted[o->want]);
+            rc = ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s: attribute %s is not %s", h->path,
+                                object, name, wanted[o->want]);
         H5Tclose(type);
         H5Aclose(a);
         H5Oclose(obj);
@@ -703,10 +708,10 @@ static int read_as(struct reading *r, hid_t memory_type, void *at)
 
 static int wrong_type(struct reading *r, const char *wanted)
 {
-    static const char *const have[] = {"an unknown type", "f16", "bf16", "f32", "f64",
-                                       "uint8", "uint16", "int32", "int64", "text"};
-    return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: %s holds %s; %s is needed", r->h->path, r->name,
-                          have[r->d.info.type], wanted);
+    static const char *const have[] = {"an unknown type", "f16",    "bf16",  "f32",   "f64",
+                                       "uint8",           "uint16", "int32", "int64", "text"};
+    return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: %s holds %s; %s is needed", r->h->path,
+                          r->name, have[r->d.info.type], wanted);
 }
 
 /* 16-bit values are read into the tail of the result and widened in place from the front: value i ends at byte width * (i + 1),
@@ -775,7 +780,8 @@ static int read_u8(struct reading *r, size_t width, void **out)
 
 typedef int reader(struct reading *, size_t width, void **out);
 
-static int read_any(struct reading *r, reader *fn, size_t width, void **out, struct ptq_h5_info *info)
+static int read_any(struct reading *r, reader *fn, size_t width, void **out,
+                    struct ptq_h5_info *info)
 {
     pthread_mutex_lock(&h5_lock);
     int rc = dset_open(r->h, r->name, &r->d, r->st);

@@ -16,5 +16,6 @@ void ptq_llama2c_close(struct ptq_llama2c *); /* NULL is fine */
 const struct ptq_llama2c_head *ptq_llama2c_head(const struct ptq_llama2c *);
 /* dim[1] is 0 for a vector. PTQ_SKIP (no status set): no such tensor. */
 int ptq_llama2c_find(const struct ptq_llama2c *, const char *tensor, int64_t dim[2]);
-int ptq_llama2c_read(const struct ptq_llama2c *, const char *tensor, struct ptq_arena *, float **, struct ptq_status *);
+int ptq_llama2c_read(const struct ptq_llama2c *, const char *tensor, struct ptq_arena *, float **,
+                     struct ptq_status *);
 #endif

@@ -71,8 +71,8 @@ static bool take_shape(const char **p, struct ptq_npy_info *f)
     if (!take(p, '('))
         return false;
     while (!take(p, ')')) {
-        if ((f->rank > 0 && !comma) || f->rank == PTQ_NPY_MAX_RANK || !take_size(p, &f->dim[f->rank]) ||
-            !ptq_size_mul(f->n, f->dim[f->rank], &f->n))
+        if ((f->rank > 0 && !comma) || f->rank == PTQ_NPY_MAX_RANK ||
+            !take_size(p, &f->dim[f->rank]) || !ptq_size_mul(f->n, f->dim[f->rank], &f->n))
             return false;
         f->rank++;
         comma = take(p, ',');
@@ -102,7 +102,10 @@ static const char *parse_header(const char *p, struct ptq_npy_info *f)
         char key[24];
         if (!take_quoted(&p, key, sizeof key) || !take(&p, ':'))
             return "its header is damaged";
-        unsigned bit = !strcmp(key, "descr") ? 1u : !strcmp(key, "fortran_order") ? 2u : !strcmp(key, "shape") ? 4u : 0;
+        unsigned bit = !strcmp(key, "descr")           ? 1u
+                       : !strcmp(key, "fortran_order") ? 2u
+                       : !strcmp(key, "shape")         ? 4u
+                                                       : 0;
         if (bit == 0 || (seen & bit))
             return "its header has an unknown or repeated key";
         seen |= bit;
@@ -153,8 +156,10 @@ static int read_header(FILE *f, const char *path, struct ptq_npy_info *info, str
     if (why)
         return bad(path, why, st);
     long at = ftell(f);
-    if (at < 0 || fstat(fileno(f), &s) != 0 || !ptq_size_mul(info->n, info->width, &data) || data != s.st_size - at)
-        return bad(path, "its size is not what its header says: truncated, or more than one array", st);
+    if (at < 0 || fstat(fileno(f), &s) != 0 || !ptq_size_mul(info->n, info->width, &data) ||
+        data != s.st_size - at)
+        return bad(path, "its size is not what its header says: truncated, or more than one array",
+                   st);
     return PTQ_OK;
 }
 
@@ -193,7 +198,8 @@ static bool integer_value(const unsigned char *p, const struct ptq_npy_info *f, 
 
 enum want { I64, F32, F64 };
 
-static bool convert(const unsigned char *p, const struct ptq_npy_info *f, enum want want, void *out, int64_t i)
+static bool convert(const unsigned char *p, const struct ptq_npy_info *f, enum want want, void *out,
+                    int64_t i)
 {
     if (want == I64)
         return integer_value(p, f, (int64_t *)out + i);
@@ -204,8 +210,8 @@ static bool convert(const unsigned char *p, const struct ptq_npy_info *f, enum w
     return true;
 }
 
-static int read_values(FILE *f, const char *path, const struct ptq_npy_info *info, enum want want, void *out,
-                       struct ptq_status *st)
+static int read_values(FILE *f, const char *path, const struct ptq_npy_info *info, enum want want,
+                       void *out, struct ptq_status *st)
 {
     unsigned char *buf = malloc((size_t)PIECE * 8);
     if (!buf)
@@ -214,24 +220,28 @@ static int read_values(FILE *f, const char *path, const struct ptq_npy_info *inf
     for (int64_t i = 0; i < info->n && rc == PTQ_OK; i += PIECE) {
         int64_t n = info->n - i < PIECE ? info->n - i : PIECE;
         if (fread(buf, (size_t)info->width, (size_t)n, f) != (size_t)n)
-            rc = ptq_status_set(st, PTQ_ERR_IO, "%s: reading failed: %s", path, ferror(f) ? strerror(errno) : "it was cut meanwhile");
+            rc = ptq_status_set(st, PTQ_ERR_IO, "%s: reading failed: %s", path,
+                                ferror(f) ? strerror(errno) : "it was cut meanwhile");
         for (int64_t k = 0; k < n && rc == PTQ_OK; k++)
             if (!convert(buf + k * info->width, info, want, out, i + k))
-                rc = ptq_status_set(st, PTQ_ERR_USAGE, "%s: value %lld is over 2^63 - 1", path, (long long)(i + k));
+                rc = ptq_status_set(st, PTQ_ERR_USAGE, "%s: value %lld is over 2^63 - 1", path,
+                                    (long long)(i + k));
     }
     free(buf);
     return rc;
 }
 
-static int read_stream(FILE *f, const char *path, enum want want, struct ptq_arena *arena, void **out,
-                       struct ptq_npy_info *info, struct ptq_status *st)
+static int read_stream(FILE *f, const char *path, enum want want, struct ptq_arena *arena,
+                       void **out, struct ptq_npy_info *info, struct ptq_status *st)
 {
     int rc = read_header(f, path, info, st);
     if (rc != PTQ_OK)
         return rc;
     if ((info->kind == 'f') != (want != I64))
-        return bad(path, want == I64 ? "it holds floats; integers are needed: x.astype(numpy.int64)"
-                                     : "it holds integers; floats are needed: x.astype(numpy.float32)", st);
+        return bad(path,
+                   want == I64 ? "it holds floats; integers are needed: x.astype(numpy.int64)"
+                               : "it holds integers; floats are needed: x.astype(numpy.float32)",
+                   st);
     void *at = ptq_arena_alloc(arena, st, info->n, want == F32 ? 4 : 8);
     if (!at)
         return PTQ_ERR_MEMORY;
@@ -241,8 +251,8 @@ static int read_stream(FILE *f, const char *path, enum want want, struct ptq_are
     return rc;
 }
 
-static int read_any(const char *path, enum want want, struct ptq_arena *arena, void **out, struct ptq_npy_info *info,
-                    struct ptq_status *st)
+static int read_any(const char *path, enum want want, struct ptq_arena *arena, void **out,
+                    struct ptq_npy_info *info, struct ptq_status *st)
 {
     struct stat s;
     memset(info, 0, sizeof *info);
@@ -256,15 +266,15 @@ static int read_any(const char *path, enum want want, struct ptq_arena *arena, v
     return rc;
 }
 
-#define READER(NAME, T, WANT)                                                                                          \
-    int ptq_npy_read_##NAME(const char *path, struct ptq_arena *arena, T **out, struct ptq_npy_info *info,             \
-                            struct ptq_status *st)                                                                     \
-    {                                                                                                                  \
-        void *at = NULL;                                                                                               \
-        int rc = read_any(path, WANT, arena, &at, info, st);                                                           \
-        if (rc == PTQ_OK)                                                                                              \
-            *out = at;                                                                                                 \
-        return rc;                                                                                                     \
+#define READER(NAME, T, WANT)                                                                      \
+    int ptq_npy_read_##NAME(const char *path, struct ptq_arena *arena, T **out,                    \
+                            struct ptq_npy_info *info, struct ptq_status *st)                      \
+    {                                                                                              \
+        void *at = NULL;                                                                           \
+        int rc = read_any(path, WANT, arena, &at, info, st);                                       \
+        if (rc == PTQ_OK)                                                                          \
+            *out = at;                                                                             \
+        return rc;                                                                                 \
     }
 
 READER(i64, int64_t, I64)

@@ -48,8 +48,8 @@ static void print_entropy(FILE *f, const struct ptq_facts_window *w, int64_t n)
     for (int64_t i = 0; i < n; i++)
         bits += w[i].bits;
     fprintf(f, "%lld windows of %d bytes, exact entropy %.12f bits/byte over bytes 1..%d of each\n",
-            (long long)n, PTQ_FACTS_WINDOW_BYTES,
-            bits / (double)n / (PTQ_FACTS_WINDOW_BYTES - 1), PTQ_FACTS_WINDOW_BYTES - 1);
+            (long long)n, PTQ_FACTS_WINDOW_BYTES, bits / (double)n / (PTQ_FACTS_WINDOW_BYTES - 1),
+            PTQ_FACTS_WINDOW_BYTES - 1);
 }
 
 static int run(const char *const *v, void *text_out, struct ptq_status *st)

@@ -46,7 +46,8 @@ static void make_weight(const struct ptq_synth_layer_args *a, float *w)
 struct mixer { /* row = gain * B (amplitude * z) */
     int64_t n;
     double *amplitude, *gain; /* [n] */
-    double *sine, *cosine;    /* [2 passes * n_stages * n]: rotation of the pair whose lower index is i */
+    double *sine,
+        *cosine; /* [2 passes * n_stages * n]: rotation of the pair whose lower index is i */
     int n_stages;
 };
 
@@ -87,8 +88,8 @@ static int set_gains(const struct ptq_synth_layer_args *a, struct ptq_arena *are
     return PTQ_OK;
 }
 
-static int mixer_init(const struct ptq_synth_layer_args *a, struct ptq_arena *arena, struct mixer *m,
-                      struct ptq_status *st)
+static int mixer_init(const struct ptq_synth_layer_args *a, struct ptq_arena *arena,
+                      struct mixer *m, struct ptq_status *st)
 {
     m->n = a->cols;
     for (m->n_stages = 0; INT64_C(1) << m->n_stages < m->n;)
@@ -103,7 +104,8 @@ static int mixer_init(const struct ptq_synth_layer_args *a, struct ptq_arena *ar
     set_amplitudes(a, m->amplitude);
     uint64_t angles = stream(a, ANGLE);
     for (int64_t i = 0; i < n_angles; i++)
-        ptq_sincos(6.283185307179586 * ptq_uniform(angles, (uint64_t)i), &m->sine[i], &m->cosine[i]);
+        ptq_sincos(6.283185307179586 * ptq_uniform(angles, (uint64_t)i), &m->sine[i],
+                   &m->cosine[i]);
     return set_gains(a, arena, m->gain, st);
 }
 
@@ -231,7 +233,8 @@ static int check(const struct ptq_synth_layer_args *a, struct ptq_status *st)
 }
 
 int ptq_synth_layer_make(const struct ptq_synth_layer_args *a, bool want_hess,
-                         struct ptq_arena *arena, struct ptq_synth_layer *out, struct ptq_status *st)
+                         struct ptq_arena *arena, struct ptq_synth_layer *out,
+                         struct ptq_status *st)
 {
     int rc = check(a, st);
     if (rc != PTQ_OK)
@@ -252,7 +255,21 @@ int ptq_synth_layer_make(const struct ptq_synth_layer_args *a, bool want_hess,
 
 /* ---- the command ---------------------------------------------------------------------------- */
 
-enum { ROWS, COLS, TOKENS, SEQLEN, SPECTRUM, OUTLIERS, SINK_SHARE, TAILS, SEED, HESS, NAME, APPEND, OUT };
+enum {
+    ROWS,
+    COLS,
+    TOKENS,
+    SEQLEN,
+    SPECTRUM,
+    OUTLIERS,
+    SINK_SHARE,
+    TAILS,
+    SEED,
+    HESS,
+    NAME,
+    APPEND,
+    OUT
+};
 static const struct ptq_synth_opt opts[] = {
     [ROWS] = {"rows", "256", "outputs of the layer"},
     [COLS] = {"cols", "256", "inputs of the layer"},
@@ -260,7 +277,8 @@ static const struct ptq_synth_opt opts[] = {
     [SEQLEN] = {"seqlen", "0", "tokens a sequence, divides --tokens; 0: one sequence"},
     [SPECTRUM] = {"spectrum", "power:1", "of the activations: flat, power:ALPHA or lowrank:R"},
     [OUTLIERS] = {"outliers", "0", "N or N:GAIN: N channels are GAIN (16) times as large"},
-    [SINK_SHARE] = {"sink", "0", "share of tr H owned by the first token of every sequence, as 0.99"},
+    [SINK_SHARE] = {"sink", "0",
+                    "share of tr H owned by the first token of every sequence, as 0.99"},
     [TAILS] = {"tails", "0", "degrees of freedom of Student-t weights (3: heavy tails); 0: normal"},
     [SEED] = {"seed", "1", "another seed, another layer"},
     [HESS] = {"hess", "1", "0: leave the Hessian out"},
@@ -293,7 +311,8 @@ static int parse_outliers(const char *text, struct ptq_synth_layer_args *a, stru
     snprintf(count, sizeof count, "%.*s", colon ? (int)(colon - text) : 31, text);
     a->gain = 16;
     int rc = ptq_parse_i64(count, "--outliers", 0, 65536, &a->n_outliers, st);
-    return rc == PTQ_OK && colon ? ptq_parse_f64(colon + 1, "--outliers gain", 0, 1e6, &a->gain, st) : rc;
+    return rc == PTQ_OK && colon ? ptq_parse_f64(colon + 1, "--outliers gain", 0, 1e6, &a->gain, st)
+                                 : rc;
 }
 
 static int parse(const char *const *v, struct ptq_synth_layer_args *a, struct ptq_status *st)
@@ -330,7 +349,8 @@ static int put(const struct target *t, const char *what, enum ptq_h5_type type, 
     return name ? ptq_h5_write(t->h, name, type, 2, dim, data, t->st) : PTQ_ERR_MEMORY;
 }
 
-static int put_hess(const struct target *t, const struct ptq_synth_layer_args *a, const double *hess)
+static int put_hess(const struct target *t, const struct ptq_synth_layer_args *a,
+                    const double *hess)
 {
     const char *name = ptq_arena_printf(t->arena, t->st, "%s/hess", t->group);
     int64_t n_seq = a->seqlen ? a->tokens / a->seqlen : 1;
@@ -388,7 +408,8 @@ static int run(const char *const *v, void *text_out, struct ptq_status *st)
     int rc = parse(v, &a, st);
     if (rc != PTQ_OK)
         return rc;
-    if (ptq_parse_bool(v[HESS], "--hess", &hess, st) || ptq_parse_bool(v[APPEND], "--append", &append, st))
+    if (ptq_parse_bool(v[HESS], "--hess", &hess, st) ||
+        ptq_parse_bool(v[APPEND], "--append", &append, st))
         return PTQ_ERR_USAGE;
     struct ptq_arena arena;
     ptq_arena_init(&arena, 0);

@@ -9,25 +9,29 @@
 #define PTQ_DATASETS_SYNTH_LAYER_H
 #include "core/arena.h"
 
-enum ptq_spectrum { PTQ_SPECTRUM_FLAT, PTQ_SPECTRUM_POWER /* lambda_i = (i+1)^-alpha */, PTQ_SPECTRUM_LOWRANK /* first r are 1 */ };
+enum ptq_spectrum {
+    PTQ_SPECTRUM_FLAT,
+    PTQ_SPECTRUM_POWER,  /* lambda_i = (i+1)^-alpha */
+    PTQ_SPECTRUM_LOWRANK /* the first r are 1, the others 0 */
+};
 struct ptq_synth_layer_args {
-    int64_t rows, cols, tokens;     /* 1..65536 each; products at most 2^31 */
-    int64_t seqlen;                 /* divides tokens; 0: one sequence */
+    int64_t rows, cols, tokens; /* 1..65536 each; products at most 2^31 */
+    int64_t seqlen;             /* divides tokens; 0: one sequence */
     enum ptq_spectrum spectrum;
-    double alpha;                   /* POWER: 0..10 */
-    int64_t rank;                   /* LOWRANK: 1..cols */
-    int64_t n_outliers;             /* channels times gain, 0..cols */
-    double gain;                    /* > 0 */
-    double sink;                    /* share of tr H, 0 <= sink < 1; 0: no sink */
-    int64_t tails;                  /* degrees of freedom of Student's t, 1..64; 0: normal */
+    double alpha;       /* POWER: 0..10 */
+    int64_t rank;       /* LOWRANK: 1..cols */
+    int64_t n_outliers; /* channels times gain, 0..cols */
+    double gain;        /* > 0 */
+    double sink;        /* share of tr H, 0 <= sink < 1; 0: no sink */
+    int64_t tails;      /* degrees of freedom of Student's t, 1..64; 0: normal */
     uint64_t seed;
 };
 struct ptq_synth_layer {
-    float *weight;                  /* (rows x cols) */
-    float *acts;                    /* (tokens x cols) */
-    double *hess;                   /* (cols x cols) 2 / tokens X^T X of the fp32 activations, fp64, sums in token order */
+    float *weight; /* (rows x cols) */
+    float *acts;   /* (tokens x cols) */
+    double *hess;  /* (cols x cols) 2 / tokens X^T X of the fp32 activations, in token order */
 };
 /* In the arena. want_hess == false: hess is NULL. Parameters outside their range: PTQ_ERR_USAGE naming the option. */
-int ptq_synth_layer_make(const struct ptq_synth_layer_args *, bool want_hess, struct ptq_arena *, struct ptq_synth_layer *,
-                         struct ptq_status *);
+int ptq_synth_layer_make(const struct ptq_synth_layer_args *, bool want_hess, struct ptq_arena *,
+                         struct ptq_synth_layer *, struct ptq_status *);
 #endif

@@ -15,7 +15,8 @@ struct request {
     bool f64;
 };
 
-static int number(const struct ptq_args *a, const char *flag, int64_t min, int64_t def, int64_t *out, struct ptq_status *st)
+static int number(const struct ptq_args *a, const char *flag, int64_t min, int64_t def,
+                  int64_t *out, struct ptq_status *st)
 {
     char what[64];
     *out = def;
@@ -25,18 +26,24 @@ static int number(const struct ptq_args *a, const char *flag, int64_t min, int64
     return ptq_parse_i64(ptq_arg(a, flag), what, min, INT32_MAX, out, st);
 }
 
-static int required(const struct ptq_args *a, const char *flag, const char **out, struct ptq_status *st)
+static int required(const struct ptq_args *a, const char *flag, const char **out,
+                    struct ptq_status *st)
 {
     *out = ptq_arg(a, flag);
-    return *out ? PTQ_OK : ptq_status_set(st, PTQ_ERR_USAGE, "--%s is required; see ptq capture --help", flag);
+    return *out ? PTQ_OK
+                : ptq_status_set(st, PTQ_ERR_USAGE, "--%s is required; see ptq capture --help",
+                                 flag);
 }
 
 static int parse(const struct ptq_args *a, struct request *r, struct ptq_status *st)
 {
     int rc = required(a, "text", &r->text.source, st);
-    if (rc || (rc = required(a, "out", &r->out, st)) || (rc = number(a, "windows", 1, DEFAULT_WINDOWS, &r->text.n_seq, st)) ||
-        (rc = number(a, "seqlen", 2, 0, &r->text.window, st)) || (rc = number(a, "sink-tokens", 0, 1, &r->sink_tokens, st)) ||
-        (rc = number(a, "acts", 0, DEFAULT_ACTS, &r->n_acts, st)) || (rc = number(a, "threads", 1, 0, &r->threads, st)))
+    if (rc || (rc = required(a, "out", &r->out, st)) ||
+        (rc = number(a, "windows", 1, DEFAULT_WINDOWS, &r->text.n_seq, st)) ||
+        (rc = number(a, "seqlen", 2, 0, &r->text.window, st)) ||
+        (rc = number(a, "sink-tokens", 0, 1, &r->sink_tokens, st)) ||
+        (rc = number(a, "acts", 0, DEFAULT_ACTS, &r->n_acts, st)) ||
+        (rc = number(a, "threads", 1, 0, &r->threads, st)))
         return rc;
     r->name = ptq_arg(a, "name") ? ptq_arg(a, "name") : "calib";
     r->f64 = ptq_arg(a, "f64") != NULL;
@@ -44,7 +51,8 @@ static int parse(const struct ptq_args *a, struct request *r, struct ptq_status 
     return PTQ_OK;
 }
 
-static int capture(const struct request *r, const struct ptq_model *m, struct ptq_arena *arena, struct ptq_status *st)
+static int capture(const struct request *r, const struct ptq_model *m, struct ptq_arena *arena,
+                   struct ptq_status *st)
 {
     struct ptq_text text;
     struct ptq_pool *pool = NULL;
@@ -56,9 +64,9 @@ static int capture(const struct request *r, const struct ptq_model *m, struct pt
     rc = ptq_capture(&args, st);
     ptq_pool_free(pool);
     if (!rc)
-        printf("%s: /stats/%s: %lld blocks of %s over %lld sequences, %lld tokens of %s\n", r->out, r->name,
-               (long long)ptq_model_info(m)->n_blocks, ptq_model_info(m)->name, (long long)text.tokens.n_seq,
-               (long long)text.tokens.n_total, text.source);
+        printf("%s: /stats/%s: %lld blocks of %s over %lld sequences, %lld tokens of %s\n", r->out,
+               r->name, (long long)ptq_model_info(m)->n_blocks, ptq_model_info(m)->name,
+               (long long)text.tokens.n_seq, (long long)text.tokens.n_total, text.source);
     return rc;
 }
 
@@ -69,7 +77,8 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
     struct ptq_model *m = NULL;
     ptq_arena_init(&arena, 0);
     int rc = parse(a, &r, st);
-    if (!rc && !(rc = ptq_model_open(&m, a->n_positional ? a->positional[0] : "demo", &r.model, st)))
+    if (!rc &&
+        !(rc = ptq_model_open(&m, a->n_positional ? a->positional[0] : "demo", &r.model, st)))
         rc = capture(&r, m, &arena, st);
     ptq_model_close(m);
     ptq_arena_clear(&arena);
@@ -77,28 +86,36 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
 }
 
 static const struct ptq_flag flags[] = {
-    {"text", 't', PTQ_FLAG_TEXT, "SOURCE", "synth:facts:SEED, a text file, ids:FILE or .npy (required)", NULL},
+    {"text", 't', PTQ_FLAG_TEXT, "SOURCE",
+     "synth:facts:SEED, a text file, ids:FILE or .npy (required)", NULL},
     {"out", 'o', PTQ_FLAG_TEXT, "FILE", "container to write or to go on with (required)", NULL},
     {"name", 0, PTQ_FLAG_TEXT, "NAME", "name of the statistics in it: /stats/NAME [calib]", NULL},
     {"windows", 'n', PTQ_FLAG_TEXT, "N", "sequences [128]", "nsamples"},
     {"seqlen", 'w', PTQ_FLAG_TEXT, "N", "tokens a sequence [the model's context]", "window"},
-    {"sink-tokens", 0, PTQ_FLAG_TEXT, "K", "the first K tokens of a sequence are a class of their own [1]", NULL},
+    {"sink-tokens", 0, PTQ_FLAG_TEXT, "K",
+     "the first K tokens of a sequence are a class of their own [1]", NULL},
     {"acts", 0, PTQ_FLAG_TEXT, "N", "sampled input rows to keep, evenly spaced [512]", NULL},
-    {"f64", 0, PTQ_FLAG_SWITCH, NULL, "accumulate and store Hessians in fp64 instead of fp32", NULL},
+    {"f64", 0, PTQ_FLAG_SWITCH, NULL, "accumulate and store Hessians in fp64 instead of fp32",
+     NULL},
     {"outliers", 0, PTQ_FLAG_SWITCH, NULL, "the demo model's outlier variant", NULL},
     {"threads", 'j', PTQ_FLAG_TEXT, "N", "threads; no result depends on it [all cores]", NULL},
-    {"portable", 0, PTQ_FLAG_SWITCH, NULL, "AVX2 arithmetic: the same bits on every AVX2 machine", NULL},
+    {"portable", 0, PTQ_FLAG_SWITCH, NULL, "AVX2 arithmetic: the same bits on every AVX2 machine",
+     NULL},
     {NULL},
 };
 const struct ptq_verb ptq_verb_capture = {
     .name = "capture",
     .title = "Statistics of a model's layer inputs over a text: Hessians, ranges, samples",
     .usage = "[MODEL] --text SOURCE --out FILE [options]",
-    .details = "Writes, for every distinct input of every block, the Hessian in two token classes, absmax, absmean, mean and sampled\n"
-               "rows (datasets/SCHEMA.md, /stats). A file that holds some blocks of the same request already is continued; one that\n"
-               "holds other statistics under the name is refused.\n"
-               "Exit codes: 0 ok, 2 usage or a wrong file, 5 a Hessian is not finite, 6 writing failed or out of memory.\n"
-               "  ptq capture demo --text synth:facts:4444 --windows 64 --out stats.h5 --name calib",
+    .details =
+        "Writes, for every distinct input of every block, the Hessian in two token classes, "
+        "absmax, absmean, mean and sampled\n"
+        "rows (datasets/SCHEMA.md, /stats). A file that holds some blocks of the same request "
+        "already is continued; one that\n"
+        "holds other statistics under the name is refused.\n"
+        "Exit codes: 0 ok, 2 usage or a wrong file, 5 a Hessian is not finite, 6 writing failed or "
+        "out of memory.\n"
+        "  ptq capture demo --text synth:facts:4444 --windows 64 --out stats.h5 --name calib",
     .flags = flags,
     .min_positional = 0,
     .max_positional = 1,

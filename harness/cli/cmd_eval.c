@@ -31,7 +31,8 @@ struct result {
     double seconds;
 };
 
-static int source_of(const struct ptq_args *a, struct ptq_arena *arena, const char *model, const char **out, struct ptq_status *st)
+static int source_of(const struct ptq_args *a, struct ptq_arena *arena, const char *model,
+                     const char **out, struct ptq_status *st)
 {
     const char *text = ptq_arg(a, "text"), *tokens = ptq_arg(a, "tokens");
     if (text && tokens)
@@ -40,12 +41,16 @@ static int source_of(const struct ptq_args *a, struct ptq_arena *arena, const ch
     if (tokens || text)
         return *out ? PTQ_OK : PTQ_ERR_MEMORY;
     *out = "synth:facts:5555";
-    return strcmp(model, "demo") == 0 ? PTQ_OK
-                                      : ptq_status_set(st, PTQ_ERR_USAGE, "%s: what shall be read? give --text SOURCE or --tokens IDS "
-                                                                          "(only the demo model has a text of its own)", model);
+    return strcmp(model, "demo") == 0
+               ? PTQ_OK
+               : ptq_status_set(st, PTQ_ERR_USAGE,
+                                "%s: what shall be read? give --text SOURCE or --tokens IDS "
+                                "(only the demo model has a text of its own)",
+                                model);
 }
 
-static int number(const struct ptq_args *a, const char *flag, int64_t min, int64_t max, int64_t *out, struct ptq_status *st)
+static int number(const struct ptq_args *a, const char *flag, int64_t min, int64_t max,
+                  int64_t *out, struct ptq_status *st)
 {
     char what[64];
     *out = 0;
@@ -58,7 +63,8 @@ static int number(const struct ptq_args *a, const char *flag, int64_t min, int64
 static int parse(const struct ptq_args *a, struct request *r, struct ptq_status *st)
 {
     int rc = ptq_format_parse(ptq_arg(a, "format"), &r->format, st);
-    if (rc || (rc = number(a, "threads", 1, 4096, &r->threads, st)) || (rc = number(a, "window", 2, INT32_MAX, &r->text.window, st)))
+    if (rc || (rc = number(a, "threads", 1, 4096, &r->threads, st)) ||
+        (rc = number(a, "window", 2, INT32_MAX, &r->text.window, st)))
         return rc;
     r->options.outliers = ptq_arg(a, "outliers") != NULL;
     return number(a, "windows", 1, INT32_MAX, &r->text.n_seq, st);
@@ -95,7 +101,10 @@ static int print_table(const struct result *r, enum ptq_format format, struct pt
     char text[64];
     struct ptq_table *t = ptq_table_new(2, columns, NULL);
     int rc = t ? PTQ_OK : PTQ_ERR_MEMORY;
-    const char *const texts[][2] = {{"model", r->info->name}, {"text", r->text->source}, {"protocol", r->text->protocol}, {"rules", r->text->rules}};
+    const char *const texts[][2] = {{"model", r->info->name},
+                                    {"text", r->text->source},
+                                    {"protocol", r->text->protocol},
+                                    {"rules", r->text->rules}};
     for (size_t i = 0; i < sizeof texts / sizeof *texts && !rc; i++)
         rc = add(t, texts[i][0], texts[i][1]);
     for (int i = 0; i < N_IDS && !rc; i++) {
@@ -106,7 +115,10 @@ static int print_table(const struct result *r, enum ptq_format format, struct pt
     const struct {
         const char *name;
         double v;
-    } numbers[] = {{"entropy_floor_bpb", r->floor_bpb}, {"n_windows", (double)r->eval.n_windows}, {"n_scored", (double)r->eval.n_scored}, {"seconds", r->seconds}};
+    } numbers[] = {{"entropy_floor_bpb", r->floor_bpb},
+                   {"n_windows", (double)r->eval.n_windows},
+                   {"n_scored", (double)r->eval.n_scored},
+                   {"seconds", r->seconds}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !rc; i++) {
         put_number(text, sizeof text, numbers[i].v);
         if (*text)
@@ -133,8 +145,13 @@ static json_t *row_of(const struct result *r)
 {
     json_t *o = json_object();
     int bad = !o;
-    const char *const texts[][2] = {{"model", r->info->name}, {"model_key", r->info->key}, {"text", r->text->source}, {"text_key", r->text->key},
-                                    {"protocol", r->text->protocol}, {"rules", r->text->rules}, {"blas_core", r->args->machine->blas_core}};
+    const char *const texts[][2] = {{"model", r->info->name},
+                                    {"model_key", r->info->key},
+                                    {"text", r->text->source},
+                                    {"text_key", r->text->key},
+                                    {"protocol", r->text->protocol},
+                                    {"rules", r->text->rules},
+                                    {"blas_core", r->args->machine->blas_core}};
     for (size_t i = 0; i < sizeof texts / sizeof *texts && !bad; i++)
         bad = json_object_set_new(o, texts[i][0], json_string(texts[i][1]));
     for (int i = 0; i < N_IDS && !bad; i++)
@@ -142,7 +159,8 @@ static json_t *row_of(const struct result *r)
     if (!bad)
         bad = json_object_set_new(o, "entropy_floor_bpb", ptq_json_num(r->floor_bpb)) ||
               json_object_set_new(o, "n_windows", json_integer(r->eval.n_windows)) ||
-              json_object_set_new(o, "n_scored", json_integer(r->eval.n_scored)) || json_object_set_new(o, "seconds", ptq_json_num(r->seconds)) ||
+              json_object_set_new(o, "n_scored", json_integer(r->eval.n_scored)) ||
+              json_object_set_new(o, "seconds", ptq_json_num(r->seconds)) ||
               json_object_set_new(o, "nll_windows", windows_array(&r->eval));
     if (!bad)
         return o;
@@ -164,7 +182,8 @@ static int print_json(const struct result *r, struct ptq_status *st)
 
 /* ---- the verb */
 
-static int evaluate(struct result *r, const struct ptq_model *m, const struct request *q, struct ptq_arena *arena, struct ptq_status *st)
+static int evaluate(struct result *r, const struct ptq_model *m, const struct request *q,
+                    struct ptq_arena *arena, struct ptq_status *st)
 {
     struct ptq_pool *pool = NULL;
     struct ptq_text *text = ptq_arena_alloc(arena, st, 1, sizeof *text);
@@ -185,8 +204,10 @@ static int evaluate(struct result *r, const struct ptq_model *m, const struct re
             rc = ptq_status_nomem(st, metric_ids[i], 0);
     /* A model whose output is not a number has failed: no row without its number may look like a result. */
     if (!rc && !isfinite(ptq_eval_nll(&r->eval)))
-        rc = ptq_status_set(st, PTQ_ERR_NUMERIC, "%s: the mean NLL over %s is not finite: the model's activations overflow", r->info->source,
-                            text->source);
+        rc = ptq_status_set(
+            st, PTQ_ERR_NUMERIC,
+            "%s: the mean NLL over %s is not finite: the model's activations overflow",
+            r->info->source, text->source);
     return rc;
 }
 
@@ -199,7 +220,8 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
     struct ptq_model *m = NULL;
     ptq_arena_init(&arena, 0);
     int rc = parse(a, &q, st);
-    if (!rc && !(rc = source_of(a, &arena, name, &q.text.source, st)) && !(rc = ptq_model_open(&m, name, &q.options, st)))
+    if (!rc && !(rc = source_of(a, &arena, name, &q.text.source, st)) &&
+        !(rc = ptq_model_open(&m, name, &q.options, st)))
         rc = evaluate(&r, m, &q, &arena, st);
     if (!rc)
         rc = q.format == PTQ_JSONL ? print_json(&r, st) : print_table(&r, q.format, st);
@@ -209,13 +231,17 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
 }
 
 static const struct ptq_flag flags[] = {
-    {"text", 't', PTQ_FLAG_TEXT, "SOURCE", "synth:facts:SEED, or a file for the model's tokenizer [demo: synth:facts:5555]", NULL},
-    {"tokens", 0, PTQ_FLAG_TEXT, "IDS", "token ids: text, a sequence a line; or .npy, one or two axes", NULL},
+    {"text", 't', PTQ_FLAG_TEXT, "SOURCE",
+     "synth:facts:SEED, or a file for the model's tokenizer [demo: synth:facts:5555]", NULL},
+    {"tokens", 0, PTQ_FLAG_TEXT, "IDS",
+     "token ids: text, a sequence a line; or .npy, one or two axes", NULL},
     {"window", 'w', PTQ_FLAG_TEXT, "N", "tokens a window [the model's context]", "seqlen"},
     {"windows", 'n', PTQ_FLAG_TEXT, "N", "at most so many windows [all; synth: 256]", NULL},
-    {"outliers", 0, PTQ_FLAG_SWITCH, NULL, "the demo model's outlier variant (same output, planted outlier channels)", NULL},
+    {"outliers", 0, PTQ_FLAG_SWITCH, NULL,
+     "the demo model's outlier variant (same output, planted outlier channels)", NULL},
     {"threads", 'j', PTQ_FLAG_TEXT, "N", "threads; no result depends on it [all cores]", NULL},
-    {"portable", 0, PTQ_FLAG_SWITCH, NULL, "AVX2 arithmetic: the same bits on every AVX2 machine", NULL},
+    {"portable", 0, PTQ_FLAG_SWITCH, NULL, "AVX2 arithmetic: the same bits on every AVX2 machine",
+     NULL},
     {"format", 0, PTQ_FLAG_TEXT, "F", "text, md, csv or jsonl [text]", NULL},
     {NULL},
 };
@@ -223,13 +249,18 @@ const struct ptq_verb ptq_verb_eval = {
     .name = "eval",
     .title = "Perplexity of a model under a named protocol",
     .usage = "[MODEL] [--text SOURCE | --tokens IDS] [options]",
-    .details = "MODEL: a container (datasets/SCHEMA.md), a llama2.c checkpoint (.bin), or `demo` [demo].\n"
-               "Windows are scored each by itself, the first token of a window not at all. The protocol's name and rules are printed\n"
-               "with every result; values of different protocols do not compare. NLL is in nats per token.\n"
-               "jsonl: one row, with nll_windows, the mean NLL of every window (null for a window of one token).\n"
-               "Exit codes: 0 ok, 2 usage or a wrong file, 5 the model's output is not finite, 6 out of memory.\n"
-               "  ptq eval\n"
-               "  ptq eval model.h5 --tokens ids.txt --window 512 --format jsonl",
+    .details =
+        "MODEL: a container (datasets/SCHEMA.md), a llama2.c checkpoint (.bin), or `demo` [demo].\n"
+        "Windows are scored each by itself, the first token of a window not at all. The protocol's "
+        "name and rules are printed\n"
+        "with every result; values of different protocols do not compare. NLL is in nats per "
+        "token.\n"
+        "jsonl: one row, with nll_windows, the mean NLL of every window (null for a window of one "
+        "token).\n"
+        "Exit codes: 0 ok, 2 usage or a wrong file, 5 the model's output is not finite, 6 out of "
+        "memory.\n"
+        "  ptq eval\n"
+        "  ptq eval model.h5 --tokens ids.txt --window 512 --format jsonl",
     .flags = flags,
     .min_positional = 0,
     .max_positional = 1,

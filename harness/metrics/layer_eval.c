@@ -5,8 +5,8 @@
 
 /* ---- truth */
 
-static int subtract(const struct ptq_cdmat *h, const struct ptq_cdmat *sink, struct ptq_arena *arena, struct ptq_cdmat *out,
-                    struct ptq_status *st)
+static int subtract(const struct ptq_cdmat *h, const struct ptq_cdmat *sink,
+                    struct ptq_arena *arena, struct ptq_cdmat *out, struct ptq_status *st)
 {
     double *at = ptq_arena_alloc(arena, st, h->rows * h->cols, sizeof *at);
     if (!at)
@@ -18,26 +18,32 @@ static int subtract(const struct ptq_cdmat *h, const struct ptq_cdmat *sink, str
     return PTQ_OK;
 }
 
-static int quad(struct ptq_pool *pool, const struct ptq_cmat *a, const struct ptq_cdmat *h, double *out, struct ptq_status *st)
+static int quad(struct ptq_pool *pool, const struct ptq_cmat *a, const struct ptq_cdmat *h,
+                double *out, struct ptq_status *st)
 {
     return ptq_quadform(pool, a->at, a->rows, a->cols, a->ld, h->at, h->ld, NULL, out, st);
 }
 
 /* x W^T of tokens x (n x d_in): (n x d_out) */
-static int outputs(struct ptq_pool *pool, const struct ptq_cmat *x, const struct ptq_cmat *w, float *y, struct ptq_status *st)
+static int outputs(struct ptq_pool *pool, const struct ptq_cmat *x, const struct ptq_cmat *w,
+                   float *y, struct ptq_status *st)
 {
-    struct ptq_gemm_f32 g = {x->rows, w->rows, w->cols, false, true, 1, 0, x->at, x->ld, w->at, w->ld, y, w->rows};
+    struct ptq_gemm_f32 g = {x->rows, w->rows, w->cols, false, true, 1,      0,
+                             x->at,   x->ld,   w->at,   w->ld, y,    w->rows};
     return ptq_gemm_f32(pool, &g, st);
 }
 
-static int add_moments(struct ptq_layer_truth *t, const struct ptq_layer *l, enum ptq_moment all, enum ptq_moment nosink,
-                       struct ptq_arena *arena, struct ptq_status *st)
+static int add_moments(struct ptq_layer_truth *t, const struct ptq_layer *l, enum ptq_moment all,
+                       enum ptq_moment nosink, struct ptq_arena *arena, struct ptq_status *st)
 {
     t->moment[all] = l->hess;
-    return l->hess.at && l->hess_sink.at ? subtract(&l->hess, &l->hess_sink, arena, &t->moment[nosink], st) : PTQ_OK;
+    return l->hess.at && l->hess_sink.at
+               ? subtract(&l->hess, &l->hess_sink, arena, &t->moment[nosink], st)
+               : PTQ_OK;
 }
 
-int ptq_layer_truth_init(struct ptq_layer_truth *t, const struct ptq_layer *l, const struct ptq_layer *heldout, struct ptq_pool *pool,
+int ptq_layer_truth_init(struct ptq_layer_truth *t, const struct ptq_layer *l,
+                         const struct ptq_layer *heldout, struct ptq_pool *pool,
                          struct ptq_arena *arena, struct ptq_status *st)
 {
     *t = (struct ptq_layer_truth){.layer = l};
@@ -82,8 +88,9 @@ int ptq_layer_eval_quad(struct ptq_layer_eval *e, enum ptq_moment k, double *out
 
 int ptq_layer_eval_relerr(struct ptq_layer_eval *e, enum ptq_moment k, struct ptq_value *v)
 {
-    static const char *const absent[PTQ_N_MOMENTS] = {"no calibration Hessian", "no sink class in the calibration statistics",
-                                                      "no held-out Hessian", "no sink class in the held-out statistics"};
+    static const char *const absent[PTQ_N_MOMENTS] = {
+        "no calibration Hessian", "no sink class in the calibration statistics",
+        "no held-out Hessian", "no sink class in the held-out statistics"};
     double top;
     int rc = ptq_layer_eval_quad(e, k, &top);
     if (rc)

@@ -6,35 +6,45 @@
 #include "model/eval.h"
 #include "quant/form.h"
 
-struct ptq_value { double v, lo, hi; /* interval; NaN when there is none */ const char *reason; /* why v is absent (static text) */ };
+struct ptq_value {
+    double v, lo, hi;   /* interval; NaN when there is none */
+    const char *reason; /* why v is absent (static text) */
+};
 
 /* Which second moments score a layer. */
-enum ptq_moment { PTQ_MOMENT_CALIB, PTQ_MOMENT_CALIB_NOSINK, PTQ_MOMENT_HELDOUT, PTQ_MOMENT_HELDOUT_NOSINK, PTQ_N_MOMENTS };
+enum ptq_moment {
+    PTQ_MOMENT_CALIB,
+    PTQ_MOMENT_CALIB_NOSINK,
+    PTQ_MOMENT_HELDOUT,
+    PTQ_MOMENT_HELDOUT_NOSINK,
+    PTQ_N_MOMENTS
+};
 
 /* A layer's truth, shared by all its cells: the Hessians it is scored under and the denominators. */
 struct ptq_layer_truth {
-    const struct ptq_layer *layer;              /* calibration statistics (full-precision model's) */
-    struct ptq_cdmat moment[PTQ_N_MOMENTS];     /* at == NULL: absent */
-    double denominator[PTQ_N_MOMENTS];          /* tr(W H W^T) */
-    struct ptq_cmat heldout_acts;               /* (n x d_in) held-out tokens, or absent */
-    const float *heldout_y;                     /* (n x d_out) W x of them, or NULL */
-    const char *heldout_source;                 /* named in reports; NULL: none */
+    const struct ptq_layer *layer;          /* calibration statistics (full-precision model's) */
+    struct ptq_cdmat moment[PTQ_N_MOMENTS]; /* at == NULL: absent */
+    double denominator[PTQ_N_MOMENTS];      /* tr(W H W^T) */
+    struct ptq_cmat heldout_acts;           /* (n x d_in) held-out tokens, or absent */
+    const float *heldout_y;                 /* (n x d_out) W x of them, or NULL */
+    const char *heldout_source;             /* named in reports; NULL: none */
 };
 /* Everything in the arena; the layers must outlive the truth. The sink class of a moment is absent where its layer has none. */
-int ptq_layer_truth_init(struct ptq_layer_truth *, const struct ptq_layer *, const struct ptq_layer *heldout /* or NULL */, struct ptq_pool *,
+int ptq_layer_truth_init(struct ptq_layer_truth *, const struct ptq_layer *,
+                         const struct ptq_layer *heldout /* or NULL */, struct ptq_pool *,
                          struct ptq_arena *, struct ptq_status *);
 
-struct ptq_layer_eval {     /* one cell of one layer; memoises what several metrics need */
+struct ptq_layer_eval { /* one cell of one layer; memoises what several metrics need */
     const struct ptq_layer_truth *truth;
     const struct ptq_quant *quant;
-    const float *what;          /* (rows x cols) */
+    const float *what; /* (rows x cols) */
     struct ptq_pool *pool;
-    const float *dw;            /* (rows x cols), made by ptq_metrics_layer_eval */
+    const float *dw; /* (rows x cols), made by ptq_metrics_layer_eval */
     struct ptq_ledger ledger;
     double quad[PTQ_N_MOMENTS]; /* tr(dW H dW^T) where has_quad */
     bool has_quad[PTQ_N_MOMENTS];
-    float *heldout_dy;          /* (n x d_out) dW x of the held-out tokens, made when first asked for */
-    struct ptq_arena arena;     /* holds dw and heldout_dy */
+    float *heldout_dy;      /* (n x d_out) dW x of the held-out tokens, made when first asked for */
+    struct ptq_arena arena; /* holds dw and heldout_dy */
     struct ptq_status *st;
 };
 /* tr(dW H dW^T) under a moment; PTQ_SKIP when the moment is absent. */
@@ -44,18 +54,20 @@ int ptq_layer_eval_relerr(struct ptq_layer_eval *, enum ptq_moment, struct ptq_v
 /* dW x of the held-out tokens; PTQ_SKIP without them. */
 int ptq_layer_eval_dy(struct ptq_layer_eval *, const float **dy);
 /* Sums of squares of dW and W and the largest |dW|. */
-struct ptq_weight_sums { double dw2, w2, max_dw; };
+struct ptq_weight_sums {
+    double dw2, w2, max_dw;
+};
 void ptq_layer_eval_weights(const struct ptq_layer_eval *, struct ptq_weight_sums *);
 /* Sets the value, or its absence with the reason, and returns PTQ_OK or PTQ_SKIP. */
 int ptq_value_set(struct ptq_value *, double v);
 int ptq_value_none(struct ptq_value *, const char *reason);
 
-struct ptq_model_eval {     /* one quantized model */
-    const struct ptq_eval *eval;        /* its reference is the full-precision model */
+struct ptq_model_eval {          /* one quantized model */
+    const struct ptq_eval *eval; /* its reference is the full-precision model */
     const struct ptq_model_info *info;
     double bits_stored_total, n_quantized_weights; /* sums over quantized layers */
-    double bits_rest_total;             /* bits of the weights left alone, as stored in the model */
-    double bits_nominal, bits_paper;    /* weighted means over the quantized layers */
+    double bits_rest_total;          /* bits of the weights left alone, as stored in the model */
+    double bits_nominal, bits_paper; /* weighted means over the quantized layers */
 };
 
 /* Helpers of model metrics. The paired interval of mean NLL against the reference, clustered by window: windows of unequal length enter
@@ -71,16 +83,21 @@ enum ptq_better { PTQ_LOWER = -1, PTQ_NEUTRAL = 0, PTQ_HIGHER = 1 };
 struct ptq_metric {
     const char *id, *title, *unit;
     enum ptq_better better;
-    int (*layer)(struct ptq_layer_eval *, struct ptq_value *);          /* NULL: not a layer metric */
-    int (*model)(const struct ptq_model_eval *, struct ptq_value *);    /* NULL: not a model metric */
+    int (*layer)(struct ptq_layer_eval *, struct ptq_value *);       /* NULL: not a layer metric */
+    int (*model)(const struct ptq_model_eval *, struct ptq_value *); /* NULL: not a model metric */
 };
-struct ptq_metric_entry { const struct ptq_metric *metric; const char *version; };
-const struct ptq_metric_entry *ptq_metrics(int *n);         /* id order */
-const struct ptq_metric *ptq_metric_find(const char *id);   /* or NULL */
+struct ptq_metric_entry {
+    const struct ptq_metric *metric;
+    const char *version;
+};
+const struct ptq_metric_entry *ptq_metrics(int *n);       /* id order */
+const struct ptq_metric *ptq_metric_find(const char *id); /* or NULL */
 
 /* Every layer (model) metric into values[n] in registry order; metrics of the other kind get a NULL reason and NaN. Errors of a single metric
  * are errors of the call (PTQ_ERR_NUMERIC), absences are reasons. */
-int ptq_metrics_layer_eval(const struct ptq_layer_truth *, const struct ptq_quant *, const float *what, struct ptq_pool *, struct ptq_value *values,
+int ptq_metrics_layer_eval(const struct ptq_layer_truth *, const struct ptq_quant *,
+                           const float *what, struct ptq_pool *, struct ptq_value *values,
                            struct ptq_status *);
-int ptq_metrics_model_eval(const struct ptq_model_eval *, struct ptq_value *values, struct ptq_status *);
+int ptq_metrics_model_eval(const struct ptq_model_eval *, struct ptq_value *values,
+                           struct ptq_status *);
 #endif

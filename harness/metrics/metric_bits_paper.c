@@ -16,7 +16,8 @@ static int model(const struct ptq_model_eval *m, struct ptq_value *v)
 
 const struct ptq_metric ptq_metric_bits_paper = {
     .id = "bits_paper",
-    .title = "bits as papers count them: b + (16 + b)/g asymmetric, b + 16/g symmetric, permutation included",
+    .title = "bits as papers count them: b + (16 + b)/g asymmetric, b + 16/g symmetric, "
+             "permutation included",
     .unit = "bits/weight",
     .better = PTQ_NEUTRAL,
     .layer = layer,

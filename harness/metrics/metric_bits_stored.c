@@ -16,7 +16,8 @@ static int model(const struct ptq_model_eval *m, struct ptq_value *v)
 
 const struct ptq_metric ptq_metric_bits_stored = {
     .id = "bits_stored",
-    .title = "everything stored over the quantized weights: codes, scales, zeros, permutations, padding",
+    .title =
+        "everything stored over the quantized weights: codes, scales, zeros, permutations, padding",
     .unit = "bits/weight",
     .better = PTQ_LOWER,
     .layer = layer,

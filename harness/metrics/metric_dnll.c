@@ -18,7 +18,8 @@ static int model(const struct ptq_model_eval *m, struct ptq_value *v)
 
 const struct ptq_metric ptq_metric_dnll = {
     .id = "dnll",
-    .title = "nll above the full-precision model on the same text; paired 95 % interval clustered by window",
+    .title = "nll above the full-precision model on the same text; paired 95 % interval clustered "
+             "by window",
     .unit = "nats/token",
     .better = PTQ_LOWER,
     .model = model,

@@ -19,14 +19,15 @@ static int layer(struct ptq_layer_eval *e, struct ptq_value *v)
             double y = t->heldout_y[i * d + j], q = y + dy[i * d + j];
             dot += y * q;
             old += y * y;
-            new += q * q;
+            new += q *q;
         }
         if (old > 0 && new > 0) { /* a cosine needs two directions */
             sum += dot / sqrt(old * new);
             n++;
         }
     }
-    return n ? ptq_value_set(v, sum / (double)n) : ptq_value_none(v, "no held-out token has an output on both sides");
+    return n ? ptq_value_set(v, sum / (double)n)
+             : ptq_value_none(v, "no held-out token has an output on both sides");
 }
 
 const struct ptq_metric ptq_metric_out_cos = {

@@ -9,7 +9,8 @@ static int layer(struct ptq_layer_eval *e, struct ptq_value *v)
 
 const struct ptq_metric ptq_metric_out_relerr = {
     .id = "out_relerr",
-    .title = "relative squared output error under the calibration Hessian, tr(dW H dW^T) / tr(W H W^T)",
+    .title =
+        "relative squared output error under the calibration Hessian, tr(dW H dW^T) / tr(W H W^T)",
     .unit = "",
     .better = PTQ_LOWER,
     .layer = layer,

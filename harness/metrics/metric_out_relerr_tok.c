@@ -23,7 +23,8 @@ static int layer(struct ptq_layer_eval *e, struct ptq_value *v)
             n++;
         }
     }
-    return n ? ptq_value_set(v, sum / (double)n) : ptq_value_none(v, "the output of every held-out token is zero");
+    return n ? ptq_value_set(v, sum / (double)n)
+             : ptq_value_none(v, "the output of every held-out token is zero");
 }
 
 const struct ptq_metric ptq_metric_out_relerr_tok = {

@@ -13,7 +13,8 @@ static int layer(struct ptq_layer_eval *e, struct ptq_value *v)
 
 const struct ptq_metric ptq_metric_proxy_loss = {
     .id = "proxy_loss",
-    .title = "tr(dW H dW^T) under the calibration Hessian; carries its normalisation (per token or per sequence)",
+    .title = "tr(dW H dW^T) under the calibration Hessian; carries its normalisation (per token or "
+             "per sequence)",
     .unit = "",
     .better = PTQ_LOWER,
     .layer = layer,

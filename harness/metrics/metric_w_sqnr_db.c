@@ -12,7 +12,8 @@ static int layer(struct ptq_layer_eval *e, struct ptq_value *v)
     ptq_layer_eval_weights(e, &s);
     if (!(s.w2 > 0))
         return ptq_value_none(v, "the weights are all zero");
-    return s.dw2 > 0 ? ptq_value_set(v, 10 * ptq_log(s.w2 / s.dw2) / LN10) : ptq_value_none(v, "infinite: the weights are exact");
+    return s.dw2 > 0 ? ptq_value_set(v, 10 * ptq_log(s.w2 / s.dw2) / LN10)
+                     : ptq_value_none(v, "infinite: the weights are exact");
 }
 
 const struct ptq_metric ptq_metric_w_sqnr_db = {

@@ -10,7 +10,8 @@ int ptq_model_eval_dnll(const struct ptq_model_eval *m, struct ptq_interval *out
     const struct ptq_eval *e = m->eval, *ref = e->reference;
     if (!ref || e->n_scored == 0)
         return PTQ_SKIP;
-    double *z = malloc((size_t)e->n_windows * sizeof *z + 1), mean = ptq_eval_nll(e) - ptq_eval_nll(ref);
+    double *z = malloc((size_t)e->n_windows * sizeof *z + 1),
+           mean = ptq_eval_nll(e) - ptq_eval_nll(ref);
     if (!z)
         return PTQ_ERR_MEMORY;
     int64_t n = 0, scored = 0;
@@ -20,7 +21,8 @@ int ptq_model_eval_dnll(const struct ptq_model_eval *m, struct ptq_interval *out
      * mean window length; shifted by the mean they average to it exactly. Equal windows: z is the window's mean difference. */
     for (int64_t s = 0; s < e->n_windows; s++)
         if (e->n_window[s] > 0)
-            z[n++] = mean + (e->nll_window[s] - ref->nll_window[s] - mean) * (double)e->n_window[s] * (double)scored / (double)e->n_scored;
+            z[n++] = mean + (e->nll_window[s] - ref->nll_window[s] - mean) *
+                                (double)e->n_window[s] * (double)scored / (double)e->n_scored;
     ptq_paired_interval(z, n, .95, out);
     free(z);
     return PTQ_OK;
@@ -41,7 +43,8 @@ int ptq_model_eval_kl(const struct ptq_model_eval *m, double p, struct ptq_value
     }
     if (whole)
         ptq_sort_f64(sorted, e->n_scored);
-    int rc = whole ? ptq_value_set(v, ptq_quantile_sorted(sorted, e->n_scored, p)) : ptq_value_none(v, "a position's divergence is not finite");
+    int rc = whole ? ptq_value_set(v, ptq_quantile_sorted(sorted, e->n_scored, p))
+                   : ptq_value_none(v, "a position's divergence is not finite");
     free(sorted);
     return rc;
 }
@@ -66,5 +69,6 @@ int ptq_model_eval_spans(const struct ptq_model_eval *m, bool copies, struct ptq
         }
         first += e->n_window[s];
     }
-    return n ? ptq_value_set(v, (double)right / (double)n) : ptq_value_none(v, "no such value lies wholly inside a window");
+    return n ? ptq_value_set(v, (double)right / (double)n)
+             : ptq_value_none(v, "no such value lies wholly inside a window");
 }

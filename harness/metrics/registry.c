@@ -41,8 +41,9 @@ int ptq_value_none(struct ptq_value *v, const char *reason)
     return PTQ_SKIP;
 }
 
-int ptq_metrics_layer_eval(const struct ptq_layer_truth *truth, const struct ptq_quant *q, const float *what, struct ptq_pool *pool,
-                           struct ptq_value *values, struct ptq_status *st)
+int ptq_metrics_layer_eval(const struct ptq_layer_truth *truth, const struct ptq_quant *q,
+                           const float *what, struct ptq_pool *pool, struct ptq_value *values,
+                           struct ptq_status *st)
 {
     const struct ptq_cmat *w = &truth->layer->w;
     struct ptq_layer_eval e = {.truth = truth, .quant = q, .what = what, .pool = pool, .st = st};
@@ -64,7 +65,8 @@ int ptq_metrics_layer_eval(const struct ptq_layer_truth *truth, const struct ptq
     return rc < 0 ? rc : PTQ_OK;
 }
 
-int ptq_metrics_model_eval(const struct ptq_model_eval *e, struct ptq_value *values, struct ptq_status *st)
+int ptq_metrics_model_eval(const struct ptq_model_eval *e, struct ptq_value *values,
+                           struct ptq_status *st)
 {
     for (int i = 0; i < N_METRICS; i++) {
         ptq_value_none(&values[i], NULL);

@@ -23,9 +23,9 @@ static const struct {
     enum ptq_role role;
     enum stage stage;
 } linears[N_LINEARS] = {
-    {"attn_q", PTQ_ROLE_Q, ATTN_IN},     {"attn_k", PTQ_ROLE_K, ATTN_IN},
-    {"attn_v", PTQ_ROLE_V, ATTN_IN},     {"attn_o", PTQ_ROLE_O, O_IN},
-    {"ffn_gate", PTQ_ROLE_GATE, FFN_IN}, {"ffn_up", PTQ_ROLE_UP, FFN_IN},
+    {"attn_q", PTQ_ROLE_Q, ATTN_IN},      {"attn_k", PTQ_ROLE_K, ATTN_IN},
+    {"attn_v", PTQ_ROLE_V, ATTN_IN},      {"attn_o", PTQ_ROLE_O, O_IN},
+    {"ffn_gate", PTQ_ROLE_GATE, FFN_IN},  {"ffn_up", PTQ_ROLE_UP, FFN_IN},
     {"ffn_down", PTQ_ROLE_DOWN, DOWN_IN},
 };
 static const char *const vectors[N_VECTORS] = {"attn_norm", "ffn_norm"};
@@ -33,31 +33,45 @@ static const char *const vectors[N_VECTORS] = {"attn_norm", "ffn_norm"};
 static int check(const struct ptq_model_info *m, struct ptq_status *st)
 {
     if (m->n_heads % m->n_kv_heads != 0)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: n_heads %lld is not a multiple of n_kv_heads %lld; repair /model",
-                              m->source, (long long)m->n_heads, (long long)m->n_kv_heads);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: n_heads %lld is not a multiple of n_kv_heads %lld; repair /model", m->source,
+            (long long)m->n_heads, (long long)m->n_kv_heads);
     if (m->head_dim % 2 != 0)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: head_dim %lld is odd: rotary positions turn pairs; repair /model",
-                              m->source, (long long)m->head_dim);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: head_dim %lld is odd: rotary positions turn pairs; repair /model", m->source,
+            (long long)m->head_dim);
     return PTQ_OK;
 }
 
-static int layout(const struct ptq_model_info *m, int index, struct ptq_arena *a, struct ptq_block *b, struct ptq_status *st)
+static int layout(const struct ptq_model_info *m, int index, struct ptq_arena *a,
+                  struct ptq_block *b, struct ptq_status *st)
 {
     const int64_t d = m->d_model, q = m->n_heads * m->head_dim, kv = m->n_kv_heads * m->head_dim;
-    const int64_t shape[N_LINEARS][2] = {{q, d}, {kv, d}, {kv, d}, {d, q}, {m->d_ff, d}, {m->d_ff, d}, {d, m->d_ff}};
+    const int64_t shape[N_LINEARS][2] = {{q, d},       {kv, d},      {kv, d},     {d, q},
+                                         {m->d_ff, d}, {m->d_ff, d}, {d, m->d_ff}};
     const char *input[N_STAGES];
     for (int i = 0; i < N_STAGES; i++)
         if (!(input[i] = ptq_arena_printf(a, st, "blk.%d.%s", index, input_names[i])))
             return PTQ_ERR_MEMORY;
-    *b = (struct ptq_block){.index = index, .n_linears = N_LINEARS, .n_stages = N_STAGES, .n_vectors = N_VECTORS};
+    *b = (struct ptq_block){
+        .index = index, .n_linears = N_LINEARS, .n_stages = N_STAGES, .n_vectors = N_VECTORS};
     for (int i = 0; i < N_LINEARS; i++) {
-        b->lin[i] = (struct ptq_linear){ptq_arena_printf(a, st, "blk.%d.%s", index, linears[i].suffix),
-                                        input[linears[i].stage], linears[i].role, (int)linears[i].stage, shape[i][0], shape[i][1], NULL};
+        b->lin[i] =
+            (struct ptq_linear){ptq_arena_printf(a, st, "blk.%d.%s", index, linears[i].suffix),
+                                input[linears[i].stage],
+                                linears[i].role,
+                                (int)linears[i].stage,
+                                shape[i][0],
+                                shape[i][1],
+                                NULL};
         if (!b->lin[i].name)
             return PTQ_ERR_MEMORY;
     }
     for (int i = 0; i < N_VECTORS; i++) {
-        b->vec[i] = (struct ptq_vector){ptq_arena_printf(a, st, "blk.%d.%s", index, vectors[i]), d, NULL};
+        b->vec[i] =
+            (struct ptq_vector){ptq_arena_printf(a, st, "blk.%d.%s", index, vectors[i]), d, NULL};
         if (!b->vec[i].name)
             return PTQ_ERR_MEMORY;
     }
@@ -82,13 +96,15 @@ static void scale_row(const struct ptq_linear *l, float *w, int64_t row, float b
 
 /* Four distinct channels of the residual stream, then two hidden channels a block, from one generator in block order: the draws
  * of earlier blocks are repeated to reach those of this one. */
-static int outliers(const struct ptq_model_info *m, const struct ptq_block *b, float *const *lin, float *const *vec, struct ptq_status *st)
+static int outliers(const struct ptq_model_info *m, const struct ptq_block *b, float *const *lin,
+                    float *const *vec, struct ptq_status *st)
 {
     static const enum linear readers[] = {Q, K, V, GATE, UP};
     struct ptq_rng r = {OUTLIER_SEED};
     uint64_t channel[N_CHANNELS];
     if (m->d_model < N_CHANNELS)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: the outlier variant needs d_model >= %d", m->source, N_CHANNELS);
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: the outlier variant needs d_model >= %d",
+                              m->source, N_CHANNELS);
     for (int n = 0; n < N_CHANNELS;) {
         channel[n] = ptq_rng_below(&r, (uint64_t)m->d_model);
         bool fresh = true;
@@ -116,17 +132,20 @@ static int outliers(const struct ptq_model_info *m, const struct ptq_block *b, f
 
 /* ---- one sequence */
 
-struct buffers { /* pieces of the scratch; gate and up overlay q, k, v and the attention's own, which are done by then */
-    float *norm;                                 /* (len x d_model): normed input, then what a product adds to x */
-    float *q, *k, *v, *mixed, *attention, *spin; /* mixed: (len x q) output of the heads; spin: head_dim floats */
+struct
+    buffers { /* pieces of the scratch; gate and up overlay q, k, v and the attention's own, which are done by then */
+    float *norm; /* (len x d_model): normed input, then what a product adds to x */
+    float *q, *k, *v, *mixed, *attention,
+        *spin; /* mixed: (len x q) output of the heads; spin: head_dim floats */
     float *gate, *up;
 };
 
 static int64_t attention_floats(const struct ptq_model_info *m, int64_t len)
 {
     int64_t q, kv, own = ptq_attention_scratch(len, m->head_dim), n;
-    if (own < 0 || !ptq_size_mul(2 * len, m->n_heads * m->head_dim, &q) || !ptq_size_mul(2 * len, m->n_kv_heads * m->head_dim, &kv) ||
-        !ptq_size_add(q, kv, &n) || !ptq_size_add(n, own + m->head_dim, &n))
+    if (own < 0 || !ptq_size_mul(2 * len, m->n_heads * m->head_dim, &q) ||
+        !ptq_size_mul(2 * len, m->n_kv_heads * m->head_dim, &kv) || !ptq_size_add(q, kv, &n) ||
+        !ptq_size_add(n, own + m->head_dim, &n))
         return -1;
     return n;
 }
@@ -134,7 +153,8 @@ static int64_t attention_floats(const struct ptq_model_info *m, int64_t len)
 static int64_t scratch_floats(const struct ptq_model_info *m, int64_t len)
 {
     int64_t a = attention_floats(m, len), f, n;
-    if (a < 0 || !ptq_size_mul(2 * len, m->d_ff, &f) || !ptq_size_mul(len, m->d_model, &n) || !ptq_size_add(n, a > f ? a : f, &n))
+    if (a < 0 || !ptq_size_mul(2 * len, m->d_ff, &f) || !ptq_size_mul(len, m->d_model, &n) ||
+        !ptq_size_add(n, a > f ? a : f, &n))
         return -1;
     return n;
 }
@@ -143,7 +163,8 @@ static void split(const struct ptq_model_info *m, int64_t len, float *scratch, s
 {
     int64_t q = len * m->n_heads * m->head_dim, kv = len * m->n_kv_heads * m->head_dim;
     float *rest = scratch + len * m->d_model;
-    *b = (struct buffers){.norm = scratch, .q = rest, .k = rest + q, .v = rest + q + kv, .mixed = rest + q + 2 * kv};
+    *b = (struct buffers){
+        .norm = scratch, .q = rest, .k = rest + q, .v = rest + q + kv, .mixed = rest + q + 2 * kv};
     b->spin = b->mixed + q;
     b->attention = b->spin + m->head_dim;
     b->gate = rest;
@@ -170,14 +191,17 @@ PTQ_CLONES static void gate_by(float *gate, const float *e, const float *up, int
 }
 
 /* y (len x d_out) = x W^T */
-static int product(const struct ptq_sequence *q, enum linear which, const float *x, float *y, struct ptq_status *st)
+static int product(const struct ptq_sequence *q, enum linear which, const float *x, float *y,
+                   struct ptq_status *st)
 {
     const struct ptq_linear *l = &q->block->lin[which];
-    struct ptq_gemm_f32 g = {q->len, l->d_out, l->d_in, false, true, 1, 0, x, l->d_in, l->w, l->d_in, y, l->d_out};
+    struct ptq_gemm_f32 g = {q->len, l->d_out, l->d_in, false,   true, 1,       0,
+                             x,      l->d_in,  l->w,    l->d_in, y,    l->d_out};
     return ptq_gemm_f32(q->pool, &g, st);
 }
 
-PTQ_CLONES static void turn(float *x, const float *c, const float *s, int64_t half, bool interleaved)
+PTQ_CLONES static void turn(float *x, const float *c, const float *s, int64_t half,
+                            bool interleaved)
 {
     if (interleaved)
         for (int64_t i = 0; i < half; i++) {
@@ -208,7 +232,8 @@ static void rotate(const struct ptq_sequence *q, const struct buffers *b)
 }
 
 /* Shows an input to the tap. PTQ_SKIP: the run was to stop here. */
-static int show(const struct ptq_sequence *q, enum stage stage, const float *x, struct ptq_status *st)
+static int show(const struct ptq_sequence *q, enum stage stage, const float *x,
+                struct ptq_status *st)
 {
     const struct ptq_block_tap *tap = q->tap;
     if (!tap)
@@ -222,7 +247,8 @@ static int show(const struct ptq_sequence *q, enum stage stage, const float *x, 
     return rc == PTQ_OK && tap->only ? PTQ_SKIP : rc;
 }
 
-static int attention_half(const struct ptq_sequence *q, const struct buffers *b, struct ptq_status *st)
+static int attention_half(const struct ptq_sequence *q, const struct buffers *b,
+                          struct ptq_status *st)
 {
     const struct ptq_model_info *m = ptq_model_info(q->model);
     int rc;
@@ -231,7 +257,8 @@ static int attention_half(const struct ptq_sequence *q, const struct buffers *b,
         (rc = product(q, K, b->norm, b->k, st)) || (rc = product(q, V, b->norm, b->v, st)))
         return rc;
     rotate(q, b);
-    struct ptq_attention a = {q->len, m->n_heads, m->n_kv_heads, m->head_dim, b->q, b->k, b->v, b->mixed, b->attention};
+    struct ptq_attention a = {q->len, m->n_heads, m->n_kv_heads, m->head_dim, b->q,
+                              b->k,   b->v,       b->mixed,      b->attention};
     ptq_attention_run(&a);
     if ((rc = show(q, O_IN, b->mixed, st)) || (rc = product(q, O, b->mixed, b->norm, st)))
         return rc;

@@ -100,7 +100,8 @@ PTQ_CLONES static void scores_run(const struct head *h, int64_t upto)
 
 PTQ_CLONES static float row_max(const float *x, int64_t n)
 {
-    float m = x[0]; /* a maximum has no order of sums; lanes, because the compiler may not reorder floats */
+    float m = x
+        [0]; /* a maximum has no order of sums; lanes, because the compiler may not reorder floats */
     int64_t i = 0;
     if (n >= LANES) {
         lanes a = *(const loose *)x;
@@ -119,7 +120,8 @@ PTQ_CLONES static float row_max(const float *x, int64_t n)
 
 /* out[r] = sum over u <= t0 + r of scores[r][u] value[u], times inverse[r]. Query t0's keys are common to all rows; the rest of
  * a row is added after them, so no row ever touches a later position. */
-PTQ_CLONES static void values_run(const struct head *h, int64_t t0, int n_rows, const float *inverse, float *out, int64_t ld_out)
+PTQ_CLONES static void values_run(const struct head *h, int64_t t0, int n_rows,
+                                  const float *inverse, float *out, int64_t ld_out)
 {
     for (int64_t d = 0; d < h->dim; d += LANES) {
         lanes a[ROWS] = {{0}};
@@ -131,7 +133,8 @@ PTQ_CLONES static void values_run(const struct head *h, int64_t t0, int n_rows, 
         int64_t n = h->dim - d < LANES ? h->dim - d : LANES;
         for (int r = 0; r < n_rows; r++) {
             for (int64_t u = t0 + 1; u <= t0 + r; u++)
-                a[r] += h->scores[r * h->len_up + u] * *(const loose *)(h->values + u * h->dim_up + d);
+                a[r] +=
+                    h->scores[r * h->len_up + u] * *(const loose *)(h->values + u * h->dim_up + d);
             a[r] *= inverse[r];
             memcpy(out + r * ld_out + d, &a[r], (size_t)n * sizeof(float));
         }
@@ -161,7 +164,8 @@ static void rows_run(const struct ptq_attention *at, const struct head *h, int64
     const float scale = (float)(1 / sqrt((double)h->dim));
     for (int r = 0; r < ROWS; r++)
         for (int64_t d = 0; d < h->dim; d++)
-            h->query[r * h->dim + d] = r < n_rows ? at->q[(t0 + r) * ld + head * h->dim + d] * scale : 0;
+            h->query[r * h->dim + d] =
+                r < n_rows ? at->q[(t0 + r) * ld + head * h->dim + d] * scale : 0;
     scores_run(h, round_up(t0 + n_rows, LANES));
     float inverse[ROWS] = {0};
     for (int r = 0; r < n_rows; r++) {

@@ -7,7 +7,8 @@
 
 struct ptq_attention {
     int64_t len, n_heads, n_kv_heads, head_dim; /* n_heads a multiple of n_kv_heads */
-    const float *q;     /* (len x n_heads head_dim), rotated; head h reads key head h / (n_heads / n_kv_heads) */
+    const float *
+        q; /* (len x n_heads head_dim), rotated; head h reads key head h / (n_heads / n_kv_heads) */
     const float *k, *v; /* (len x n_kv_heads head_dim), k rotated */
     float *out;         /* (len x n_heads head_dim) */
     float *scratch;     /* ptq_attention_scratch floats */

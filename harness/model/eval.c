@@ -32,8 +32,8 @@ static int64_t chunk_rows(int64_t vocab)
 }
 
 struct row {
-    double lse;    /* log of the sum of exp over the vocabulary */
-    int64_t best;  /* argmax, the lowest id of equals */
+    double lse;   /* log of the sum of exp over the vocabulary */
+    int64_t best; /* argmax, the lowest id of equals */
 };
 
 static struct row row_of(const float *logit, int64_t vocab)
@@ -61,7 +61,8 @@ static double divergence(const float *p, double lse_p, const float *q, double ls
 }
 
 /* Positions t .. t + n - 1 of window s predict tokens t + 1 .. t + n. Returns the sum of their NLL through *sum. */
-static int score_chunk(struct job *j, int64_t s, int64_t t, int64_t n, const struct buffers *b, double *sum, struct ptq_status *st)
+static int score_chunk(struct job *j, int64_t s, int64_t t, int64_t n, const struct buffers *b,
+                       double *sum, struct ptq_status *st)
 {
     const struct ptq_tokens *tok = j->hidden->tokens;
     const int64_t d = j->hidden->d_model, at = tok->offset[s] + t, flat = j->first[s] + t;
@@ -103,7 +104,8 @@ static void piece(void *arg, int64_t begin, int64_t end)
     struct ptq_status st = {0};
     const size_t bytes = (size_t)(j->chunk * j->vocab) * sizeof(float);
     struct buffers b = {malloc(bytes), j->args->reference ? malloc(bytes) : NULL};
-    int rc = b.own && (b.ref || !j->args->reference) ? PTQ_OK : ptq_status_nomem(&st, "logits", bytes);
+    int rc =
+        b.own && (b.ref || !j->args->reference) ? PTQ_OK : ptq_status_nomem(&st, "logits", bytes);
     int64_t s = begin;
     for (; s < end && !rc; s++)
         rc = score_window(j, s, &b, &st);
@@ -120,10 +122,12 @@ static void piece(void *arg, int64_t begin, int64_t end)
 }
 
 /* Result arrays; *first gets the flat index of each window's first scored position. */
-static int allocate(const struct ptq_eval_args *a, struct ptq_arena *arena, struct ptq_eval *e, int64_t **first, struct ptq_status *st)
+static int allocate(const struct ptq_eval_args *a, struct ptq_arena *arena, struct ptq_eval *e,
+                    int64_t **first, struct ptq_status *st)
 {
     const struct ptq_tokens *t = &a->text->tokens;
-    *e = (struct ptq_eval){.text = a->text, .n_windows = t->n_seq, .top1_agree = NAN, .reference = a->reference};
+    *e = (struct ptq_eval){
+        .text = a->text, .n_windows = t->n_seq, .top1_agree = NAN, .reference = a->reference};
     e->nll_window = ptq_arena_alloc(arena, st, t->n_seq, sizeof *e->nll_window);
     e->n_window = ptq_arena_alloc(arena, st, t->n_seq, sizeof *e->n_window);
     *first = ptq_arena_alloc(arena, st, t->n_seq, sizeof **first);
@@ -140,7 +144,8 @@ static int allocate(const struct ptq_eval_args *a, struct ptq_arena *arena, stru
     return e->hit && (e->kl || !a->reference) ? PTQ_OK : PTQ_ERR_MEMORY;
 }
 
-static int keep_hidden(const struct ptq_hidden *h, struct ptq_arena *arena, struct ptq_eval *e, struct ptq_status *st)
+static int keep_hidden(const struct ptq_hidden *h, struct ptq_arena *arena, struct ptq_eval *e,
+                       struct ptq_status *st)
 {
     int64_t n = h->tokens->n_total * h->d_model;
     e->final_hidden = ptq_arena_alloc(arena, st, n, sizeof *e->final_hidden);
@@ -153,7 +158,8 @@ static int keep_hidden(const struct ptq_hidden *h, struct ptq_arena *arena, stru
 static int run_job(struct job *j, struct ptq_arena *arena, struct ptq_status *st)
 {
     struct ptq_eval *e = j->out;
-    if (e->reference && !(j->n_agree = ptq_arena_alloc(arena, st, e->n_windows, sizeof *j->n_agree)))
+    if (e->reference &&
+        !(j->n_agree = ptq_arena_alloc(arena, st, e->n_windows, sizeof *j->n_agree)))
         return PTQ_ERR_MEMORY;
     pthread_mutex_init(&j->lock, NULL);
     ptq_pool_for(j->args->pool, e->n_windows, 1, piece, j);
@@ -168,13 +174,18 @@ static int run_job(struct job *j, struct ptq_arena *arena, struct ptq_status *st
     return j->args->keep_hidden ? keep_hidden(j->hidden, arena, e, st) : PTQ_OK;
 }
 
-int ptq_eval_score(const struct ptq_eval_args *a, const struct ptq_hidden *h, struct ptq_arena *arena, struct ptq_eval *out,
-                   struct ptq_status *st)
+int ptq_eval_score(const struct ptq_eval_args *a, const struct ptq_hidden *h,
+                   struct ptq_arena *arena, struct ptq_eval *out, struct ptq_status *st)
 {
     const int64_t vocab = ptq_model_info(a->model)->vocab_size;
     assert(h->tokens->n_total == a->text->tokens.n_total);
     assert(!a->reference || (a->reference->final_hidden && a->reference->text == a->text));
-    struct job j = {.args = a, .hidden = h, .out = out, .chunk = chunk_rows(vocab), .vocab = vocab, .failed = -1};
+    struct job j = {.args = a,
+                    .hidden = h,
+                    .out = out,
+                    .chunk = chunk_rows(vocab),
+                    .vocab = vocab,
+                    .failed = -1};
     struct ptq_arena own; /* the head and the bookkeeping */
     struct ptq_head *head;
     int64_t *first;
@@ -191,7 +202,8 @@ int ptq_eval_score(const struct ptq_eval_args *a, const struct ptq_hidden *h, st
     return rc;
 }
 
-int ptq_eval_model(const struct ptq_eval_args *a, struct ptq_arena *arena, struct ptq_eval *out, struct ptq_status *st)
+int ptq_eval_model(const struct ptq_eval_args *a, struct ptq_arena *arena, struct ptq_eval *out,
+                   struct ptq_status *st)
 {
     const struct ptq_model_info *info = ptq_model_info(a->model);
     struct ptq_arena own, one;

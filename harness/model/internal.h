@@ -21,7 +21,8 @@ struct ptq_model {
 /* Rotations of one position: head_dim / 2 values each, angles in fp64. */
 void ptq_rope_row(const struct ptq_model_info *, int64_t position, float *cos_out, float *sin_out);
 /* A row of the table, or of buf (head_dim floats) when the position lies behind it. */
-void ptq_rope_at(const struct ptq_model *, int64_t position, float *buf, const float **cos_out, const float **sin_out);
+void ptq_rope_at(const struct ptq_model *, int64_t position, float *buf, const float **cos_out,
+                 const float **sin_out);
 
 /* y = x / sqrt(mean(x^2) + eps) * gain, row by row of d values. */
 void ptq_norm_rows(const float *gain, double eps, const float *x, int64_t n, int64_t d, float *y);

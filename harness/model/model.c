@@ -12,11 +12,18 @@
 #include <string.h>
 
 /* Bounds of the configuration: far above any model, low enough that products of two need no care. */
-enum { MOST_DIM = 1 << 24, MOST_BLOCKS = 1 << 14, MOST_HEAD_DIM = 1 << 14, TABLE_ROWS = 4096, SCHEMA = 1 };
+enum {
+    MOST_DIM = 1 << 24,
+    MOST_BLOCKS = 1 << 14,
+    MOST_HEAD_DIM = 1 << 14,
+    TABLE_ROWS = 4096,
+    SCHEMA = 1
+};
 
 /* ---- tensors, from either kind of file */
 
-static int tensor_info(const struct ptq_model *m, const char *name, int *rank, int64_t dim[2], struct ptq_status *st)
+static int tensor_info(const struct ptq_model *m, const char *name, int *rank, int64_t dim[2],
+                       struct ptq_status *st)
 {
     if (m->bin) {
         if (ptq_llama2c_find(m->bin, name, dim) != PTQ_OK)
@@ -39,36 +46,47 @@ static int tensor_info(const struct ptq_model *m, const char *name, int *rank, i
 }
 
 /* Presence and shape; d1 == 0: a vector. */
-static int tensor_check(const struct ptq_model *m, const char *name, int64_t d0, int64_t d1, struct ptq_status *st)
+static int tensor_check(const struct ptq_model *m, const char *name, int64_t d0, int64_t d1,
+                        struct ptq_status *st)
 {
     int rank = 0;
     int64_t dim[2] = {0, 0};
     int rc = tensor_info(m, name, &rank, dim, st);
     if (rc == PTQ_SKIP)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: tensor /model/%s is missing; /model must hold every tensor of its architecture %s "
-                              "(datasets/SCHEMA.md)", m->info.source, name, m->info.arch);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: tensor /model/%s is missing; /model must hold every tensor of its architecture %s "
+            "(datasets/SCHEMA.md)",
+            m->info.source, name, m->info.arch);
     if (rc)
         return rc;
     if (rank != (d1 ? 2 : 1) || dim[0] != d0 || (d1 && dim[1] != d1))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: tensor /model/%s has %d axes, the first of %lld x %lld elements; expected %lld x %lld "
-                              "by the attributes of /model", m->info.source, name, rank, (long long)dim[0], (long long)dim[1],
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: tensor /model/%s has %d axes, the first of %lld x %lld "
+                              "elements; expected %lld x %lld "
+                              "by the attributes of /model",
+                              m->info.source, name, rank, (long long)dim[0], (long long)dim[1],
                               (long long)d0, (long long)d1);
     return PTQ_OK;
 }
 
-static int check_finite(const struct ptq_model *m, const char *name, const float *x, int64_t n, int64_t cols, struct ptq_status *st)
+static int check_finite(const struct ptq_model *m, const char *name, const float *x, int64_t n,
+                        int64_t cols, struct ptq_status *st)
 {
     int64_t bad = ptq_first_nonfinite_f32(x, n);
     if (bad < 0)
         return PTQ_OK;
-    return ptq_status_set(st, PTQ_ERR_USAGE, "%s: tensor /model/%s holds %f at row %lld, column %lld (element %lld): weights must be finite; "
-                          "export the model again", m->info.source, name, (double)x[bad], (long long)(cols ? bad / cols : 0),
+    return ptq_status_set(st, PTQ_ERR_USAGE,
+                          "%s: tensor /model/%s holds %f at row %lld, column %lld (element %lld): "
+                          "weights must be finite; "
+                          "export the model again",
+                          m->info.source, name, (double)x[bad], (long long)(cols ? bad / cols : 0),
                           (long long)(cols ? bad % cols : bad), (long long)bad);
 }
 
 /* Reads and checks a tensor; d1 == 0: a vector. */
-static int tensor_read(const struct ptq_model *m, const char *name, int64_t d0, int64_t d1, struct ptq_arena *a, float **out,
-                       struct ptq_status *st)
+static int tensor_read(const struct ptq_model *m, const char *name, int64_t d0, int64_t d1,
+                       struct ptq_arena *a, float **out, struct ptq_status *st)
 {
     int rc = tensor_check(m, name, d0, d1, st);
     if (rc)
@@ -86,32 +104,42 @@ static int tensor_read(const struct ptq_model *m, const char *name, int64_t d0, 
 
 /* ---- opening */
 
-static int attr_count(struct ptq_model *m, const char *name, int64_t most, int64_t *out, struct ptq_status *st)
+static int attr_count(struct ptq_model *m, const char *name, int64_t most, int64_t *out,
+                      struct ptq_status *st)
 {
     int rc = ptq_h5_get_i64(m->h5, "/model", name, out, st);
     if (rc == PTQ_SKIP)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: attribute %s of /model is missing (datasets/SCHEMA.md)", m->info.source, name);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: attribute %s of /model is missing (datasets/SCHEMA.md)",
+                              m->info.source, name);
     if (rc)
         return rc;
     if (*out < 1 || *out > most)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: attribute %s of /model is %lld, expected 1 .. %lld", m->info.source, name,
-                              (long long)*out, (long long)most);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: attribute %s of /model is %lld, expected 1 .. %lld",
+                              m->info.source, name, (long long)*out, (long long)most);
     return PTQ_OK;
 }
 
-static int attr_real(struct ptq_model *m, const char *name, double min, double max, double *out, struct ptq_status *st)
+static int attr_real(struct ptq_model *m, const char *name, double min, double max, double *out,
+                     struct ptq_status *st)
 {
     int rc = ptq_h5_get_f64(m->h5, "/model", name, out, st);
     if (rc == PTQ_SKIP)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: attribute %s of /model is missing (datasets/SCHEMA.md)", m->info.source, name);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: attribute %s of /model is missing (datasets/SCHEMA.md)",
+                              m->info.source, name);
     if (rc)
         return rc;
     if (!(*out >= min && *out <= max))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: attribute %s of /model is %g, expected %g .. %g", m->info.source, name, *out, min, max);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: attribute %s of /model is %g, expected %g .. %g", m->info.source,
+                              name, *out, min, max);
     return PTQ_OK;
 }
 
-static int attr_text(struct ptq_model *m, const char *object, const char *name, const char *def, const char **out, struct ptq_status *st)
+static int attr_text(struct ptq_model *m, const char *object, const char *name, const char *def,
+                     const char **out, struct ptq_status *st)
 {
     char *text = NULL;
     int rc = ptq_h5_get_text(m->h5, object, name, &m->arena, &text, st);
@@ -120,7 +148,9 @@ static int attr_text(struct ptq_model *m, const char *object, const char *name, 
         return PTQ_OK;
     }
     if (rc == PTQ_SKIP)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: attribute %s of %s is missing (datasets/SCHEMA.md)", m->info.source, name, object);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: attribute %s of %s is missing (datasets/SCHEMA.md)",
+                              m->info.source, name, object);
     *out = text;
     return rc;
 }
@@ -133,7 +163,9 @@ static int read_layout_word(struct ptq_model *m, struct ptq_status *st)
     if (rc)
         return rc;
     m->info.rope_interleaved = strcmp(word, words[1]) == 0;
-    return m->info.rope_interleaved || strcmp(word, words[0]) == 0 ? PTQ_OK : ptq_unknown_word("rope_layout of /model", word, words, st);
+    return m->info.rope_interleaved || strcmp(word, words[0]) == 0
+               ? PTQ_OK
+               : ptq_unknown_word("rope_layout of /model", word, words, st);
 }
 
 static int read_counts(struct ptq_model *m, struct ptq_status *st)
@@ -143,9 +175,10 @@ static int read_counts(struct ptq_model *m, struct ptq_status *st)
         const char *name;
         int64_t most, *to;
     } counts[] = {
-        {"d_model", MOST_DIM, &i->d_model},         {"n_blocks", MOST_BLOCKS, &i->n_blocks},     {"n_heads", MOST_HEAD_DIM, &i->n_heads},
-        {"n_kv_heads", MOST_HEAD_DIM, &i->n_kv_heads}, {"head_dim", MOST_HEAD_DIM, &i->head_dim}, {"d_ff", MOST_DIM, &i->d_ff},
-        {"vocab_size", MOST_DIM, &i->vocab_size},   {"max_context", MOST_DIM, &i->max_context},
+        {"d_model", MOST_DIM, &i->d_model},        {"n_blocks", MOST_BLOCKS, &i->n_blocks},
+        {"n_heads", MOST_HEAD_DIM, &i->n_heads},   {"n_kv_heads", MOST_HEAD_DIM, &i->n_kv_heads},
+        {"head_dim", MOST_HEAD_DIM, &i->head_dim}, {"d_ff", MOST_DIM, &i->d_ff},
+        {"vocab_size", MOST_DIM, &i->vocab_size},  {"max_context", MOST_DIM, &i->max_context},
     };
     for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
         int rc = attr_count(m, counts[k].name, counts[k].most, counts[k].to, st);
@@ -164,22 +197,33 @@ static int read_container(struct ptq_model *m, struct ptq_status *st)
     if ((rc = ptq_h5_get_i64(m->h5, "/", "schema", &schema, st)) < 0)
         return rc;
     if (schema != SCHEMA)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: schema version %lld (root attribute schema; 0: absent); this program reads version %d (datasets/SCHEMA.md): convert the file "
-                              "or take a newer program", m->info.source, (long long)schema, SCHEMA);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: schema version %lld (root attribute schema; 0: absent); this "
+                              "program reads version %d (datasets/SCHEMA.md): convert the file "
+                              "or take a newer program",
+                              m->info.source, (long long)schema, SCHEMA);
     if (!ptq_h5_exists(m->h5, "/model"))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: holds no /model group: not a model container (datasets/SCHEMA.md)", m->info.source);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: holds no /model group: not a model container (datasets/SCHEMA.md)",
+            m->info.source);
     const char *slash = strrchr(m->info.source, '/');
     if ((rc = attr_text(m, "/model", "architecture", NULL, &m->info.arch, st)) ||
-        (rc = attr_text(m, "/model", "name", slash ? slash + 1 : m->info.source, &m->info.name, st)) || (rc = read_counts(m, st)) ||
+        (rc = attr_text(m, "/model", "name", slash ? slash + 1 : m->info.source, &m->info.name,
+                        st)) ||
+        (rc = read_counts(m, st)) ||
         (rc = attr_real(m, "rope_theta", 1, 1e12, &m->info.rope_theta, st)) ||
-        (rc = attr_real(m, "norm_eps", 0, 1, &m->info.norm_eps, st)) || (rc = read_layout_word(m, st)))
+        (rc = attr_real(m, "norm_eps", 0, 1, &m->info.norm_eps, st)) ||
+        (rc = read_layout_word(m, st)))
         return rc;
     int64_t tied = !ptq_h5_exists(m->h5, "/model/output");
     if ((rc = ptq_h5_get_i64(m->h5, "/model", "tied_head", &tied, st)) < 0)
         return rc;
     m->info.tied_head = tied != 0;
     m->info.tokenizer = "none";
-    return ptq_h5_exists(m->h5, "/tokenizer") ? attr_text(m, "/tokenizer", "kind", "none", &m->info.tokenizer, st) : PTQ_OK;
+    return ptq_h5_exists(m->h5, "/tokenizer")
+               ? attr_text(m, "/tokenizer", "kind", "none", &m->info.tokenizer, st)
+               : PTQ_OK;
 }
 
 static int read_checkpoint(struct ptq_model *m, struct ptq_status *st)
@@ -206,7 +250,8 @@ static int read_checkpoint(struct ptq_model *m, struct ptq_status *st)
     i->rope_interleaved = true;
     i->tied_head = h->tied;
     if (i->n_blocks > MOST_BLOCKS)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %lld layers are too many", i->source, (long long)i->n_blocks);
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %lld layers are too many", i->source,
+                              (long long)i->n_blocks);
     return PTQ_OK;
 }
 
@@ -229,7 +274,8 @@ static int check_tensors(struct ptq_model *m, struct ptq_status *st)
 {
     struct ptq_model_info *i = &m->info;
     int rc;
-    if ((rc = tensor_check(m, "tok_embd", i->vocab_size, i->d_model, st)) || (rc = tensor_check(m, "output_norm", i->d_model, 0, st)) ||
+    if ((rc = tensor_check(m, "tok_embd", i->vocab_size, i->d_model, st)) ||
+        (rc = tensor_check(m, "output_norm", i->d_model, 0, st)) ||
         (!i->tied_head && (rc = tensor_check(m, "output", i->vocab_size, i->d_model, st))))
         return rc;
     i->n_params = i->d_model + (i->tied_head ? 1 : 2) * i->vocab_size * i->d_model;
@@ -272,13 +318,16 @@ void ptq_rope_row(const struct ptq_model_info *m, int64_t position, float *cos_o
 {
     for (int64_t i = 0; i < m->head_dim / 2; i++) {
         double c, s;
-        ptq_sincos((double)position * ptq_pow(m->rope_theta, -2.0 * (double)i / (double)m->head_dim), &s, &c);
+        ptq_sincos((double)position *
+                       ptq_pow(m->rope_theta, -2.0 * (double)i / (double)m->head_dim),
+                   &s, &c);
         cos_out[i] = (float)c;
         sin_out[i] = (float)s;
     }
 }
 
-void ptq_rope_at(const struct ptq_model *m, int64_t position, float *buf, const float **cos_out, const float **sin_out)
+void ptq_rope_at(const struct ptq_model *m, int64_t position, float *buf, const float **cos_out,
+                 const float **sin_out)
 {
     const int64_t half = m->info.head_dim / 2;
     if (position < m->rope_rows) {
@@ -293,8 +342,10 @@ void ptq_rope_at(const struct ptq_model *m, int64_t position, float *buf, const 
 
 static int make_rotations(struct ptq_model *m, struct ptq_status *st)
 {
-    const int64_t rows = m->info.max_context < TABLE_ROWS ? m->info.max_context : TABLE_ROWS, half = m->info.head_dim / 2;
-    float *c = ptq_arena_alloc(&m->arena, st, rows * half, sizeof *c), *s = ptq_arena_alloc(&m->arena, st, rows * half, sizeof *s);
+    const int64_t rows = m->info.max_context < TABLE_ROWS ? m->info.max_context : TABLE_ROWS,
+                  half = m->info.head_dim / 2;
+    float *c = ptq_arena_alloc(&m->arena, st, rows * half, sizeof *c),
+          *s = ptq_arena_alloc(&m->arena, st, rows * half, sizeof *s);
     if (!c || !s)
         return PTQ_ERR_MEMORY;
     for (int64_t t = 0; t < rows; t++)
@@ -326,13 +377,14 @@ static int open_parts(struct ptq_model *m, const char *source, struct ptq_status
         return rc;
     size_t n = strlen(m->info.source);
     bool bin = n > 4 && strcmp(m->info.source + n - 4, ".bin") == 0;
-    if ((rc = bin ? read_checkpoint(m, st) : read_container(m, st)) || (rc = find_arch(m, st)) || (rc = check_tensors(m, st)) ||
-        (rc = make_key(m, st)))
+    if ((rc = bin ? read_checkpoint(m, st) : read_container(m, st)) || (rc = find_arch(m, st)) ||
+        (rc = check_tensors(m, st)) || (rc = make_key(m, st)))
         return rc;
     return make_rotations(m, st);
 }
 
-int ptq_model_open(struct ptq_model **out, const char *source, const struct ptq_model_options *o, struct ptq_status *st)
+int ptq_model_open(struct ptq_model **out, const char *source, const struct ptq_model_options *o,
+                   struct ptq_status *st)
 {
     *out = NULL;
     struct ptq_model *m = calloc(1, sizeof *m);
@@ -343,7 +395,8 @@ int ptq_model_open(struct ptq_model **out, const char *source, const struct ptq_
         m->options = *o;
     int rc = open_parts(m, source, st);
     if (rc == PTQ_OK && m->options.outliers && !m->arch->outliers)
-        rc = ptq_status_set(st, PTQ_ERR_USAGE, "architecture %s has no outlier variant", m->arch->name);
+        rc = ptq_status_set(st, PTQ_ERR_USAGE, "architecture %s has no outlier variant",
+                            m->arch->name);
     if (rc)
         ptq_model_close(m);
     else
@@ -372,16 +425,19 @@ static int check_index(const struct ptq_model *m, int index, struct ptq_status *
 {
     if (index >= 0 && index < m->info.n_blocks)
         return PTQ_OK;
-    return ptq_status_set(st, PTQ_ERR_USAGE, "%s: no block %d; there are blocks 0 .. %lld", m->info.source, index, (long long)m->info.n_blocks - 1);
+    return ptq_status_set(st, PTQ_ERR_USAGE, "%s: no block %d; there are blocks 0 .. %lld",
+                          m->info.source, index, (long long)m->info.n_blocks - 1);
 }
 
-int ptq_model_layout(const struct ptq_model *m, int index, struct ptq_arena *a, struct ptq_block *b, struct ptq_status *st)
+int ptq_model_layout(const struct ptq_model *m, int index, struct ptq_arena *a, struct ptq_block *b,
+                     struct ptq_status *st)
 {
     int rc = check_index(m, index, st);
     return rc ? rc : m->arch->layout(&m->info, index, a, b, st);
 }
 
-int ptq_model_load_block(const struct ptq_model *m, int index, struct ptq_arena *a, struct ptq_block *b, struct ptq_status *st)
+int ptq_model_load_block(const struct ptq_model *m, int index, struct ptq_arena *a,
+                         struct ptq_block *b, struct ptq_status *st)
 {
     float *lin[PTQ_MAX_LINEARS], *vec[PTQ_MAX_VECTORS];
     int rc = ptq_model_layout(m, index, a, b, st);
@@ -402,22 +458,30 @@ int ptq_model_load_block(const struct ptq_model *m, int index, struct ptq_arena 
 
 /* ---- embedding and head */
 
-static int check_tokens(const struct ptq_model *m, const struct ptq_tokens *t, struct ptq_status *st)
+static int check_tokens(const struct ptq_model *m, const struct ptq_tokens *t,
+                        struct ptq_status *st)
 {
     for (int64_t s = 0; s < t->n_seq; s++) {
         if (t->len[s] > m->info.max_context)
-            return ptq_status_set(st, PTQ_ERR_USAGE, "sequence %lld has %lld tokens, the model %s takes %lld: choose a window of at most that",
-                                  (long long)s, (long long)t->len[s], m->info.name, (long long)m->info.max_context);
+            return ptq_status_set(st, PTQ_ERR_USAGE,
+                                  "sequence %lld has %lld tokens, the model %s takes %lld: choose "
+                                  "a window of at most that",
+                                  (long long)s, (long long)t->len[s], m->info.name,
+                                  (long long)m->info.max_context);
         const int32_t *id = t->id + t->offset[s];
         for (int64_t i = 0; i < t->len[s]; i++)
             if (id[i] < 0 || id[i] >= m->info.vocab_size)
-                return ptq_status_set(st, PTQ_ERR_USAGE, "sequence %lld, token %lld: id %d is outside the vocabulary of %s, 0 .. %lld",
-                                      (long long)s, (long long)i, (int)id[i], m->info.name, (long long)m->info.vocab_size - 1);
+                return ptq_status_set(
+                    st, PTQ_ERR_USAGE,
+                    "sequence %lld, token %lld: id %d is outside the vocabulary of %s, 0 .. %lld",
+                    (long long)s, (long long)i, (int)id[i], m->info.name,
+                    (long long)m->info.vocab_size - 1);
     }
     return PTQ_OK;
 }
 
-int ptq_model_embed(const struct ptq_model *m, const struct ptq_tokens *t, struct ptq_arena *a, struct ptq_hidden *out, struct ptq_status *st)
+int ptq_model_embed(const struct ptq_model *m, const struct ptq_tokens *t, struct ptq_arena *a,
+                    struct ptq_hidden *out, struct ptq_status *st)
 {
     const int64_t d = m->info.d_model;
     struct ptq_arena own;
@@ -427,7 +491,8 @@ int ptq_model_embed(const struct ptq_model *m, const struct ptq_tokens *t, struc
     if (rc)
         return rc;
     if (!ptq_size_mul(t->n_total, d, &n))
-        return ptq_status_set(st, PTQ_ERR_MEMORY, "hidden states of %lld tokens overflow", (long long)t->n_total);
+        return ptq_status_set(st, PTQ_ERR_MEMORY, "hidden states of %lld tokens overflow",
+                              (long long)t->n_total);
     *out = (struct ptq_hidden){t, d, ptq_arena_alloc(a, st, n, sizeof(float))};
     if (!out->at)
         return PTQ_ERR_MEMORY;
@@ -443,7 +508,8 @@ struct ptq_head {
     const float *gain, *w;
 };
 
-int ptq_model_load_head(const struct ptq_model *m, struct ptq_arena *a, struct ptq_head **out, struct ptq_status *st)
+int ptq_model_load_head(const struct ptq_model *m, struct ptq_arena *a, struct ptq_head **out,
+                        struct ptq_status *st)
 {
     float *gain, *w;
     struct ptq_head *h = ptq_arena_alloc(a, st, 1, sizeof *h);
@@ -451,7 +517,8 @@ int ptq_model_load_head(const struct ptq_model *m, struct ptq_arena *a, struct p
         return PTQ_ERR_MEMORY;
     int rc = tensor_read(m, "output_norm", m->info.d_model, 0, a, &gain, st);
     if (!rc)
-        rc = tensor_read(m, m->info.tied_head ? "tok_embd" : "output", m->info.vocab_size, m->info.d_model, a, &w, st);
+        rc = tensor_read(m, m->info.tied_head ? "tok_embd" : "output", m->info.vocab_size,
+                         m->info.d_model, a, &w, st);
     if (rc)
         return rc;
     *h = (struct ptq_head){gain, w};
@@ -459,7 +526,8 @@ int ptq_model_load_head(const struct ptq_model *m, struct ptq_arena *a, struct p
     return PTQ_OK;
 }
 
-int ptq_head_logits(const struct ptq_model *m, const struct ptq_head *h, const float *x, int64_t n, float *logits, struct ptq_status *st)
+int ptq_head_logits(const struct ptq_model *m, const struct ptq_head *h, const float *x, int64_t n,
+                    float *logits, struct ptq_status *st)
 {
     const int64_t d = m->info.d_model, v = m->info.vocab_size;
     float *normed = malloc((size_t)(n * d) * sizeof *normed + 1);

@@ -10,13 +10,13 @@ struct job {
     const struct ptq_block *block;
     const struct ptq_hidden *hidden;
     const struct ptq_block_tap *tap;
-    bool keep;              /* run on a copy of x, which lies behind the architecture's scratch */
+    bool keep; /* run on a copy of x, which lies behind the architecture's scratch */
     int64_t arch_floats;
     struct ptq_pool *pool;
-    pthread_mutex_t lock;   /* guards all below */
+    pthread_mutex_t lock; /* guards all below */
     float **free_scratch;
     int n_free;
-    int64_t failed;         /* lowest sequence that failed, or -1: the message does not depend on threads */
+    int64_t failed; /* lowest sequence that failed, or -1: the message does not depend on threads */
     struct ptq_status status;
 };
 
@@ -72,14 +72,23 @@ static int run_all(struct job *j, struct ptq_status *st)
     return j->failed < 0 ? PTQ_OK : ptq_status_set(st, j->status.code, "%s", j->status.text);
 }
 
-int ptq_block_run(const struct ptq_model *m, const struct ptq_block *b, struct ptq_pool *pool, struct ptq_hidden *h,
-                  const struct ptq_block_tap *tap, struct ptq_status *st)
+int ptq_block_run(const struct ptq_model *m, const struct ptq_block *b, struct ptq_pool *pool,
+                  struct ptq_hidden *h, const struct ptq_block_tap *tap, struct ptq_status *st)
 {
     const int64_t len = longest(h->tokens);
-    struct job j = {m, b, h, tap, tap && (tap->keep || tap->only), m->arch->scratch_floats(&m->info, len), pool, .failed = -1};
+    struct job j = {m,
+                    b,
+                    h,
+                    tap,
+                    tap && (tap->keep || tap->only),
+                    m->arch->scratch_floats(&m->info, len),
+                    pool,
+                    .failed = -1};
     int64_t copy = 0, floats;
-    if (j.arch_floats < 0 || (j.keep && !ptq_size_mul(len, h->d_model, &copy)) || !ptq_size_add(j.arch_floats, copy, &floats))
-        return ptq_status_set(st, PTQ_ERR_MEMORY, "a sequence of %lld tokens is too long for memory", (long long)len);
+    if (j.arch_floats < 0 || (j.keep && !ptq_size_mul(len, h->d_model, &copy)) ||
+        !ptq_size_add(j.arch_floats, copy, &floats))
+        return ptq_status_set(st, PTQ_ERR_MEMORY,
+                              "a sequence of %lld tokens is too long for memory", (long long)len);
     struct ptq_arena a;
     ptq_arena_init(&a, 0);
     int n = ptq_pool_threads(pool), rc = PTQ_OK;

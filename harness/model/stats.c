@@ -14,9 +14,9 @@ enum { SLOTS_A_THREAD = 4, SMALL_INPUT = 4096, ROWS_A_PIECE = 16 };
 
 /* Sums of one sequence for one input, in a slot of the wave; added up in sequence order when the wave is over. */
 struct partial {
-    float *gram;          /* (d x d) X^T X in fp32, or NULL: */
-    double *gram64;       /* the same in fp64 (option f64) */
-    float *sink;          /* (n_sink x d) the first tokens themselves */
+    float *gram;    /* (d x d) X^T X in fp32, or NULL: */
+    double *gram64; /* the same in fp64 (option f64) */
+    float *sink;    /* (n_sink x d) the first tokens themselves */
     int64_t n_sink;
     double *sumabs, *sum; /* [d] */
     float *absmax;        /* [d] */
@@ -27,13 +27,13 @@ struct job {
     const struct ptq_stats_options *o;
     struct ptq_input_stats *out;
     int n_inputs;
-    int64_t wave;                          /* first sequence of the wave in hand */
-    int64_t n_slots, n_wave;               /* slots there are; sequences in the wave */
-    struct partial *slot;                  /* [n_slots][n_inputs] */
+    int64_t wave;            /* first sequence of the wave in hand */
+    int64_t n_slots, n_wave; /* slots there are; sequences in the wave */
+    struct partial *slot;    /* [n_slots][n_inputs] */
     double *sumabs[PTQ_MAX_STAGES], *sum[PTQ_MAX_STAGES];
-    const int64_t *before;                 /* [n_seq] tokens before a sequence */
+    const int64_t *before; /* [n_seq] tokens before a sequence */
     int64_t n_tokens;
-    int adding;                            /* input whose slots are being added */
+    int adding; /* input whose slots are being added */
 };
 
 /* Row of the j-th sample: the middle of the j-th of n equal parts of the text. */
@@ -54,7 +54,8 @@ PTQ_CLONES static void outer_add(const float *x, int64_t d, int64_t begin, int64
     }
 }
 
-PTQ_CLONES static void moments_add(const float *x, int64_t d, double *sum, double *sumabs, float *absmax)
+PTQ_CLONES static void moments_add(const float *x, int64_t d, double *sum, double *sumabs,
+                                   float *absmax)
 {
     for (int64_t i = 0; i < d; i++) {
         float a = fabsf(x[i]);
@@ -76,7 +77,8 @@ static int gram_f64(const float *x, int64_t len, int64_t d, double *g, struct pt
     return rc;
 }
 
-static void take_samples(const struct job *j, struct ptq_input_stats *out, int64_t s, const float *x, int64_t len)
+static void take_samples(const struct job *j, struct ptq_input_stats *out, int64_t s,
+                         const float *x, int64_t len)
 {
     /* Samples ascend, so those of this sequence are a run; its start is near n_acts before / n_tokens. */
     int64_t first = j->before[s], n = out->n_acts;
@@ -85,10 +87,13 @@ static void take_samples(const struct job *j, struct ptq_input_stats *out, int64
         k--;
     for (; k < n && sample_row(k, n, j->n_tokens) < first + len; k++)
         if (sample_row(k, n, j->n_tokens) >= first)
-            memcpy(out->acts + k * out->d_in, x + (sample_row(k, n, j->n_tokens) - first) * out->d_in, (size_t)out->d_in * sizeof *x);
+            memcpy(out->acts + k * out->d_in,
+                   x + (sample_row(k, n, j->n_tokens) - first) * out->d_in,
+                   (size_t)out->d_in * sizeof *x);
 }
 
-static int see(void *arg, const char *input, int64_t s, const float *x, int64_t len, int64_t d, struct ptq_status *st)
+static int see(void *arg, const char *input, int64_t s, const float *x, int64_t len, int64_t d,
+               struct ptq_status *st)
 {
     struct job *j = arg;
     int i = 0;
@@ -103,7 +108,8 @@ static int see(void *arg, const char *input, int64_t s, const float *x, int64_t 
     for (int64_t t = 0; t < len; t++)
         moments_add(x + t * d, d, p->sum, p->sumabs, p->absmax);
     take_samples(j, &j->out[i], j->wave + s, x, len);
-    return p->gram ? ptq_syrk_f32(NULL, x, len, d, d, p->gram, d, st) : gram_f64(x, len, d, p->gram64, st);
+    return p->gram ? ptq_syrk_f32(NULL, x, len, d, d, p->gram, d, st)
+                   : gram_f64(x, len, d, p->gram64, st);
 }
 
 /* ---- adding a wave up */
@@ -140,14 +146,15 @@ static void add_rows(void *arg, int64_t begin, int64_t end)
     }
 }
 
-static int run_waves(struct job *j, const struct ptq_model *m, const struct ptq_block *b, struct ptq_pool *pool, const char *only,
-                     struct ptq_status *st)
+static int run_waves(struct job *j, const struct ptq_model *m, const struct ptq_block *b,
+                     struct ptq_pool *pool, const char *only, struct ptq_status *st)
 {
     const struct ptq_tokens *all = j->hidden->tokens;
     const struct ptq_block_tap tap = {see, j, only, true};
     for (j->wave = 0; j->wave < all->n_seq; j->wave += j->n_wave) {
         j->n_wave = all->n_seq - j->wave < j->n_slots ? all->n_seq - j->wave : j->n_slots;
-        struct ptq_tokens part = {j->n_wave, all->n_total, all->len + j->wave, all->offset + j->wave, all->id};
+        struct ptq_tokens part = {j->n_wave, all->n_total, all->len + j->wave,
+                                  all->offset + j->wave, all->id};
         struct ptq_hidden view = {&part, j->hidden->d_model, j->hidden->at};
         int rc = ptq_block_run(m, b, pool, &view, &tap, st);
         if (rc)
@@ -160,8 +167,9 @@ static int run_waves(struct job *j, const struct ptq_model *m, const struct ptq_
 
 /* ---- memory and the end */
 
-static int list_inputs(const struct ptq_block *b, const char *only, const struct ptq_stats_options *o, int64_t n_tokens,
-                       struct ptq_arena *arena, struct ptq_input_stats *out, int *n, struct ptq_status *st)
+static int list_inputs(const struct ptq_block *b, const char *only,
+                       const struct ptq_stats_options *o, int64_t n_tokens, struct ptq_arena *arena,
+                       struct ptq_input_stats *out, int *n, struct ptq_status *st)
 {
     *n = 0;
     for (int k = 0; k < b->n_linears; k++) {
@@ -173,7 +181,8 @@ static int list_inputs(const struct ptq_block *b, const char *only, const struct
         if (!ptq_size_mul(d, d, &dd))
             return ptq_status_set(st, PTQ_ERR_MEMORY, "the Hessian of %s overflows", l->input);
         struct ptq_input_stats *s = &out[(*n)++];
-        *s = (struct ptq_input_stats){.name = ptq_arena_strdup(arena, st, l->input), .d_in = d, .norm = PTQ_NORM_TOKEN};
+        *s = (struct ptq_input_stats){
+            .name = ptq_arena_strdup(arena, st, l->input), .d_in = d, .norm = PTQ_NORM_TOKEN};
         s->n_acts = o->n_acts < n_tokens ? o->n_acts : n_tokens;
         s->hess = ptq_arena_alloc(arena, st, dd, sizeof *s->hess);
         s->hess_sink = ptq_arena_alloc(arena, st, dd, sizeof *s->hess_sink);
@@ -181,11 +190,13 @@ static int list_inputs(const struct ptq_block *b, const char *only, const struct
         s->absmean = ptq_arena_alloc(arena, st, d, sizeof *s->absmean);
         s->mean = ptq_arena_alloc(arena, st, d, sizeof *s->mean);
         s->acts = ptq_arena_alloc(arena, st, s->n_acts, (size_t)d * sizeof *s->acts);
-        if (!s->name || !s->hess || !s->hess_sink || !s->absmax || !s->absmean || !s->mean || !s->acts)
+        if (!s->name || !s->hess || !s->hess_sink || !s->absmax || !s->absmean || !s->mean ||
+            !s->acts)
             return PTQ_ERR_MEMORY;
     }
     if (*n == 0)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "block %d has no input %s", b->index, only ? only : "at all");
+        return ptq_status_set(st, PTQ_ERR_USAGE, "block %d has no input %s", b->index,
+                              only ? only : "at all");
     return PTQ_OK;
 }
 
@@ -229,7 +240,8 @@ static int make_slots(struct job *j, int threads, struct ptq_arena *own, struct 
 static uint64_t key_of(const struct ptq_input_stats *s)
 {
     const size_t bytes = (size_t)(s->d_in * s->d_in) * sizeof(double);
-    const uint64_t parts[] = {(uint64_t)s->d_in, (uint64_t)s->norm, ptq_hash64(s->hess, bytes), s->hess_sink ? ptq_hash64(s->hess_sink, bytes) : 0};
+    const uint64_t parts[] = {(uint64_t)s->d_in, (uint64_t)s->norm, ptq_hash64(s->hess, bytes),
+                              s->hess_sink ? ptq_hash64(s->hess_sink, bytes) : 0};
     return ptq_hash64(parts, sizeof parts);
 }
 
@@ -252,13 +264,16 @@ static int finish_input(const struct job *j, int i, struct ptq_status *st)
     }
     int64_t bad = ptq_first_nonfinite_f64(s->hess, d * d);
     if (bad >= 0)
-        return ptq_status_set(st, PTQ_ERR_NUMERIC, "the Hessian of %s is not finite at (%lld, %lld): inputs overflow; check the weights before it",
+        return ptq_status_set(st, PTQ_ERR_NUMERIC,
+                              "the Hessian of %s is not finite at (%lld, %lld): inputs overflow; "
+                              "check the weights before it",
                               s->name, (long long)(bad / d), (long long)(bad % d));
     s->key = key_of(s);
     return PTQ_OK;
 }
 
-static int64_t *tokens_before(const struct ptq_tokens *t, int64_t *n_tokens, struct ptq_arena *own, struct ptq_status *st)
+static int64_t *tokens_before(const struct ptq_tokens *t, int64_t *n_tokens, struct ptq_arena *own,
+                              struct ptq_status *st)
 {
     int64_t *before = ptq_arena_alloc(own, st, t->n_seq, sizeof *before);
     *n_tokens = 0;
@@ -269,8 +284,9 @@ static int64_t *tokens_before(const struct ptq_tokens *t, int64_t *n_tokens, str
     return before;
 }
 
-int ptq_stats_block(const struct ptq_model *m, const struct ptq_block *b, struct ptq_pool *pool, const struct ptq_hidden *h,
-                    const struct ptq_stats_options *o, const char *only, struct ptq_arena *arena, struct ptq_input_stats *out, int *n,
+int ptq_stats_block(const struct ptq_model *m, const struct ptq_block *b, struct ptq_pool *pool,
+                    const struct ptq_hidden *h, const struct ptq_stats_options *o, const char *only,
+                    struct ptq_arena *arena, struct ptq_input_stats *out, int *n,
                     struct ptq_status *st)
 {
     struct job j = {.hidden = h, .o = o, .out = out};
@@ -289,7 +305,8 @@ int ptq_stats_block(const struct ptq_model *m, const struct ptq_block *b, struct
     return rc;
 }
 
-const struct ptq_input_stats *ptq_stats_find(const struct ptq_input_stats *s, int n, const char *input)
+const struct ptq_input_stats *ptq_stats_find(const struct ptq_input_stats *s, int n,
+                                             const char *input)
 {
     for (int i = 0; i < n; i++)
         if (strcmp(s[i].name, input) == 0)
@@ -302,9 +319,11 @@ uint64_t ptq_stats_key(const struct ptq_input_stats *s)
     return key_of(s);
 }
 
-void ptq_layer_from_model(const struct ptq_linear *l, int block, const struct ptq_input_stats *s, struct ptq_layer *out)
+void ptq_layer_from_model(const struct ptq_linear *l, int block, const struct ptq_input_stats *s,
+                          struct ptq_layer *out)
 {
-    *out = (struct ptq_layer){.name = l->name, .block = block, .role = l->role, .w = {l->w, l->d_out, l->d_in, l->d_in}};
+    *out = (struct ptq_layer){
+        .name = l->name, .block = block, .role = l->role, .w = {l->w, l->d_out, l->d_in, l->d_in}};
     if (!s)
         return;
     assert(s->d_in == l->d_in);

@@ -8,40 +8,64 @@
 #include "datasets/h5.h"
 #include "model/text.h"
 
-struct ptq_input_stats {        /* one distinct input */
-    const char *name;           /* "blk.3.attn_in" */
+struct ptq_input_stats { /* one distinct input */
+    const char *name;    /* "blk.3.attn_in" */
     int64_t d_in;
     double n_tokens, n_sequences;
-    enum ptq_norm norm;         /* of hess; what we make is PTQ_NORM_TOKEN */
-    double *hess, *hess_sink;   /* (d_in x d_in) full symmetric, normalised; hess_sink: part of the first sink_tokens tokens */
+    enum ptq_norm norm; /* of hess; what we make is PTQ_NORM_TOKEN */
+    double *hess,
+        *hess_sink; /* (d_in x d_in) full symmetric, normalised; hess_sink: part of the first sink_tokens tokens */
     float *absmax, *absmean, *mean; /* [d_in] */
-    float *acts; int64_t n_acts;    /* sampled rows: evenly spaced tokens over the text */
-    uint64_t key;               /* names the contents (hess_key of struct ptq_layer) */
+    float *acts;
+    int64_t n_acts; /* sampled rows: evenly spaced tokens over the text */
+    uint64_t key;   /* names the contents (hess_key of struct ptq_layer) */
 };
-struct ptq_stats_options { int64_t sink_tokens; /* first k tokens of a sequence, default 1 */ int64_t n_acts; /* default 512 */ bool f64; /* fp64 SYRK */ };
+struct ptq_stats_options {
+    int64_t sink_tokens; /* first k tokens of a sequence, default 1 */
+    int64_t n_acts;      /* default 512 */
+    bool f64;            /* fp64 SYRK */
+};
 
 /* Statistics of the distinct inputs of one block (only == NULL) or of one of them, from hidden states that are the block's input (left
  * unchanged); the block's weights as they stand. Result in the arena. */
-int ptq_stats_block(const struct ptq_model *, const struct ptq_block *, struct ptq_pool *, const struct ptq_hidden *, const struct ptq_stats_options *,
-                    const char *only, struct ptq_arena *, struct ptq_input_stats *out /* [PTQ_MAX_STAGES] */, int *n, struct ptq_status *);
-const struct ptq_input_stats *ptq_stats_find(const struct ptq_input_stats *, int n, const char *input);
+int ptq_stats_block(const struct ptq_model *, const struct ptq_block *, struct ptq_pool *,
+                    const struct ptq_hidden *, const struct ptq_stats_options *, const char *only,
+                    struct ptq_arena *, struct ptq_input_stats *out /* [PTQ_MAX_STAGES] */, int *n,
+                    struct ptq_status *);
+const struct ptq_input_stats *ptq_stats_find(const struct ptq_input_stats *, int n,
+                                             const char *input);
 
 /* /stats/NAME of a container (SCHEMA.md). */
-struct ptq_stats_head { const char *text, *upstream; char text_key[33], model_key[33]; int64_t n_sequences, n_tokens, seqlen, sink_tokens; };
-int ptq_stats_write_head(struct ptq_h5 *, const char *name, const struct ptq_stats_head *, struct ptq_status *);
-int ptq_stats_write_input(struct ptq_h5 *, const char *name, const struct ptq_input_stats *, bool f64, struct ptq_status *);
+struct ptq_stats_head {
+    const char *text, *upstream;
+    char text_key[33], model_key[33];
+    int64_t n_sequences, n_tokens, seqlen, sink_tokens;
+};
+int ptq_stats_write_head(struct ptq_h5 *, const char *name, const struct ptq_stats_head *,
+                         struct ptq_status *);
+int ptq_stats_write_input(struct ptq_h5 *, const char *name, const struct ptq_input_stats *,
+                          bool f64, struct ptq_status *);
 /* PTQ_ERR_USAGE when /stats/NAME is absent or wrong. */
-int ptq_stats_read_head(struct ptq_h5 *, const char *name, struct ptq_arena *, struct ptq_stats_head *, struct ptq_status *);
-int ptq_stats_read_input(struct ptq_h5 *, const char *name, const char *input, struct ptq_arena *, struct ptq_input_stats *, struct ptq_status *);
+int ptq_stats_read_head(struct ptq_h5 *, const char *name, struct ptq_arena *,
+                        struct ptq_stats_head *, struct ptq_status *);
+int ptq_stats_read_input(struct ptq_h5 *, const char *name, const char *input, struct ptq_arena *,
+                         struct ptq_input_stats *, struct ptq_status *);
 
 /* Read-back refuses NaN and Inf; the caller compares d_in with the layer's (ptq_layer_from_model asserts it). The head's text
  * and upstream live in the arena.
  * The layer a method sees: weights of lin, statistics of its input (stats may be NULL). Borrows everything. */
-void ptq_layer_from_model(const struct ptq_linear *, int block, const struct ptq_input_stats *, struct ptq_layer *);
+void ptq_layer_from_model(const struct ptq_linear *, int block, const struct ptq_input_stats *,
+                          struct ptq_layer *);
 
 /* The whole capture of a full-precision model into a container: `ptq capture`. Progress on stderr unless quiet. Block by block; a file
  * that holds some blocks of the same request already is continued, not begun again. */
-struct ptq_capture_args { const struct ptq_model *model; const struct ptq_text *text; const struct ptq_stats_options *options; const char *out_path, *name;
-                          struct ptq_pool *pool; bool quiet; };
+struct ptq_capture_args {
+    const struct ptq_model *model;
+    const struct ptq_text *text;
+    const struct ptq_stats_options *options;
+    const char *out_path, *name;
+    struct ptq_pool *pool;
+    bool quiet;
+};
 int ptq_capture(const struct ptq_capture_args *, struct ptq_status *);
 #endif

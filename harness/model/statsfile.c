@@ -11,16 +11,23 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const char *const norm_words[] = {"unknown", "token", "sequence", NULL}; /* by enum ptq_norm */
+static const char *const norm_words[] = {"unknown", "token", "sequence",
+                                         NULL}; /* by enum ptq_norm */
 enum { SCHEMA = 1, OBJECT_CHARS = 1024 };
 
 /* "/stats/NAME[/INPUT[/ARRAY]]". Names come from the command line: a slash or an overlong one is refused. */
-static int object_path(char out[OBJECT_CHARS], const char *name, const char *input, const char *array, struct ptq_status *st)
+static int object_path(char out[OBJECT_CHARS], const char *name, const char *input,
+                       const char *array, struct ptq_status *st)
 {
     if (!*name || strchr(name, '/') || (input && strchr(input, '/')))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "'%s' cannot name statistics: names are not empty and hold no slash", name);
-    int n = snprintf(out, OBJECT_CHARS, "/stats/%s%s%s%s%s", name, input ? "/" : "", input ? input : "", array ? "/" : "", array ? array : "");
-    return n < OBJECT_CHARS ? PTQ_OK : ptq_status_set(st, PTQ_ERR_USAGE, "the name of statistics '%.40s...' is too long", name);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "'%s' cannot name statistics: names are not empty and hold no slash",
+                              name);
+    int n = snprintf(out, OBJECT_CHARS, "/stats/%s%s%s%s%s", name, input ? "/" : "",
+                     input ? input : "", array ? "/" : "", array ? array : "");
+    return n < OBJECT_CHARS ? PTQ_OK
+                            : ptq_status_set(st, PTQ_ERR_USAGE,
+                                             "the name of statistics '%.40s...' is too long", name);
 }
 
 /* ---- packed triangles */
@@ -30,7 +37,8 @@ static bool packed_count(int64_t d, int64_t *n)
     return ptq_size_mul(d, d + 1, n) && (*n /= 2, true);
 }
 
-static int write_triangle(struct ptq_h5 *f, const char *object, const double *full, int64_t d, bool f64, struct ptq_status *st)
+static int write_triangle(struct ptq_h5 *f, const char *object, const double *full, int64_t d,
+                          bool f64, struct ptq_status *st)
 {
     int64_t n, k = 0;
     if (!packed_count(d, &n))
@@ -43,13 +51,15 @@ static int write_triangle(struct ptq_h5 *f, const char *object, const double *fu
             if (f64)
                 ((double *)at)[k] = full[i * d + j];
             else
-                ((float *)at)[k] = (float)full[i * d + j]; /* exact: rounded before anybody used it */
+                ((float *)at)[k] =
+                    (float)full[i * d + j]; /* exact: rounded before anybody used it */
     int rc = ptq_h5_write(f, object, f64 ? PTQ_H5_F64 : PTQ_H5_F32, 1, &n, at, st);
     free(at);
     return rc;
 }
 
-static int read_triangle(struct ptq_h5 *f, const char *object, int64_t d, struct ptq_arena *arena, double **full, struct ptq_status *st)
+static int read_triangle(struct ptq_h5 *f, const char *object, int64_t d, struct ptq_arena *arena,
+                         double **full, struct ptq_status *st)
 {
     struct ptq_h5_info info;
     struct ptq_arena own;
@@ -59,12 +69,16 @@ static int read_triangle(struct ptq_h5 *f, const char *object, int64_t d, struct
     if (rc)
         return rc;
     if (!packed_count(d, &n) || !ptq_size_mul(d, d, &dd) || info.rank != 1 || info.n != n)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s holds %lld elements; the upper triangle of %lld inputs has %lld", ptq_h5_path(f), object,
-                              (long long)info.n, (long long)d, (long long)(d * (d + 1) / 2));
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: %s holds %lld elements; the upper triangle of %lld inputs has %lld",
+            ptq_h5_path(f), object, (long long)info.n, (long long)d, (long long)(d * (d + 1) / 2));
     ptq_arena_init(&own, 0);
-    if (!(rc = ptq_h5_read_f64(f, object, &own, &packed, &info, st)) && ptq_first_nonfinite_f64(packed, n) >= 0)
-        rc = ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s is not finite at element %lld; capture the statistics again", ptq_h5_path(f), object,
-                            (long long)ptq_first_nonfinite_f64(packed, n));
+    if (!(rc = ptq_h5_read_f64(f, object, &own, &packed, &info, st)) &&
+        ptq_first_nonfinite_f64(packed, n) >= 0)
+        rc = ptq_status_set(st, PTQ_ERR_USAGE,
+                            "%s: %s is not finite at element %lld; capture the statistics again",
+                            ptq_h5_path(f), object, (long long)ptq_first_nonfinite_f64(packed, n));
     if (!rc && !(*full = ptq_arena_alloc(arena, st, dd, sizeof **full)))
         rc = PTQ_ERR_MEMORY;
     for (int64_t i = 0, k = 0; i < d && !rc; i++)
@@ -76,7 +90,8 @@ static int read_triangle(struct ptq_h5 *f, const char *object, int64_t d, struct
 
 /* ---- one input */
 
-int ptq_stats_write_input(struct ptq_h5 *f, const char *name, const struct ptq_input_stats *s, bool f64, struct ptq_status *st)
+int ptq_stats_write_input(struct ptq_h5 *f, const char *name, const struct ptq_input_stats *s,
+                          bool f64, struct ptq_status *st)
 {
     char object[OBJECT_CHARS];
     const struct {
@@ -96,46 +111,57 @@ int ptq_stats_write_input(struct ptq_h5 *f, const char *name, const struct ptq_i
         return rc;
     for (size_t k = 0; k < sizeof plain / sizeof *plain; k++)
         if (plain[k].at && ((rc = object_path(object, name, s->name, plain[k].array, st)) ||
-                            (rc = ptq_h5_write(f, object, PTQ_H5_F32, plain[k].rank, plain[k].dim, plain[k].at, st))))
+                            (rc = ptq_h5_write(f, object, PTQ_H5_F32, plain[k].rank, plain[k].dim,
+                                               plain[k].at, st))))
             return rc;
-    if ((rc = object_path(object, name, s->name, NULL, st)) || (rc = ptq_h5_set_i64(f, object, "n_tokens", (int64_t)s->n_tokens, st)))
+    if ((rc = object_path(object, name, s->name, NULL, st)) ||
+        (rc = ptq_h5_set_i64(f, object, "n_tokens", (int64_t)s->n_tokens, st)))
         return rc;
     return ptq_h5_set_i64(f, object, "n_sequences", (int64_t)s->n_sequences, st);
 }
 
-static int read_vector(struct ptq_h5 *f, const char *object, int64_t *d, struct ptq_arena *arena, float **out, struct ptq_status *st)
+static int read_vector(struct ptq_h5 *f, const char *object, int64_t *d, struct ptq_arena *arena,
+                       float **out, struct ptq_status *st)
 {
     struct ptq_h5_info info;
     int rc = ptq_h5_info(f, object, &info, st);
     if (rc)
         return rc;
     if (info.rank != 1 || info.n < 1 || (*d && info.n != *d))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s has %d axes and %lld elements; expected one axis of %lld", ptq_h5_path(f), object,
-                              info.rank, (long long)info.n, (long long)*d);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: %s has %d axes and %lld elements; expected one axis of %lld",
+                              ptq_h5_path(f), object, info.rank, (long long)info.n, (long long)*d);
     if ((rc = ptq_h5_read_f32(f, object, arena, out, &info, st)))
         return rc;
     *d = info.n;
     int64_t bad = ptq_first_nonfinite_f32(*out, info.n);
-    return bad < 0 ? PTQ_OK : ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s is not finite at element %lld", ptq_h5_path(f), object, (long long)bad);
+    return bad < 0 ? PTQ_OK
+                   : ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s is not finite at element %lld",
+                                    ptq_h5_path(f), object, (long long)bad);
 }
 
-static int read_acts(struct ptq_h5 *f, const char *object, struct ptq_arena *arena, struct ptq_input_stats *out, struct ptq_status *st)
+static int read_acts(struct ptq_h5 *f, const char *object, struct ptq_arena *arena,
+                     struct ptq_input_stats *out, struct ptq_status *st)
 {
     struct ptq_h5_info info;
     int rc = ptq_h5_info(f, object, &info, st);
     if (rc)
         return rc;
     if (info.rank != 2 || info.dim[1] != out->d_in)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s is not a matrix of %lld columns", ptq_h5_path(f), object, (long long)out->d_in);
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s is not a matrix of %lld columns",
+                              ptq_h5_path(f), object, (long long)out->d_in);
     if ((rc = ptq_h5_read_f32(f, object, arena, &out->acts, &info, st)))
         return rc;
     out->n_acts = info.dim[0];
     int64_t bad = ptq_first_nonfinite_f32(out->acts, info.n);
-    return bad < 0 ? PTQ_OK : ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s is not finite at row %lld", ptq_h5_path(f), object, (long long)(bad / out->d_in));
+    return bad < 0 ? PTQ_OK
+                   : ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s is not finite at row %lld",
+                                    ptq_h5_path(f), object, (long long)(bad / out->d_in));
 }
 
 /* A count attribute of the input, else of the whole statistics. */
-static int read_count(struct ptq_h5 *f, const char *object, const char *group, const char *what, double *out, struct ptq_status *st)
+static int read_count(struct ptq_h5 *f, const char *object, const char *group, const char *what,
+                      double *out, struct ptq_status *st)
 {
     int64_t v = 0;
     int rc = ptq_h5_get_i64(f, object, what, &v, st);
@@ -145,7 +171,8 @@ static int read_count(struct ptq_h5 *f, const char *object, const char *group, c
     return rc == PTQ_SKIP ? PTQ_OK : rc;
 }
 
-static int read_norm(struct ptq_h5 *f, const char *group, struct ptq_arena *arena, enum ptq_norm *out, struct ptq_status *st)
+static int read_norm(struct ptq_h5 *f, const char *group, struct ptq_arena *arena,
+                     enum ptq_norm *out, struct ptq_status *st)
 {
     char *word = NULL;
     *out = PTQ_NORM_UNKNOWN;
@@ -160,7 +187,8 @@ static int read_norm(struct ptq_h5 *f, const char *group, struct ptq_arena *aren
     return ptq_unknown_word("normalisation", word, norm_words, st);
 }
 
-int ptq_stats_read_input(struct ptq_h5 *f, const char *name, const char *input, struct ptq_arena *arena, struct ptq_input_stats *out,
+int ptq_stats_read_input(struct ptq_h5 *f, const char *name, const char *input,
+                         struct ptq_arena *arena, struct ptq_input_stats *out,
                          struct ptq_status *st)
 {
     char object[OBJECT_CHARS], group[OBJECT_CHARS];
@@ -173,18 +201,22 @@ int ptq_stats_read_input(struct ptq_h5 *f, const char *name, const char *input, 
     for (size_t k = 0; k < sizeof vectors / sizeof *vectors && !rc; k++)
         if (!(rc = object_path(object, name, input, vectors[k].array, st)))
             rc = read_vector(f, object, &out->d_in, arena, vectors[k].to, st);
-    if (rc || (rc = object_path(object, name, input, "hess", st)) || (rc = read_triangle(f, object, out->d_in, arena, &out->hess, st)))
+    if (rc || (rc = object_path(object, name, input, "hess", st)) ||
+        (rc = read_triangle(f, object, out->d_in, arena, &out->hess, st)))
         return rc;
     if ((rc = object_path(object, name, input, "hess_sink", st)))
         return rc;
-    if (ptq_h5_exists(f, object) && (rc = read_triangle(f, object, out->d_in, arena, &out->hess_sink, st)))
+    if (ptq_h5_exists(f, object) &&
+        (rc = read_triangle(f, object, out->d_in, arena, &out->hess_sink, st)))
         return rc;
     if ((rc = object_path(object, name, input, "acts", st)))
         return rc;
     if (ptq_h5_exists(f, object) && (rc = read_acts(f, object, arena, out, st)))
         return rc;
-    if ((rc = object_path(object, name, input, NULL, st)) || (rc = read_count(f, object, group, "n_tokens", &out->n_tokens, st)) ||
-        (rc = read_count(f, object, group, "n_sequences", &out->n_sequences, st)) || (rc = read_norm(f, group, arena, &out->norm, st)))
+    if ((rc = object_path(object, name, input, NULL, st)) ||
+        (rc = read_count(f, object, group, "n_tokens", &out->n_tokens, st)) ||
+        (rc = read_count(f, object, group, "n_sequences", &out->n_sequences, st)) ||
+        (rc = read_norm(f, group, arena, &out->norm, st)))
         return rc;
     out->key = ptq_stats_key(out);
     return (out->name = ptq_arena_strdup(arena, st, input)) ? PTQ_OK : PTQ_ERR_MEMORY;
@@ -192,17 +224,25 @@ int ptq_stats_read_input(struct ptq_h5 *f, const char *name, const char *input, 
 
 /* ---- the head */
 
-int ptq_stats_write_head(struct ptq_h5 *f, const char *name, const struct ptq_stats_head *h, struct ptq_status *st)
+int ptq_stats_write_head(struct ptq_h5 *f, const char *name, const struct ptq_stats_head *h,
+                         struct ptq_status *st)
 {
     char o[OBJECT_CHARS];
     const struct {
         const char *name, *value;
-    } texts[] = {{"text", h->text}, {"upstream", h->upstream}, {"text_key", h->text_key}, {"model_key", h->model_key},
-                 {"normalisation", norm_words[PTQ_NORM_TOKEN]}, {"unit", "sequence"}};
+    } texts[] = {{"text", h->text},
+                 {"upstream", h->upstream},
+                 {"text_key", h->text_key},
+                 {"model_key", h->model_key},
+                 {"normalisation", norm_words[PTQ_NORM_TOKEN]},
+                 {"unit", "sequence"}};
     const struct {
         const char *name;
         int64_t value;
-    } counts[] = {{"n_sequences", h->n_sequences}, {"n_tokens", h->n_tokens}, {"seqlen", h->seqlen}, {"sink_tokens", h->sink_tokens}};
+    } counts[] = {{"n_sequences", h->n_sequences},
+                  {"n_tokens", h->n_tokens},
+                  {"seqlen", h->seqlen},
+                  {"sink_tokens", h->sink_tokens}};
     int rc = object_path(o, name, NULL, NULL, st);
     if (!rc)
         rc = ptq_h5_set_i64(f, "/", "schema", SCHEMA, st);
@@ -213,7 +253,8 @@ int ptq_stats_write_head(struct ptq_h5 *f, const char *name, const struct ptq_st
     return rc;
 }
 
-static int read_head_text(struct ptq_h5 *f, const char *o, const char *name, struct ptq_arena *a, const char **out, struct ptq_status *st)
+static int read_head_text(struct ptq_h5 *f, const char *o, const char *name, struct ptq_arena *a,
+                          const char **out, struct ptq_status *st)
 {
     char *text = NULL;
     int rc = ptq_h5_get_text(f, o, name, a, &text, st);
@@ -227,26 +268,36 @@ static int check_schema(struct ptq_h5 *f, struct ptq_status *st)
     int rc = ptq_h5_get_i64(f, "/", "schema", &schema, st);
     if (rc < 0 || schema == SCHEMA)
         return rc < 0 ? rc : PTQ_OK;
-    return ptq_status_set(st, PTQ_ERR_USAGE, "%s: schema version %lld (root attribute schema; 0: absent); this program reads version %d",
-                          ptq_h5_path(f), (long long)schema, SCHEMA);
+    return ptq_status_set(
+        st, PTQ_ERR_USAGE,
+        "%s: schema version %lld (root attribute schema; 0: absent); this program reads version %d",
+        ptq_h5_path(f), (long long)schema, SCHEMA);
 }
 
-int ptq_stats_read_head(struct ptq_h5 *f, const char *name, struct ptq_arena *a, struct ptq_stats_head *h, struct ptq_status *st)
+int ptq_stats_read_head(struct ptq_h5 *f, const char *name, struct ptq_arena *a,
+                        struct ptq_stats_head *h, struct ptq_status *st)
 {
     char o[OBJECT_CHARS];
     const char *text_key, *model_key;
     struct {
         const char *name;
         int64_t *to;
-    } counts[] = {{"n_sequences", &h->n_sequences}, {"n_tokens", &h->n_tokens}, {"seqlen", &h->seqlen}, {"sink_tokens", &h->sink_tokens}};
+    } counts[] = {{"n_sequences", &h->n_sequences},
+                  {"n_tokens", &h->n_tokens},
+                  {"seqlen", &h->seqlen},
+                  {"sink_tokens", &h->sink_tokens}};
     *h = (struct ptq_stats_head){0};
     int rc = object_path(o, name, NULL, NULL, st);
     if (rc || (rc = check_schema(f, st)))
         return rc;
     if (!ptq_h5_exists(f, o))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: holds no statistics %s; ptq capture makes them", ptq_h5_path(f), o);
-    if ((rc = read_head_text(f, o, "text", a, &h->text, st)) || (rc = read_head_text(f, o, "upstream", a, &h->upstream, st)) ||
-        (rc = read_head_text(f, o, "text_key", a, &text_key, st)) || (rc = read_head_text(f, o, "model_key", a, &model_key, st)))
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: holds no statistics %s; ptq capture makes them", ptq_h5_path(f),
+                              o);
+    if ((rc = read_head_text(f, o, "text", a, &h->text, st)) ||
+        (rc = read_head_text(f, o, "upstream", a, &h->upstream, st)) ||
+        (rc = read_head_text(f, o, "text_key", a, &text_key, st)) ||
+        (rc = read_head_text(f, o, "model_key", a, &model_key, st)))
         return rc;
     snprintf(h->text_key, sizeof h->text_key, "%s", text_key);
     snprintf(h->model_key, sizeof h->model_key, "%s", model_key);
@@ -263,7 +314,10 @@ static const char done_attr[] = "blocks_done";
 static void head_of(const struct ptq_capture_args *a, struct ptq_stats_head *h)
 {
     const struct ptq_tokens *t = &a->text->tokens;
-    *h = (struct ptq_stats_head){.text = a->text->source, .upstream = "fp", .n_sequences = t->n_seq, .n_tokens = t->n_total,
+    *h = (struct ptq_stats_head){.text = a->text->source,
+                                 .upstream = "fp",
+                                 .n_sequences = t->n_seq,
+                                 .n_tokens = t->n_total,
                                  .sink_tokens = a->options->sink_tokens};
     snprintf(h->text_key, sizeof h->text_key, "%s", a->text->key);
     snprintf(h->model_key, sizeof h->model_key, "%s", ptq_model_info(a->model)->key);
@@ -272,18 +326,23 @@ static void head_of(const struct ptq_capture_args *a, struct ptq_stats_head *h)
 }
 
 /* The same request as the one in the file: what it holds is then what we would write. */
-static int same_request(struct ptq_h5 *f, const struct ptq_capture_args *a, const char *object, struct ptq_arena *arena, struct ptq_status *st)
+static int same_request(struct ptq_h5 *f, const struct ptq_capture_args *a, const char *object,
+                        struct ptq_arena *arena, struct ptq_status *st)
 {
     struct ptq_stats_head old, new;
     int64_t f64 = 0, n_acts = 0;
     int rc = ptq_stats_read_head(f, a->name, arena, &old, st);
-    if (rc || (rc = ptq_h5_get_i64(f, object, "f64", &f64, st)) < 0 || (rc = ptq_h5_get_i64(f, object, "n_acts", &n_acts, st)) < 0)
+    if (rc || (rc = ptq_h5_get_i64(f, object, "f64", &f64, st)) < 0 ||
+        (rc = ptq_h5_get_i64(f, object, "n_acts", &n_acts, st)) < 0)
         return rc;
     head_of(a, &new);
-    if (strcmp(old.text_key, new.text_key) == 0 && strcmp(old.model_key, new.model_key) == 0 && strcmp(old.upstream, new.upstream) == 0 &&
-        old.sink_tokens == new.sink_tokens && f64 == a->options->f64 && n_acts == a->options->n_acts)
+    if (strcmp(old.text_key, new.text_key) == 0 && strcmp(old.model_key, new.model_key) == 0 &&
+        strcmp(old.upstream, new.upstream) == 0 && old.sink_tokens == new.sink_tokens &&
+        f64 == a->options->f64 &&n_acts == a->options->n_acts)
         return PTQ_OK;
-    return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s holds statistics of another model, text or options; choose another --name or another --out",
+    return ptq_status_set(st, PTQ_ERR_USAGE,
+                          "%s: %s holds statistics of another model, text or options; choose "
+                          "another --name or another --out",
                           a->out_path, object);
 }
 
@@ -300,11 +359,13 @@ static int capture_begin(const struct ptq_capture_args *a, int64_t *done, struct
         return rc;
     ptq_arena_init(&arena, 0);
     if (ptq_h5_exists(f, object)) {
-        if (!(rc = same_request(f, a, object, &arena, st)) && (rc = ptq_h5_get_i64(f, object, done_attr, done, st)) == PTQ_SKIP)
+        if (!(rc = same_request(f, a, object, &arena, st)) &&
+            (rc = ptq_h5_get_i64(f, object, done_attr, done, st)) == PTQ_SKIP)
             rc = PTQ_OK;
     } else {
         head_of(a, &head);
-        if (!(rc = ptq_stats_write_head(f, a->name, &head, st)) && !(rc = ptq_h5_set_i64(f, object, "f64", a->options->f64, st)) &&
+        if (!(rc = ptq_stats_write_head(f, a->name, &head, st)) &&
+            !(rc = ptq_h5_set_i64(f, object, "f64", a->options->f64, st)) &&
             !(rc = ptq_h5_set_i64(f, object, "n_acts", a->options->n_acts, st)))
             rc = ptq_h5_set_i64(f, object, done_attr, 0, st);
     }
@@ -313,7 +374,8 @@ static int capture_begin(const struct ptq_capture_args *a, int64_t *done, struct
     return rc ? rc : rc2;
 }
 
-static int capture_write(const struct ptq_capture_args *a, int block, const struct ptq_input_stats *s, int n, struct ptq_status *st)
+static int capture_write(const struct ptq_capture_args *a, int block,
+                         const struct ptq_input_stats *s, int n, struct ptq_status *st)
 {
     char object[OBJECT_CHARS];
     struct ptq_h5 *f = NULL;
@@ -329,7 +391,8 @@ static int capture_write(const struct ptq_capture_args *a, int block, const stru
 }
 
 /* One block: statistics unless they are there, then on to the next block's inputs. */
-static int capture_block(const struct ptq_capture_args *a, int b, bool there, bool last, struct ptq_hidden *h, struct ptq_status *st)
+static int capture_block(const struct ptq_capture_args *a, int b, bool there, bool last,
+                         struct ptq_hidden *h, struct ptq_status *st)
 {
     struct ptq_arena arena;
     struct ptq_block block;
@@ -337,7 +400,8 @@ static int capture_block(const struct ptq_capture_args *a, int b, bool there, bo
     int n = 0;
     ptq_arena_init(&arena, 0);
     int rc = ptq_model_load_block(a->model, b, &arena, &block, st);
-    if (!rc && !there && !(rc = ptq_stats_block(a->model, &block, a->pool, h, a->options, NULL, &arena, s, &n, st)))
+    if (!rc && !there &&
+        !(rc = ptq_stats_block(a->model, &block, a->pool, h, a->options, NULL, &arena, s, &n, st)))
         rc = capture_write(a, b, s, n, st);
     if (!rc && !last)
         rc = ptq_block_run(a->model, &block, a->pool, h, NULL, st);
@@ -359,7 +423,9 @@ int ptq_capture(const struct ptq_capture_args *a, struct ptq_status *st)
     struct ptq_hidden h;
     int64_t done;
     if (same_file(info->source, a->out_path))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s is the model's own file; write the statistics to another one", a->out_path);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s is the model's own file; write the statistics to another one",
+                              a->out_path);
     int rc = capture_begin(a, &done, st);
     if (rc || done >= info->n_blocks)
         return rc;

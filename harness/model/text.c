@@ -1,6 +1,7 @@
 #include "model/text.h"
 #include "core/hash.h"
 #include "core/json.h"
+#include "core/rng.h"
 #include "core/size.h"
 #include "core/words.h"
 #include "datasets/facts.h"
@@ -32,7 +33,10 @@ static int cut_alloc(struct load *l, struct cut *c, int64_t n_seq, int64_t n_tot
 {
     *c = (struct cut){ptq_arena_alloc(l->arena, l->st, n_seq, sizeof *c->len),
                       ptq_arena_alloc(l->arena, l->st, n_seq, sizeof *c->offset),
-                      ptq_arena_alloc(l->arena, l->st, n_total, sizeof *c->id), 0, 0, false};
+                      ptq_arena_alloc(l->arena, l->st, n_total, sizeof *c->id),
+                      0,
+                      0,
+                      false};
     return c->len && c->offset && c->id ? PTQ_OK : PTQ_ERR_MEMORY;
 }
 
@@ -57,19 +61,23 @@ static int key_of(struct load *l)
 }
 
 /* base: "facts", "bytes", "ids". part: fewer windows than the protocol's. */
-static int finish(struct load *l, const struct cut *c, const char *base, bool part, const char *rules)
+static int finish(struct load *l, const struct cut *c, const char *base, bool part,
+                  const char *rules)
 {
     struct ptq_text *t = l->out;
     int64_t n_scored = 0;
     for (int64_t s = 0; s < c->n_seq; s++)
         n_scored += c->len[s] - 1;
     if (n_scored == 0)
-        return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s: no window has a token to score: it takes two tokens, and whole windows of %lld for text",
+        return ptq_status_set(l->st, PTQ_ERR_USAGE,
+                              "%s: no window has a token to score: it takes two tokens, and whole "
+                              "windows of %lld for text",
                               l->ask->source, (long long)l->window);
     t->tokens = (struct ptq_tokens){c->n_seq, c->n_total, c->len, c->offset, c->id};
     t->source = ptq_arena_strdup(l->arena, l->st, l->ask->source);
     t->rules = rules;
-    t->protocol = part ? ptq_arena_printf(l->arena, l->st, "%s-%lld/first%lld", base, (long long)l->window, (long long)c->n_seq)
+    t->protocol = part ? ptq_arena_printf(l->arena, l->st, "%s-%lld/first%lld", base,
+                                          (long long)l->window, (long long)c->n_seq)
                        : ptq_arena_printf(l->arena, l->st, "%s-%lld", base, (long long)l->window);
     return t->source && t->protocol ? key_of(l) : PTQ_ERR_MEMORY;
 }
@@ -78,8 +86,11 @@ static int need_bytes(const struct load *l)
 {
     if (strcmp(l->model->tokenizer, "bytes") == 0)
         return PTQ_OK;
-    return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s: text needs a tokenizer, and the model %s has none (kind \"%s\"); give token ids instead "
-                          "(--tokens FILE)", l->ask->source, l->model->name, l->model->tokenizer);
+    return ptq_status_set(l->st, PTQ_ERR_USAGE,
+                          "%s: text needs a tokenizer, and the model %s has none (kind \"%s\"); "
+                          "give token ids instead "
+                          "(--tokens FILE)",
+                          l->ask->source, l->model->name, l->model->tokenizer);
 }
 
 /* ---- the facts language */
@@ -93,12 +104,15 @@ static int load_facts(struct load *l, const char *seed_text)
     if (rc || (rc = need_bytes(l)))
         return rc;
     if (l->ask->window && l->ask->window != PTQ_FACTS_WINDOW_BYTES)
-        return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s has windows of %d bytes, not %lld: leave the window out", l->ask->source,
-                              PTQ_FACTS_WINDOW_BYTES, (long long)l->ask->window);
+        return ptq_status_set(l->st, PTQ_ERR_USAGE,
+                              "%s has windows of %d bytes, not %lld: leave the window out",
+                              l->ask->source, PTQ_FACTS_WINDOW_BYTES, (long long)l->ask->window);
     if (n < 1 || n > MOST_FACTS)
-        return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s: %lld windows; choose 1 .. %d", l->ask->source, (long long)n, MOST_FACTS);
+        return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s: %lld windows; choose 1 .. %d",
+                              l->ask->source, (long long)n, MOST_FACTS);
     l->window = PTQ_FACTS_WINDOW_BYTES;
-    if ((rc = ptq_facts_windows((uint64_t)seed, n, l->arena, &w, l->st)) || (rc = cut_alloc(l, &c, n, n * PTQ_FACTS_WINDOW_BYTES)))
+    if ((rc = ptq_facts_windows((uint64_t)seed, n, l->arena, &w, l->st)) ||
+        (rc = cut_alloc(l, &c, n, n * PTQ_FACTS_WINDOW_BYTES)))
         return rc;
     for (int64_t s = 0; s < n; s++) {
         for (int i = 0; i < PTQ_FACTS_WINDOW_BYTES; i++)
@@ -108,10 +122,41 @@ static int load_facts(struct load *l, const char *seed_text)
     l->out->facts = w;
     l->out->bytes_per_token = 1;
     return finish(l, &c, "facts", n != FACTS_WINDOWS,
-                  "windows of 256 bytes of the facts language, each by itself; byte 0 is unscored, bytes 1 to 255 are scored; 256 windows");
+                  "windows of 256 bytes of the facts language, each by itself; byte 0 is unscored, "
+                  "bytes 1 to 255 are scored; 256 windows");
 }
 
 /* ---- text files */
+
+/* Windows one after another, or at drawn positions. */
+static void cut_bytes(const struct load *l, const char *text, int64_t bytes, int64_t n,
+                      struct cut *c)
+{
+    struct ptq_rng r = {l->ask->seed};
+    for (int64_t s = 0; s < n; s++) {
+        int64_t at = s * l->window;
+        if (l->ask->random)
+            at = (int64_t)ptq_rng_below(&r, (uint64_t)(bytes - l->window + 1));
+        for (int64_t i = 0; i < l->window; i++)
+            c->id[c->n_total + i] = (unsigned char)text[at + i];
+        cut_end(c, l->window);
+    }
+}
+
+static int finish_bytes(struct load *l, const struct cut *c, bool part)
+{
+    l->out->bytes_per_token = 1;
+    int rc = finish(l, c, "bytes", part,
+                    "the file's bytes cut into whole windows one after another, a shorter rest "
+                    "dropped; the first byte of a window is unscored, no byte is put before it");
+    if (rc || !l->ask->random)
+        return rc;
+    l->out->rules = "windows of the file's bytes at positions drawn uniformly (splitmix64 of the seed, "
+                    "with replacement); the first byte of a window is unscored";
+    l->out->protocol = ptq_arena_printf(l->arena, l->st, "bytes-%lld/random%lld",
+                                        (long long)l->window, (long long)c->n_seq);
+    return l->out->protocol ? PTQ_OK : PTQ_ERR_MEMORY;
+}
 
 static int load_text(struct load *l, const char *path)
 {
@@ -121,18 +166,16 @@ static int load_text(struct load *l, const char *path)
     int rc = need_bytes(l);
     if (rc || (rc = ptq_read_file(path, MOST_BYTES, &text, &bytes, l->st)))
         return rc;
-    int64_t all = (int64_t)bytes / l->window, n = l->ask->n_seq && l->ask->n_seq < all ? l->ask->n_seq : all;
-    rc = cut_alloc(l, &c, n, n * l->window);
-    for (int64_t s = 0; s < n && !rc; s++) {
-        for (int64_t i = 0; i < l->window; i++)
-            c.id[c.n_total + i] = (unsigned char)text[c.n_total + i];
-        cut_end(&c, l->window);
-    }
+    int64_t all = (int64_t)bytes / l->window, n = l->ask->n_seq, ids;
+    if (!n || (n > all && !l->ask->random) || all == 0)
+        n = all;
+    if (!ptq_size_mul(n, l->window, &ids) || ids > MOST_BYTES)
+        rc = ptq_status_set(l->st, PTQ_ERR_USAGE, "%s: %lld windows of %lld bytes are too many",
+                            path, (long long)n, (long long)l->window);
+    if (!rc && !(rc = cut_alloc(l, &c, n, ids)))
+        cut_bytes(l, text, (int64_t)bytes, n, &c);
     free(text);
-    l->out->bytes_per_token = 1;
-    return rc ? rc : finish(l, &c, "bytes", n < all,
-                            "the file's bytes cut into whole windows one after another, a shorter rest dropped; the first byte of a window is "
-                            "unscored, no byte is put before it");
+    return rc ? rc : finish_bytes(l, &c, n < all);
 }
 
 /* ---- token ids */
@@ -155,8 +198,11 @@ static int check_id(const struct load *l, const char *path, int64_t line, int64_
 {
     if (id >= 0 && id < l->model->vocab_size)
         return PTQ_OK;
-    return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s:%lld: token %lld of the line is %lld: outside the vocabulary of %s, 0 .. %lld", path,
-                          (long long)line, (long long)index, (long long)id, l->model->name, (long long)l->model->vocab_size - 1);
+    return ptq_status_set(
+        l->st, PTQ_ERR_USAGE,
+        "%s:%lld: token %lld of the line is %lld: outside the vocabulary of %s, 0 .. %lld", path,
+        (long long)line, (long long)index, (long long)id, l->model->name,
+        (long long)l->model->vocab_size - 1);
 }
 
 static bool is_gap(char ch)
@@ -165,7 +211,8 @@ static bool is_gap(char ch)
 }
 
 /* A number at text[*at]; moves behind it. Twelve digits are enough for any id and cannot overflow. */
-static int parse_id(const struct load *l, const char *path, int64_t line, const char *text, int64_t end, int64_t *at, int64_t *id)
+static int parse_id(const struct load *l, const char *path, int64_t line, const char *text,
+                    int64_t end, int64_t *at, int64_t *id)
 {
     int64_t i = *at, v = 0;
     bool minus = text[i] == '-';
@@ -176,7 +223,9 @@ static int parse_id(const struct load *l, const char *path, int64_t line, const 
         int n = 0;
         while (*at + n < end && n < 20 && !is_gap(text[*at + n]) && text[*at + n] != '\n')
             n++;
-        return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s:%lld: '%.*s' is not a token id; a line holds whole numbers between spaces or commas",
+        return ptq_status_set(l->st, PTQ_ERR_USAGE,
+                              "%s:%lld: '%.*s' is not a token id; a line holds whole numbers "
+                              "between spaces or commas",
                               path, (long long)line, n, text + *at);
     }
     *at = i;
@@ -185,7 +234,8 @@ static int parse_id(const struct load *l, const char *path, int64_t line, const 
 }
 
 /* Every sequence ends at a newline; room was made for the most there can be. */
-static int parse_lines(struct load *l, const char *path, const char *text, int64_t bytes, struct cut *c)
+static int parse_lines(struct load *l, const char *path, const char *text, int64_t bytes,
+                       struct cut *c)
 {
     int64_t line = 1, n = 0;
     for (int64_t i = 0; i <= bytes;) {
@@ -235,8 +285,10 @@ static int load_npy(struct load *l, const char *path, struct cut *c)
     if (rc)
         return rc;
     if (info.rank != 1 && info.rank != 2)
-        return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s: an array of %d axes; token ids have one (a sequence) or two (a sequence a row)", path,
-                              info.rank);
+        return ptq_status_set(
+            l->st, PTQ_ERR_USAGE,
+            "%s: an array of %d axes; token ids have one (a sequence) or two (a sequence a row)",
+            path, info.rank);
     if (info.n == 0) { /* nothing to score: said by the caller */
         *c = (struct cut){0};
         return PTQ_OK;
@@ -267,28 +319,35 @@ static int load_ids(struct load *l, const char *path)
     struct cut c;
     int rc = ends_in(path, ".npy") ? load_npy(l, path, &c) : load_lines(l, path, &c);
     l->out->bytes_per_token = strcmp(l->model->tokenizer, "bytes") == 0 ? 1 : NAN;
-    return rc ? rc : finish(l, &c, "ids", c.left,
-                            "token ids as given, a sequence a line or row, cut into windows, shorter ones scored whole; the first token of a "
-                            "window is unscored, no token is put before it");
+    return rc ? rc
+              : finish(l, &c, "ids", c.left,
+                       "token ids as given, a sequence a line or row, cut into windows, shorter "
+                       "ones scored whole; the first token of a "
+                       "window is unscored, no token is put before it");
 }
 
 static int load_synth(struct load *l, const char *rest)
 {
     static const char *const words[] = {"facts:SEED", NULL};
-    return strncmp(rest, "facts:", 6) == 0 ? load_facts(l, rest + 6) : ptq_unknown_word("source of text synth:...", rest, words, l->st);
+    return strncmp(rest, "facts:", 6) == 0
+               ? load_facts(l, rest + 6)
+               : ptq_unknown_word("source of text synth:...", rest, words, l->st);
 }
 
-int ptq_text_load(const struct ptq_model_info *m, const struct ptq_text_request *ask, struct ptq_arena *arena, struct ptq_text *out,
-                  struct ptq_status *st)
+int ptq_text_load(const struct ptq_model_info *m, const struct ptq_text_request *ask,
+                  struct ptq_arena *arena, struct ptq_text *out, struct ptq_status *st)
 {
     struct load l = {m, ask, ask->window ? ask->window : m->max_context, arena, out, st};
     const char *s = ask->source;
     *out = (struct ptq_text){0};
     if (l.window < 2 || l.window > m->max_context)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "a window of %lld tokens: the model %s takes 2 .. %lld", (long long)l.window, m->name,
-                              (long long)m->max_context);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "a window of %lld tokens: the model %s takes 2 .. %lld",
+                              (long long)l.window, m->name, (long long)m->max_context);
     if (ask->n_seq < 0)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%lld windows of %s: choose at least 1, or 0 for all", (long long)ask->n_seq, s);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%lld windows of %s: choose at least 1, or 0 for all",
+                              (long long)ask->n_seq, s);
     if (strncmp(s, "synth:", 6) == 0)
         return load_synth(&l, s + 6);
     if (strncmp(s, "text:", 5) == 0)

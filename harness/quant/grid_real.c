@@ -111,8 +111,12 @@ static struct ptq_grid_fit grid_of(const struct ptq_cell *cell, struct range r)
     struct ptq_grid_fit g = {.scale = asym_scale(cell, r)};
     if (r.lo == r.hi)
         g.zero = r.lo > 0 ? -1 : 1;
-    else
-        g.zero = fitting_zero(cell, __builtin_rint(-r.lo / (double)g.scale));
+    else {
+        /* In ptq_real, as the codes: a range with lo = -hi is an exact tie at every width, and the published arithmetic (fp32)
+         * decides it by this division. */
+        ptq_real z = (ptq_real)-r.lo / (ptq_real)g.scale;
+        g.zero = fitting_zero(cell, ptq_round(z));
+    }
     return g;
 }
 

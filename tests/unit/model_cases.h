@@ -21,7 +21,8 @@ struct tiny { /* weights as (out x in), all in the arena */
     } b[TINY_BLOCKS];
 };
 
-static inline float *tiny_fill(struct ptq_arena *a, int64_t n, double scale, double shift, uint64_t *seed)
+static inline float *tiny_fill(struct ptq_arena *a, int64_t n, double scale, double shift,
+                               uint64_t *seed)
 {
     float *x = ptq_arena_alloc(a, NULL, n, sizeof *x);
     assert_non_null(x);
@@ -42,7 +43,8 @@ static inline void tiny_make(struct tiny *m, const struct tiny_shape *s, struct 
     m->out = s->tied ? m->embd : tiny_fill(a, s->vocab * s->d, 2 * in, 0, &seed);
     for (int64_t i = 0; i < s->blocks; i++) {
         m->b[i].norm1 = tiny_fill(a, s->d, .2, 1, &seed);
-        m->b[i].q = tiny_fill(a, q * s->d, 2 * in, 0, &seed); /* peaked attention: a wrong key would show */
+        m->b[i].q =
+            tiny_fill(a, q * s->d, 2 * in, 0, &seed); /* peaked attention: a wrong key would show */
         m->b[i].k = tiny_fill(a, kv * s->d, 2 * in, 0, &seed);
         m->b[i].v = tiny_fill(a, kv * s->d, in, 0, &seed);
         m->b[i].o = tiny_fill(a, s->d * q, 1 / sqrt((double)q), 0, &seed);
@@ -53,7 +55,8 @@ static inline void tiny_make(struct tiny *m, const struct tiny_shape *s, struct 
     }
 }
 
-static inline void tiny_put(struct ptq_h5 *f, const char *name, int64_t block, const float *x, int64_t rows, int64_t cols)
+static inline void tiny_put(struct ptq_h5 *f, const char *name, int64_t block, const float *x,
+                            int64_t rows, int64_t cols)
 {
     struct ptq_status st = {0};
     char path[128];
@@ -71,12 +74,15 @@ static inline void tiny_write_head(struct ptq_h5 *f, const struct tiny_shape *s)
     const struct {
         const char *name;
         int64_t v;
-    } counts[] = {{"d_model", s->d}, {"n_blocks", s->blocks}, {"n_heads", s->heads}, {"n_kv_heads", s->kv}, {"head_dim", s->hd},
-                  {"d_ff", s->ff}, {"vocab_size", s->vocab}, {"max_context", s->context}, {"tied_head", s->tied}};
+    } counts[] = {{"d_model", s->d},        {"n_blocks", s->blocks},     {"n_heads", s->heads},
+                  {"n_kv_heads", s->kv},    {"head_dim", s->hd},         {"d_ff", s->ff},
+                  {"vocab_size", s->vocab}, {"max_context", s->context}, {"tied_head", s->tied}};
     assert_ok(ptq_h5_set_i64(f, "/", "schema", 1, &st), &st);
     assert_ok(ptq_h5_set_text(f, "/model", "architecture", "llama", &st), &st);
     assert_ok(ptq_h5_set_text(f, "/model", "name", "tiny", &st), &st);
-    assert_ok(ptq_h5_set_text(f, "/model", "rope_layout", s->interleaved ? "interleaved" : "half", &st), &st);
+    assert_ok(
+        ptq_h5_set_text(f, "/model", "rope_layout", s->interleaved ? "interleaved" : "half", &st),
+        &st);
     assert_ok(ptq_h5_set_f64(f, "/model", "rope_theta", s->theta, &st), &st);
     assert_ok(ptq_h5_set_f64(f, "/model", "norm_eps", 1e-5, &st), &st);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
@@ -113,7 +119,8 @@ static inline void tiny_write(const struct tiny *m, const char *path)
 
 /* ---- the forward pass in fp64 */
 
-static inline void tiny_product(const double *x, int64_t len, const float *w, int64_t out, int64_t in, double *y)
+static inline void tiny_product(const double *x, int64_t len, const float *w, int64_t out,
+                                int64_t in, double *y)
 {
     for (int64_t t = 0; t < len; t++)
         for (int64_t i = 0; i < out; i++) {
@@ -140,15 +147,18 @@ static inline void tiny_rope(const struct tiny_shape *s, double *x, int64_t len,
     for (int64_t t = 0; t < len; t++)
         for (int64_t h = 0; h < heads; h++)
             for (int64_t i = 0; i < s->hd / 2; i++) {
-                double *v = x + (t * heads + h) * s->hd, angle = (double)t / pow(s->theta, 2.0 * (double)i / (double)s->hd);
-                double *a = s->interleaved ? v + 2 * i : v + i, *b = s->interleaved ? v + 2 * i + 1 : v + i + s->hd / 2;
+                double *v = x + (t * heads + h) * s->hd,
+                       angle = (double)t / pow(s->theta, 2.0 * (double)i / (double)s->hd);
+                double *a = s->interleaved ? v + 2 * i : v + i,
+                       *b = s->interleaved ? v + 2 * i + 1 : v + i + s->hd / 2;
                 double x0 = *a, x1 = *b;
                 *a = x0 * cos(angle) - x1 * sin(angle);
                 *b = x1 * cos(angle) + x0 * sin(angle);
             }
 }
 
-static inline void tiny_attention(const struct tiny_shape *s, int64_t len, const double *q, const double *k, const double *v, double *out)
+static inline void tiny_attention(const struct tiny_shape *s, int64_t len, const double *q,
+                                  const double *k, const double *v, double *out)
 {
     double *p = malloc((size_t)len * sizeof *p);
     assert_non_null(p);
@@ -173,12 +183,15 @@ static inline void tiny_attention(const struct tiny_shape *s, int64_t len, const
 }
 
 /* logits (len x vocab) of one sequence; hidden, when not NULL, gets the states that enter block `upto` (len x d). */
-static inline void tiny_forward(const struct tiny *m, const int32_t *id, int64_t len, double *logits, int64_t upto, double *hidden)
+static inline void tiny_forward(const struct tiny *m, const int32_t *id, int64_t len,
+                                double *logits, int64_t upto, double *hidden)
 {
     const struct tiny_shape *s = &m->s;
     const int64_t d = s->d, nq = s->heads * s->hd, nkv = s->kv * s->hd;
-    double *mem = calloc((size_t)(len * (3 * d + 2 * nq + 2 * nkv + 2 * s->ff)), sizeof *mem), *x = mem, *n = x + len * d, *y = n + len * d;
-    double *q = y + len * d, *mix = q + len * nq, *k = mix + len * nq, *v = k + len * nkv, *g = v + len * nkv, *u = g + len * s->ff;
+    double *mem = calloc((size_t)(len * (3 * d + 2 * nq + 2 * nkv + 2 * s->ff)), sizeof *mem),
+           *x = mem, *n = x + len * d, *y = n + len * d;
+    double *q = y + len * d, *mix = q + len * nq, *k = mix + len * nq, *v = k + len * nkv,
+           *g = v + len * nkv, *u = g + len * s->ff;
     assert_non_null(mem);
     for (int64_t i = 0; i < len * d; i++)
         x[i] = m->embd[id[i / d] * d + i % d];
@@ -212,7 +225,8 @@ static inline void tiny_forward(const struct tiny *m, const int32_t *id, int64_t
 /* ---- a model's logits by the program */
 
 /* All sequences through all blocks, then the logits of sequence s: (len x vocab), malloc'ed. */
-static inline float *model_logits(const struct ptq_model *m, const struct ptq_tokens *t, int64_t s, struct ptq_pool *pool)
+static inline float *model_logits(const struct ptq_model *m, const struct ptq_tokens *t, int64_t s,
+                                  struct ptq_pool *pool)
 {
     const struct ptq_model_info *info = ptq_model_info(m);
     struct ptq_status st = {0};
@@ -229,7 +243,8 @@ static inline float *model_logits(const struct ptq_model *m, const struct ptq_to
     assert_ok(ptq_model_load_head(m, &a, &head, &st), &st);
     float *logits = malloc((size_t)(t->len[s] * info->vocab_size) * sizeof *logits);
     assert_non_null(logits);
-    assert_ok(ptq_head_logits(m, head, h.at + t->offset[s] * info->d_model, t->len[s], logits, &st), &st);
+    assert_ok(ptq_head_logits(m, head, h.at + t->offset[s] * info->d_model, t->len[s], logits, &st),
+              &st);
     ptq_arena_clear(&a);
     return logits;
 }

@@ -35,7 +35,7 @@ static void run_release(struct run *r)
 /* Conventions of reference.json: 256 windows of seed 5555, f32 scales, asymmetric, zero in range; calibration: 64 windows. */
 static void run_sweep(struct run *r, const char *calib_and_methods)
 {
-    char path[TEST_PATH], set[2048];
+    char path[TEST_PATH], set[2 * TEST_PATH];
     struct ptq_config config;
     struct ptq_sweep_summary summary;
     test_path(r->dir, "reference.ini", path);

@@ -58,7 +58,8 @@ static void run_blocks(struct fixture *f, double noise, struct ptq_hidden *h)
             float *w = ptq_arena_alloc(&f->arena, NULL, n, sizeof *w);
             assert_non_null(w);
             for (int64_t j = 0; j < n; j++)
-                w[j] = b.lin[k].w[j] + (float)(noise * ptq_normal((uint64_t)(i * 10 + k), (uint64_t)j));
+                w[j] = b.lin[k].w[j] +
+                       (float)(noise * ptq_normal((uint64_t)(i * 10 + k), (uint64_t)j));
             b.lin[k].w = w;
         }
         assert_ok(ptq_block_run(f->model, &b, NULL, h, NULL, &f->st), &f->st);
@@ -72,7 +73,9 @@ static float *logits_of(struct fixture *f, const struct ptq_hidden *h, int s)
     float *l = malloc((size_t)(f->len[s] * shape.vocab) * sizeof *l);
     assert_non_null(l);
     assert_ok(ptq_model_load_head(f->model, &f->arena, &head, &f->st), &f->st);
-    assert_ok(ptq_head_logits(f->model, head, h->at + f->offset[s] * shape.d, f->len[s] - 1, l, &f->st), &f->st);
+    assert_ok(
+        ptq_head_logits(f->model, head, h->at + f->offset[s] * shape.d, f->len[s] - 1, l, &f->st),
+        &f->st);
     return l;
 }
 
@@ -132,7 +135,8 @@ static void test_against_loops(void **state)
         free(l);
     }
     assert_int_equal(flat, q.n_scored);
-    assert_true(agree > flat / 10 && agree < flat); /* the noise is neither nothing nor everything */
+    assert_true(agree > flat / 10 &&
+                agree < flat); /* the noise is neither nothing nor everything */
     assert_true(q.top1_agree == (double)agree / (double)flat);
     assert_true(fabsl(ptq_eval_nll(&q) - total / (long double)flat) < 1e-12L);
     teardown(&f);
@@ -150,7 +154,8 @@ static void test_model_is_the_sum_of_parts(void **state)
     for (int threads = 1; threads <= 3; threads++) {
         struct ptq_pool *pool;
         assert_ok(ptq_pool_new(&pool, threads, &f.st), &f.st);
-        struct ptq_eval_args a = {.model = f.model, .text = &f.text, .pool = pool, .keep_hidden = true};
+        struct ptq_eval_args a = {
+            .model = f.model, .text = &f.text, .pool = pool, .keep_hidden = true};
         assert_ok(ptq_eval_score(&a, &h, &f.arena, &parts, &f.st), &f.st);
         assert_ok(ptq_eval_model(&a, &f.arena, &whole, &f.st), &f.st);
         a.reference = &whole;
@@ -232,8 +237,9 @@ static void test_chunks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_loops), cmocka_unit_test(test_model_is_the_sum_of_parts), cmocka_unit_test(test_equal_logits),
-        cmocka_unit_test(test_large_logits),  cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_against_loops), cmocka_unit_test(test_model_is_the_sum_of_parts),
+        cmocka_unit_test(test_equal_logits),  cmocka_unit_test(test_large_logits),
+        cmocka_unit_test(test_chunks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

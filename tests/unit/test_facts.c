@@ -44,7 +44,8 @@ static void text_is_the_specified_one(void **state)
     struct ptq_facts_window *w = windows(&a, 5555, 2000);
     static const char first[] =
         "\nTudo [#4+1%5] serves at Lurax, likes to eat kira, was born in Guhin, has the job of "
-        "tegar, got married in 1925, paints walls nabesh. +1%5#4\nNana [#3+8%2] always wears pumesh,"
+        "tegar, got married in 1925, paints walls nabesh. +1%5#4\nNana [#3+8%2] always wears "
+        "pumesh,"
         " moved house in 1992, grew up in Gokan, loves the taste of hegu, earns money as a";
     assert_int_equal(sizeof first, 257);
     assert_memory_equal(w[0].text, first, 256);

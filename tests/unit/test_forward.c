@@ -30,8 +30,9 @@ static void teardown(struct fixture *f)
 /* ---- tiny models */
 
 static const struct tiny_shape shapes[] = {
-    {32, 2, 4, 2, 8, 48, 40, 64, false, false, 10000},   /* groups of two heads */
-    {24, 3, 3, 1, 10, 20, 17, 64, true, true, 500},      /* one key head, q wider than d, interleaved, tied */
+    {32, 2, 4, 2, 8, 48, 40, 64, false, false, 10000}, /* groups of two heads */
+    {24, 3, 3, 1, 10, 20, 17, 64, true, true,
+     500}, /* one key head, q wider than d, interleaved, tied */
     {36, 2, 2, 2, 18, 100, 300, 64, false, true, 10000}, /* a head over one vector, plain heads */
     {20, 1, 5, 5, 4, 7, 33, 64, true, false, 1e6},       /* d_ff below everything */
 };
@@ -59,8 +60,10 @@ static void test_tiny_models(void **state)
             assert_non_null(want);
             tiny_forward(&tiny, id + offset[s], len[s], want, -1, NULL);
             for (int64_t i = 0; i < n; i++)
-                if (!(fabs(got[i] - want[i]) < 1e-4)) /* logits of size 2 to 10 by some hundred fp32 roundings */
-                    fail_msg("shape %d sequence %d element %lld: %.9g, expected %.9g", k, s, (long long)i, got[i], want[i]);
+                if (!(fabs(got[i] - want[i]) <
+                      1e-4)) /* logits of size 2 to 10 by some hundred fp32 roundings */
+                    fail_msg("shape %d sequence %d element %lld: %.9g, expected %.9g", k, s,
+                             (long long)i, got[i], want[i]);
             free(want);
             free(got);
         }
@@ -81,8 +84,10 @@ static void test_attention_kernel(void **state)
             const struct tiny_shape s = {.heads = 4, .kv = 2, .hd = dims[k]};
             uint64_t seed = 9;
             const int64_t nq = len * 4 * s.hd, nkv = len * 2 * s.hd;
-            float *q = tiny_fill(&a, nq, 1, 0, &seed), *kk = tiny_fill(&a, nkv, 1, 0, &seed), *v = tiny_fill(&a, nkv, 1, 0, &seed);
-            float *out = tiny_fill(&a, nq, 0, NAN, &seed), *scratch = tiny_fill(&a, ptq_attention_scratch(len, s.hd), 0, NAN, &seed);
+            float *q = tiny_fill(&a, nq, 1, 0, &seed), *kk = tiny_fill(&a, nkv, 1, 0, &seed),
+                  *v = tiny_fill(&a, nkv, 1, 0, &seed);
+            float *out = tiny_fill(&a, nq, 0, NAN, &seed),
+                  *scratch = tiny_fill(&a, ptq_attention_scratch(len, s.hd), 0, NAN, &seed);
             double *wide = ptq_arena_alloc(&a, NULL, 2 * nq + 2 * nkv, sizeof *wide);
             for (int64_t i = 0; i < nq; i++)
                 wide[i] = q[i];
@@ -96,7 +101,8 @@ static void test_attention_kernel(void **state)
             tiny_attention(&s, len, wide, wide + nq, wide + nq + nkv, want);
             for (int64_t i = 0; i < nq; i++)
                 if (!(fabs(out[i] - want[i]) < 2e-6))
-                    fail_msg("head %lld length %lld element %lld: %.9g, expected %.9g", (long long)s.hd, (long long)len, (long long)i, out[i], want[i]);
+                    fail_msg("head %lld length %lld element %lld: %.9g, expected %.9g",
+                             (long long)s.hd, (long long)len, (long long)i, out[i], want[i]);
             ptq_arena_clear(&a);
         }
 }
@@ -167,7 +173,8 @@ static void test_demo_windows(void **state)
     TEST_SHARED_OR_SKIP(path, "demo-model/reference.json");
     json_t *j = load_reference(path), *nll;
     struct run r;
-    nll = json_object_get(json_object_get(j, "model"), "nll_nats_per_byte_windows_seed_5555_first_64");
+    nll = json_object_get(json_object_get(j, "model"),
+                          "nll_nats_per_byte_windows_seed_5555_first_64");
     assert_int_equal(json_array_size(nll), 64);
     run_demo(&r, 0, 0, false);
     assert_int_equal(r.eval.n_windows, 256);
@@ -176,7 +183,8 @@ static void test_demo_windows(void **state)
         if (!(fabs(r.eval.nll_window[i] - json_real_value(json_array_get(nll, i))) < 1e-5))
             fail_msg("window %zu: nll %.9f", i, r.eval.nll_window[i]);
     json_t *fp = json_object_get(json_object_get(j, "cells_256_windows_seed_5555"), "fp");
-    assert_true(fabs(ptq_eval_nll(&r.eval) / log(2) - json_real_value(json_object_get(fp, "bpb"))) < 1.5e-6); /* printed to 1e-6 */
+    assert_true(fabs(ptq_eval_nll(&r.eval) / log(2) - json_real_value(json_object_get(fp, "bpb"))) <
+                1.5e-6); /* printed to 1e-6 */
     run_end(&r);
     json_decref(j);
 }
@@ -228,7 +236,8 @@ static void test_threads_same_bits(void **state)
 static void test_outlier_variant(void **state)
 {
     (void)state;
-    static const int channel[4] = {1, 84, 108, 59}, hidden[4][2] = {{9, 238}, {84, 299}, {241, 317}, {225, 80}};
+    static const int channel[4] = {1, 84, 108, 59},
+                     hidden[4][2] = {{9, 238}, {84, 299}, {241, 317}, {225, 80}};
     struct run plain, planted;
     struct ptq_block a, b;
     run_demo(&plain, 4, 2, false);
@@ -238,15 +247,22 @@ static void test_outlier_variant(void **state)
     for (int block = 0; block < 4; block++) {
         float want[128], up[384];
         assert_ok(ptq_model_load_block(plain.model, block, &plain.arena, &a, &plain.st), &plain.st);
-        assert_ok(ptq_model_load_block(planted.model, block, &planted.arena, &b, &planted.st), &planted.st);
+        assert_ok(ptq_model_load_block(planted.model, block, &planted.arena, &b, &planted.st),
+                  &planted.st);
         for (int i = 0; i < 384; i++)
             up[i] = i == hidden[block][0] || i == hidden[block][1] ? 16 : 1;
         for (int i = 0; i < 128; i++)
-            want[i] = i == channel[0] || i == channel[2] ? 16 : i == channel[1] || i == channel[3] ? 8 : 1;
+            want[i] = i == channel[0] || i == channel[2]   ? 16
+                      : i == channel[1] || i == channel[3] ? 8
+                                                           : 1;
         for (int i = 0; i < 128; i++) {
-            assert_true(b.vec[0].at[i] == a.vec[0].at[i] * want[i] && b.vec[1].at[i] == a.vec[1].at[i] * want[i]);
-            for (int l = 0; l < 6; l++) /* q k v, gate up; o (3) reads the heads, not the channels */
-                assert_true(b.lin[l].w[128 * 9 + i] == a.lin[l].w[128 * 9 + i] / (l == 3 ? 1 : want[i]) * (l == 5 ? up[9] : 1));
+            assert_true(b.vec[0].at[i] == a.vec[0].at[i] * want[i] &&
+                        b.vec[1].at[i] == a.vec[1].at[i] * want[i]);
+            for (int l = 0; l < 6;
+                 l++) /* q k v, gate up; o (3) reads the heads, not the channels */
+                assert_true(b.lin[l].w[128 * 9 + i] == a.lin[l].w[128 * 9 + i] /
+                                                           (l == 3 ? 1 : want[i]) *
+                                                           (l == 5 ? up[9] : 1));
         }
         for (int i = 0; i < 384; i++) {
             assert_true(b.lin[5].w[i * 128] == a.lin[5].w[i * 128] * up[i]);
@@ -396,10 +412,17 @@ static void test_bad_tokens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tiny_models),       cmocka_unit_test(test_attention_kernel), cmocka_unit_test(test_demo_committed_figures),
-        cmocka_unit_test(test_demo_windows),      cmocka_unit_test(test_demo_logits),      cmocka_unit_test(test_threads_same_bits),
-        cmocka_unit_test(test_outlier_variant),   cmocka_unit_test(test_causal),           cmocka_unit_test(test_bad_containers),
-        cmocka_unit_test(test_non_finite_weights), cmocka_unit_test(test_bad_tokens),
+        cmocka_unit_test(test_tiny_models),
+        cmocka_unit_test(test_attention_kernel),
+        cmocka_unit_test(test_demo_committed_figures),
+        cmocka_unit_test(test_demo_windows),
+        cmocka_unit_test(test_demo_logits),
+        cmocka_unit_test(test_threads_same_bits),
+        cmocka_unit_test(test_outlier_variant),
+        cmocka_unit_test(test_causal),
+        cmocka_unit_test(test_bad_containers),
+        cmocka_unit_test(test_non_finite_weights),
+        cmocka_unit_test(test_bad_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,11 +107,12 @@ static void reports_types_and_shapes(void **state)
     static const struct {
         const char *name;
         enum ptq_h5_type type;
-    } want[] = {{"/f/f16", PTQ_H5_F16},      {"/f/f16be", PTQ_H5_F16}, {"/f/bf16", PTQ_H5_BF16},
-                {"/f/f32", PTQ_H5_F32},      {"/f/f64", PTQ_H5_F64},   {"/i/u1", PTQ_H5_U8},
-                {"/i/u2", PTQ_H5_U16},       {"/i/i4", PTQ_H5_I32},    {"/i/i8", PTQ_H5_I64},
-                {"/bad/text", PTQ_H5_TEXT},  {"/i/u4", PTQ_H5_OTHER},  {"/bad/complex", PTQ_H5_OTHER},
-                {"/bad/bool", PTQ_H5_OTHER}, {"/i/i1", PTQ_H5_OTHER}};
+    } want[] = {
+        {"/f/f16", PTQ_H5_F16},      {"/f/f16be", PTQ_H5_F16}, {"/f/bf16", PTQ_H5_BF16},
+        {"/f/f32", PTQ_H5_F32},      {"/f/f64", PTQ_H5_F64},   {"/i/u1", PTQ_H5_U8},
+        {"/i/u2", PTQ_H5_U16},       {"/i/i4", PTQ_H5_I32},    {"/i/i8", PTQ_H5_I64},
+        {"/bad/text", PTQ_H5_TEXT},  {"/i/u4", PTQ_H5_OTHER},  {"/bad/complex", PTQ_H5_OTHER},
+        {"/bad/bool", PTQ_H5_OTHER}, {"/i/i1", PTQ_H5_OTHER}};
     struct ptq_h5_info info;
     open_vectors(f);
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
@@ -130,8 +131,8 @@ static void reads_integers_of_h5py(void **state)
     static const struct {
         const char *name;
         int64_t max;
-    } t[] = {{"/i/u1", 255},  {"/i/u2", 65535},  {"/i/u4", UINT32_MAX}, {"/i/i1", 127},
-             {"/i/i2", 32767}, {"/i/i4", INT32_MAX}, {"/i/i8", INT64_MAX}, {"/i/u8", -1}};
+    } t[] = {{"/i/u1", 255},   {"/i/u2", 65535},     {"/i/u4", UINT32_MAX}, {"/i/i1", 127},
+             {"/i/i2", 32767}, {"/i/i4", INT32_MAX}, {"/i/i8", INT64_MAX},  {"/i/u8", -1}};
     int64_t *v;
     uint8_t *b;
     open_vectors(f);
@@ -198,15 +199,22 @@ static void attributes_absent_or_of_another_type(void **state)
 static void refuses_bad_datasets(void **state)
 {
     struct fixture *f = *state;
-    static const char *const bad[][2] = {
-        {"/bad/rank5", "dimensions"},      {"/bad/text", "floating"},
-        {"/bad/bool", "floating"},         {"/bad/complex", "floating"},
-        {"/bad/never_written", "claims"},  {"/bad/bomb", "claims"},
-        {"/bad/outside", "another file"},  {"/bad/virtual", "another file"},
-        {"/bad/external", "link"},         {"/bad/external/y", "link"},
-        {"/bad/soft_external", "link"},    {"/bad/dangling", "link"},
-        {"/i/u2", "floating"},             {"/a", "not a dataset"},
-        {"/f/absent", "absent"},           {"/f/f32/below", "absent"}};
+    static const char *const bad[][2] = {{"/bad/rank5", "dimensions"},
+                                         {"/bad/text", "floating"},
+                                         {"/bad/bool", "floating"},
+                                         {"/bad/complex", "floating"},
+                                         {"/bad/never_written", "claims"},
+                                         {"/bad/bomb", "claims"},
+                                         {"/bad/outside", "another file"},
+                                         {"/bad/virtual", "another file"},
+                                         {"/bad/external", "link"},
+                                         {"/bad/external/y", "link"},
+                                         {"/bad/soft_external", "link"},
+                                         {"/bad/dangling", "link"},
+                                         {"/i/u2", "floating"},
+                                         {"/a", "not a dataset"},
+                                         {"/f/absent", "absent"},
+                                         {"/f/f32/below", "absent"}};
     open_vectors(f);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         float *x = NULL;
@@ -235,13 +243,15 @@ static void lists_and_finds(void **state)
     int64_t n;
     open_vectors(f);
     assert_int_equal(ptq_h5_list(f->h, "/i", &f->arena, &names, &n, &f->st), PTQ_OK);
-    static const char *const want[] = {"i1", "i2", "i4", "i8", "neg", "over", "u1", "u2", "u4", "u8"};
+    static const char *const want[] = {"i1",   "i2", "i4", "i8", "neg",
+                                       "over", "u1", "u2", "u4", "u8"};
     assert_int_equal(n, 10);
     for (int i = 0; i < 10; i++)
         assert_string_equal(names[i], want[i]);
     assert_int_equal(ptq_h5_list(f->h, "/", &f->arena, &names, &n, &f->st), PTQ_OK);
     assert_int_equal(n, 4);
-    assert_true(ptq_h5_exists(f->h, "/") && ptq_h5_exists(f->h, "/f") && ptq_h5_exists(f->h, "/f/f32"));
+    assert_true(ptq_h5_exists(f->h, "/") && ptq_h5_exists(f->h, "/f") &&
+                ptq_h5_exists(f->h, "/f/f32"));
     assert_false(ptq_h5_exists(f->h, "/f/nope") || ptq_h5_exists(f->h, "/no/no/no") ||
                  ptq_h5_exists(f->h, "/f/f32/x") || ptq_h5_exists(f->h, "/bad/external"));
     assert_int_equal(ptq_h5_list(f->h, "/f/f32", &f->arena, &names, &n, &f->st), PTQ_ERR_USAGE);
@@ -267,7 +277,8 @@ static void write_all_types(struct fixture *f)
              {"/i32", PTQ_H5_I32, i32},        {"/i64", PTQ_H5_I64, i64}};
     assert_int_equal(ptq_h5_open(&f->h, f->path, PTQ_H5_CREATE, &f->st), PTQ_OK);
     for (size_t i = 0; i < sizeof w / sizeof *w; i++)
-        assert_int_equal(ptq_h5_write(f->h, w[i].name, w[i].type, 2, dim, w[i].data, &f->st), PTQ_OK);
+        assert_int_equal(ptq_h5_write(f->h, w[i].name, w[i].type, 2, dim, w[i].data, &f->st),
+                         PTQ_OK);
     assert_int_equal(ptq_h5_set_text(f->h, "/x", "text", "a \xc3\xa9", &f->st), PTQ_OK);
     assert_int_equal(ptq_h5_set_f64(f->h, "/x/f32", "real", 0.1, &f->st), PTQ_OK);
     assert_int_equal(ptq_h5_set_i64(f->h, "/", "schema", 2, &f->st), PTQ_OK);
@@ -343,7 +354,8 @@ static void append_replaces_and_keeps(void **state)
     assert_memory_equal(f32(f, "/x/f32", 3), a, sizeof a);
     f64(f, "/x/f64", 6);
     int64_t n;
-    assert_int_equal(ptq_h5_get_i64(f->h, "/x/f32", "real", &n, &f->st), PTQ_SKIP); /* gone with it */
+    assert_int_equal(ptq_h5_get_i64(f->h, "/x/f32", "real", &n, &f->st),
+                     PTQ_SKIP); /* gone with it */
 }
 
 static void expect_open_fails(struct fixture *f, const char *path, enum ptq_h5_mode mode, int code)
@@ -449,7 +461,8 @@ static void full_disk_is_reported(void **state)
         fflush(NULL);
         pid_t pid = fork();
         if (pid == 0)
-            exit(write_until_full(f, sizes[i / 2], i % 2)); /* exit, not _exit: the library's exit handler runs */
+            exit(write_until_full(f, sizes[i / 2],
+                                  i % 2)); /* exit, not _exit: the library's exit handler runs */
         int status = -1;
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_true(WIFEXITED(status));
@@ -467,7 +480,8 @@ static void *read_often(void *arg)
     intptr_t bad = 0;
     ptq_arena_init(&a, 0);
     for (int i = 0; i < 200; i++) {
-        bad += ptq_h5_read_f32(h, "/f/gzip", &a, &x, NULL, &st) != PTQ_OK || x[121] != (float)(4 / 7.0);
+        bad += ptq_h5_read_f32(h, "/f/gzip", &a, &x, NULL, &st) != PTQ_OK ||
+               x[121] != (float)(4 / 7.0);
         bad += ptq_h5_get_text(h, "/a", "str", &a, &s, &st) != PTQ_OK || strcmp(s, "llama") != 0;
         ptq_arena_clear(&a);
     }

@@ -57,7 +57,8 @@ static void floats_of_numpy(void **state)
         assert_true(d[i] == (float)(i / 7.0));
     assert_int_equal(ptq_npy_read_f32(VECTORS "f2.npy", &f->arena, &s, &f->info, &f->st), PTQ_OK);
     assert_true(s[1] == 0x1.248p-3f); /* 1/7 in IEEE half: mantissa 0010010010|01.. rounds down */
-    assert_int_equal(ptq_npy_read_f32(VECTORS "empty.npy", &f->arena, &s, &f->info, &f->st), PTQ_OK);
+    assert_int_equal(ptq_npy_read_f32(VECTORS "empty.npy", &f->arena, &s, &f->info, &f->st),
+                     PTQ_OK);
     assert_true(f->info.n == 0 && f->info.dim[1] == 3);
 }
 
@@ -67,8 +68,9 @@ static void integers_of_numpy(void **state)
     static const struct {
         const char *file;
         int64_t min, max;
-    } t[] = {{"i1", INT8_MIN, INT8_MAX}, {"u1", 0, UINT8_MAX},   {"i2", INT16_MIN, INT16_MAX},
-             {"u2", 0, UINT16_MAX},      {"i4", INT32_MIN, INT32_MAX}, {"u4", 0, UINT32_MAX},
+    } t[] = {{"i1", INT8_MIN, INT8_MAX},   {"u1", 0, UINT8_MAX},
+             {"i2", INT16_MIN, INT16_MAX}, {"u2", 0, UINT16_MAX},
+             {"i4", INT32_MIN, INT32_MAX}, {"u4", 0, UINT32_MAX},
              {"i8", INT64_MIN, INT64_MAX}, {"u8", 0, INT64_MAX /* UINT64_MAX / 2 */}};
     int64_t *v;
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
@@ -78,9 +80,11 @@ static void integers_of_numpy(void **state)
         assert_true(f->info.rank == 1 && f->info.n == 3);
         assert_true(v[0] == t[i].min && v[1] == 1 && v[2] == t[i].max);
     }
-    assert_int_equal(ptq_npy_read_i64(VECTORS "rank3.npy", &f->arena, &v, &f->info, &f->st), PTQ_OK);
+    assert_int_equal(ptq_npy_read_i64(VECTORS "rank3.npy", &f->arena, &v, &f->info, &f->st),
+                     PTQ_OK);
     assert_true(f->info.rank == 3 && f->info.dim[2] == 4 && v[23] == 23);
-    assert_int_equal(ptq_npy_read_i64(VECTORS "version2.npy", &f->arena, &v, &f->info, &f->st), PTQ_OK);
+    assert_int_equal(ptq_npy_read_i64(VECTORS "version2.npy", &f->arena, &v, &f->info, &f->st),
+                     PTQ_OK);
     assert_true(f->info.rank == 2 && v[5] == 5);
 }
 
@@ -101,8 +105,9 @@ static void refuses(struct fixture *f, const char *path, bool integers)
 static void other_arrays_are_refused(void **state)
 {
     struct fixture *f = *state;
-    static const char *const bad[] = {"bad_fortran", "bad_big_endian", "bad_scalar", "bad_rank4",
-                                      "bad_complex", "bad_text",       "bad_object", "absent", "i4"};
+    static const char *const bad[] = {"bad_fortran", "bad_big_endian", "bad_scalar",
+                                      "bad_rank4",   "bad_complex",    "bad_text",
+                                      "bad_object",  "absent",         "i4"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char path[64];
         snprintf(path, sizeof path, VECTORS "%s.npy", bad[i]);
@@ -117,7 +122,15 @@ static void other_arrays_are_refused(void **state)
 static void put(const char *path, const char *header, size_t header_bytes, size_t n_data)
 {
     FILE *f = fopen(path, "wb");
-    unsigned char head[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)header_bytes,
+    unsigned char head[10] = {0x93,
+                              'N',
+                              'U',
+                              'M',
+                              'P',
+                              'Y',
+                              1,
+                              0,
+                              (unsigned char)header_bytes,
                               (unsigned char)(header_bytes >> 8)};
     fwrite(head, 1, sizeof head, f);
     fwrite(header, 1, strlen(header), f);
@@ -130,23 +143,35 @@ static void hostile_headers_are_refused(void **state)
 {
     struct fixture *f = *state;
     static const char good[] = "{'descr': '<i4', 'fortran_order': False, 'shape': (2,), }\n";
-    static const char *const bad[] = {
-        "{'descr': '<i4', 'shape': (2,)}", "{'fortran_order': False, 'shape': (2,)}", "", "{", "{'descr'", "{}", "{'descr': '<i4', 'fortran_order': False}",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (2)}",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (-2,)}",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (2,",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (2 1,)}",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (4611686018427387904, 4)}",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (18446744073709551618,)}", /* 2^64 + 2 */
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (4611686018427387906,)}", /* * 4 = 2^64 + 8 */
-        "{'descr': '<i4', 'descr': '<i4', 'fortran_order': False, 'shape': (2,)}",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (2,), 'more': 1}",
-        "{'descr': '<i4', 'fortran_order': False, 'shape': (2,)} x",
-        "{'descr': '<i4' 'fortran_order': False, 'shape': (2,)}",
-        "{'descr': '<i3', 'fortran_order': False, 'shape': (2,)}",
-        "{'descr': '<i44', 'fortran_order': False, 'shape': (2,)}",
-        "{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': (2,)}"};
+    static const char *const bad[] = {"{'descr': '<i4', 'shape': (2,)}",
+                                      "{'fortran_order': False, 'shape': (2,)}",
+                                      "",
+                                      "{",
+                                      "{'descr'",
+                                      "{}",
+                                      "{'descr': '<i4', 'fortran_order': False}",
+                                      "{'descr': '<i4', 'fortran_order': False, 'shape': (2)}",
+                                      "{'descr': '<i4', 'fortran_order': False, 'shape': (-2,)}",
+                                      "{'descr': '<i4', 'fortran_order': False, 'shape': (2,",
+                                      "{'descr': '<i4', 'fortran_order': False, 'shape': (2 1,)}",
+                                      "{'descr': '<i4', 'fortran_order': False, 'shape': "
+                                      "(4611686018427387904, 4)}",
+                                      "{'descr': '<i4', 'fortran_order': False, 'shape': "
+                                      "(99999999999999999999,)}",
+                                      "{'descr': '<i4', 'fortran_order': False, 'shape': "
+                                      "(18446744073709551618,)}", /* 2^64 + 2 */
+                                      "{'descr': '<i4', 'fortran_order': False, 'shape': "
+                                      "(4611686018427387906,)}", /* * 4 = 2^64 + 8 */
+                                      "{'descr': '<i4', 'descr': '<i4', 'fortran_order': False, "
+                                      "'shape': (2,)}",
+                                      "{'descr': '<i4', 'fortran_order': False, 'shape': (2,), "
+                                      "'more': 1}",
+                                      "{'descr': '<i4', 'fortran_order': False, 'shape': (2,)} x",
+                                      "{'descr': '<i4' 'fortran_order': False, 'shape': (2,)}",
+                                      "{'descr': '<i3', 'fortran_order': False, 'shape': (2,)}",
+                                      "{'descr': '<i44', 'fortran_order': False, 'shape': (2,)}",
+                                      "{'descr': [('a', '<i4')], 'fortran_order': False, 'shape': "
+                                      "(2,)}"};
     int64_t *v;
     put(f->path, good, strlen(good), 8);
     assert_int_equal(ptq_npy_read_i64(f->path, &f->arena, &v, &f->info, &f->st), PTQ_OK);
@@ -154,7 +179,8 @@ static void hostile_headers_are_refused(void **state)
         put(f->path, bad[i], strlen(bad[i]), 8);
         refuses(f, f->path, true);
     }
-    put(f->path, good, strlen(good), 7); /* a byte short, a byte long, header longer than the file */
+    put(f->path, good, strlen(good),
+        7); /* a byte short, a byte long, header longer than the file */
     refuses(f, f->path, true);
     put(f->path, good, strlen(good), 9);
     refuses(f, f->path, true);
@@ -171,8 +197,9 @@ static void other_versions_are_refused(void **state)
     static const char good[] = "{'descr': '<i4', 'fortran_order': False, 'shape': (2,), }\n";
     static const unsigned char version[][2] = {{0, 0}, {1, 1}, {2, 1}, {3, 0}, {255, 255}};
     for (size_t i = 0; i < sizeof version / sizeof *version; i++) {
-        const unsigned char head[12] = {0x93, 'N', 'U', 'M', 'P', 'Y', version[i][0], version[i][1],
-                                        (unsigned char)strlen(good)};
+        const unsigned char head[12] = {0x93,          'N',           'U',
+                                        'M',           'P',           'Y',
+                                        version[i][0], version[i][1], (unsigned char)strlen(good)};
         FILE *out = fopen(f->path, "wb");
         fwrite(head, 1, version[i][0] < 2 ? 10 : 12, out);
         fwrite(good, 1, strlen(good), out);

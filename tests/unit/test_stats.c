@@ -34,7 +34,10 @@ static void setup(struct fixture *f)
     f->id = ptq_arena_alloc(&f->arena, NULL, n, sizeof *f->id);
     for (int64_t i = 0; i < n; i++)
         f->id[i] = (int32_t)(ptq_hash_u64(6, (uint64_t)i) % 256);
-    f->text = (struct ptq_text){.tokens = {N_SEQ, n, f->len, f->offset, f->id}, .source = "made up", .protocol = "", .rules = "",
+    f->text = (struct ptq_text){.tokens = {N_SEQ, n, f->len, f->offset, f->id},
+                                .source = "made up",
+                                .protocol = "",
+                                .rules = "",
                                 .key = "0123456789abcdef0123456789abcdef"};
 }
 
@@ -52,7 +55,8 @@ struct keeper {
     float *x; /* (n_total x d) */
     int n_seen;
 };
-static int keep(void *arg, const char *input, int64_t s, const float *x, int64_t len, int64_t d, struct ptq_status *st)
+static int keep(void *arg, const char *input, int64_t s, const float *x, int64_t len, int64_t d,
+                struct ptq_status *st)
 {
     struct keeper *k = arg;
     (void)st;
@@ -79,11 +83,13 @@ static void check_near(const char *what, double got, double want, double scale, 
         fail_msg("%s: %.12g, expected %.12g", what, got, want);
 }
 
-static void check_input(const struct fixture *f, const struct ptq_input_stats *s, const float *x, double tolerance)
+static void check_input(const struct fixture *f, const struct ptq_input_stats *s, const float *x,
+                        double tolerance)
 {
     const struct ptq_tokens *t = &f->text.tokens;
     const int64_t d = s->d_in;
-    assert_true(s->n_tokens == (double)t->n_total && s->n_sequences == N_SEQ && s->norm == PTQ_NORM_TOKEN && s->n_acts == N_ACTS);
+    assert_true(s->n_tokens == (double)t->n_total && s->n_sequences == N_SEQ &&
+                s->norm == PTQ_NORM_TOKEN && s->n_acts == N_ACTS);
     double largest = 0;
     for (int64_t i = 0; i < d; i++)
         largest = s->hess[i * d + i] > largest ? s->hess[i * d + i] : largest;
@@ -101,12 +107,14 @@ static void check_input(const struct fixture *f, const struct ptq_input_stats *s
             double h = 0, sink = 0;
             for (int64_t q = 0; q < t->n_seq; q++)
                 for (int64_t r = 0; r < t->len[q]; r++) {
-                    double p = (double)x[(t->offset[q] + r) * d + i] * x[(t->offset[q] + r) * d + j];
+                    double p =
+                        (double)x[(t->offset[q] + r) * d + i] * x[(t->offset[q] + r) * d + j];
                     h += p;
                     sink += r < SINK ? p : 0;
                 }
             check_near("hess", s->hess[i * d + j], 2 * h / s->n_tokens, largest, tolerance);
-            check_near("hess_sink", s->hess_sink[i * d + j], 2 * sink / s->n_tokens, largest, tolerance);
+            check_near("hess_sink", s->hess_sink[i * d + j], 2 * sink / s->n_tokens, largest,
+                       tolerance);
             assert_true(s->hess[i * d + j] == s->hess[j * d + i]);
         }
     }
@@ -136,9 +144,13 @@ static void test_against_sums(void **state)
         assert_ok(ptq_stats_block(f.model, &b, NULL, &h, &o, NULL, &f.arena, s, &n, &f.st), &f.st);
         assert_memory_equal(before, h.at, bytes);
         assert_int_equal(n, 4);
-        static const char *const names[] = {"blk.1.attn_in", "blk.1.attn_o_in", "blk.1.ffn_in", "blk.1.ffn_down_in"};
+        static const char *const names[] = {"blk.1.attn_in", "blk.1.attn_o_in", "blk.1.ffn_in",
+                                            "blk.1.ffn_down_in"};
         for (int i = 0; i < 4; i++) {
-            struct keeper k = {&f.text.tokens, names[i], ptq_arena_alloc(&f.arena, NULL, f.text.tokens.n_total * s[i].d_in, sizeof(float)), 0};
+            struct keeper k = {
+                &f.text.tokens, names[i],
+                ptq_arena_alloc(&f.arena, NULL, f.text.tokens.n_total * s[i].d_in, sizeof(float)),
+                0};
             const struct ptq_block_tap tap = {keep, &k, NULL, true};
             assert_string_equal(s[i].name, names[i]);
             assert_ptr_equal(ptq_stats_find(s, n, names[i]), &s[i]);
@@ -163,10 +175,13 @@ static void test_inputs_are_right(void **state)
     setup(&f);
     enter(&f, &h, &b);
     const int64_t d = shape.d, len = f.len[5];
-    struct keeper k = {&f.text.tokens, "blk.1.attn_in", ptq_arena_alloc(&f.arena, NULL, f.text.tokens.n_total * d, sizeof(float)), 0};
+    struct keeper k = {&f.text.tokens, "blk.1.attn_in",
+                       ptq_arena_alloc(&f.arena, NULL, f.text.tokens.n_total * d, sizeof(float)),
+                       0};
     const struct ptq_block_tap tap = {keep, &k, "blk.1.attn_in", false};
     assert_ok(ptq_block_run(f.model, &b, NULL, &h, &tap, &f.st), &f.st);
-    double *logits = malloc((size_t)(len * shape.vocab) * sizeof *logits), *x = malloc((size_t)(len * d) * sizeof *x), *n = malloc((size_t)(len * d) * sizeof *n);
+    double *logits = malloc((size_t)(len * shape.vocab) * sizeof *logits),
+           *x = malloc((size_t)(len * d) * sizeof *x), *n = malloc((size_t)(len * d) * sizeof *n);
     assert_true(logits && x && n);
     tiny_forward(&f.tiny, f.id + f.offset[5], len, logits, 1, x);
     tiny_norm(x, len, d, f.tiny.b[1].norm1, n);
@@ -182,7 +197,8 @@ static void same_stats(const struct ptq_input_stats *a, const struct ptq_input_s
 {
     const size_t d = (size_t)a->d_in;
     assert_string_equal(a->name, b->name);
-    assert_true(a->d_in == b->d_in && a->n_tokens == b->n_tokens && a->n_sequences == b->n_sequences && a->n_acts == b->n_acts);
+    assert_true(a->d_in == b->d_in && a->n_tokens == b->n_tokens &&
+                a->n_sequences == b->n_sequences && a->n_acts == b->n_acts);
     assert_true(a->key == b->key && a->norm == b->norm);
     assert_memory_equal(a->hess, b->hess, d * d * sizeof(double));
     assert_memory_equal(a->hess_sink, b->hess_sink, d * d * sizeof(double));
@@ -207,17 +223,22 @@ static void test_threads_and_only(void **state)
     for (int threads = 2; threads <= 3; threads++) {
         struct ptq_pool *pool;
         assert_ok(ptq_pool_new(&pool, threads, &f.st), &f.st);
-        assert_ok(ptq_stats_block(f.model, &b, pool, &h, &o, NULL, &f.arena, more, &m, &f.st), &f.st);
+        assert_ok(ptq_stats_block(f.model, &b, pool, &h, &o, NULL, &f.arena, more, &m, &f.st),
+                  &f.st);
         assert_int_equal(n, m);
         for (int i = 0; i < n; i++)
             same_stats(&one[i], &more[i]);
-        assert_ok(ptq_stats_block(f.model, &b, pool, &h, &o, "blk.1.ffn_in", &f.arena, more, &m, &f.st), &f.st);
+        assert_ok(
+            ptq_stats_block(f.model, &b, pool, &h, &o, "blk.1.ffn_in", &f.arena, more, &m, &f.st),
+            &f.st);
         assert_int_equal(m, 1);
         same_stats(ptq_stats_find(one, n, "blk.1.ffn_in"), &more[0]);
         ptq_pool_free(pool);
     }
     assert_true(one[0].key != one[1].key && one[0].key != one[2].key);
-    assert_int_equal(ptq_stats_block(f.model, &b, NULL, &h, &o, "blk.1.nothing", &f.arena, more, &m, &f.st), PTQ_ERR_USAGE);
+    assert_int_equal(
+        ptq_stats_block(f.model, &b, NULL, &h, &o, "blk.1.nothing", &f.arena, more, &m, &f.st),
+        PTQ_ERR_USAGE);
     teardown(&f);
 }
 
@@ -230,7 +251,8 @@ static void capture(struct fixture *f, const char *out, bool f64)
     assert_ok(ptq_capture(&a, &f->st), &f->st);
 }
 
-static void read_one(struct fixture *f, const char *path, const char *input, struct ptq_input_stats *s)
+static void read_one(struct fixture *f, const char *path, const char *input,
+                     struct ptq_input_stats *s)
 {
     struct ptq_h5 *h;
     assert_ok(ptq_h5_open(&h, path, PTQ_H5_READ, &f->st), &f->st);
@@ -253,7 +275,8 @@ static void test_capture_reads_back(void **state)
         const struct ptq_stats_options o = {SINK, N_ACTS, f64};
         test_path(f.dir, f64 ? "64.h5" : "32.h5", out);
         capture(&f, out, f64);
-        assert_ok(ptq_stats_block(f.model, &b, NULL, &h, &o, NULL, &f.arena, made, &n, &f.st), &f.st);
+        assert_ok(ptq_stats_block(f.model, &b, NULL, &h, &o, NULL, &f.arena, made, &n, &f.st),
+                  &f.st);
         for (int i = 0; i < n; i++) {
             read_one(&f, out, made[i].name, &read);
             same_stats(&made[i], &read);
@@ -268,12 +291,15 @@ static void test_capture_reads_back(void **state)
     assert_string_equal(head.upstream, "fp");
     assert_string_equal(head.text_key, f.text.key);
     assert_string_equal(head.model_key, ptq_model_info(f.model)->key);
-    assert_true(head.n_sequences == N_SEQ && head.n_tokens == f.text.tokens.n_total && head.seqlen == 40 && head.sink_tokens == SINK);
+    assert_true(head.n_sequences == N_SEQ && head.n_tokens == f.text.tokens.n_total &&
+                head.seqlen == 40 && head.sink_tokens == SINK);
     /* packed: 24 * 25 / 2 (SCHEMA.md), element (1, 2) at 24 + 1 */
     assert_ok(ptq_h5_info(file, "/stats/calib/blk.1.attn_in/hess", &info, &f.st), &f.st);
     assert_int_equal(info.n, 300);
     double *packed;
-    assert_ok(ptq_h5_read_f64(file, "/stats/calib/blk.1.attn_in/hess", &f.arena, &packed, &info, &f.st), &f.st);
+    assert_ok(
+        ptq_h5_read_f64(file, "/stats/calib/blk.1.attn_in/hess", &f.arena, &packed, &info, &f.st),
+        &f.st);
     assert_true(packed[25] == made[0].hess[1 * 24 + 2] && packed[299] == made[0].hess[24 * 24 - 1]);
     assert_int_equal(ptq_stats_read_head(file, "none", &f.arena, &head, &f.st), PTQ_ERR_USAGE);
     assert_ok(ptq_h5_close(file, NULL), &f.st);
@@ -297,8 +323,10 @@ static void test_capture_goes_on(void **state)
     capture(&f, b, false);
     assert_ok(ptq_h5_open(&h, b, PTQ_H5_APPEND, &f.st), &f.st);
     assert_ok(ptq_h5_set_i64(h, "/stats/calib", "blocks_done", 1, &f.st), &f.st);
-    assert_ok(ptq_h5_write(h, "/stats/calib/blk.0.attn_in/mean", PTQ_H5_F32, 1, &d, mark, &f.st), &f.st);
-    assert_ok(ptq_h5_write(h, "/stats/calib/blk.1.attn_in/mean", PTQ_H5_F32, 1, &d, mark, &f.st), &f.st);
+    assert_ok(ptq_h5_write(h, "/stats/calib/blk.0.attn_in/mean", PTQ_H5_F32, 1, &d, mark, &f.st),
+              &f.st);
+    assert_ok(ptq_h5_write(h, "/stats/calib/blk.1.attn_in/mean", PTQ_H5_F32, 1, &d, mark, &f.st),
+              &f.st);
     assert_ok(ptq_h5_close(h, &f.st), &f.st);
     capture(&f, b, false);
     read_one(&f, a, "blk.1.attn_in", &whole);
@@ -336,19 +364,26 @@ static void test_bad_stats_files(void **state)
     test_path(f.dir, "a.h5", a);
     capture(&f, a, false);
     assert_ok(ptq_h5_open(&h, a, PTQ_H5_APPEND, &f.st), &f.st);
-    assert_ok(ptq_h5_write(h, "/stats/calib/blk.0.attn_in/hess", PTQ_H5_F32, 1, &n299, junk, &f.st), &f.st);
+    assert_ok(ptq_h5_write(h, "/stats/calib/blk.0.attn_in/hess", PTQ_H5_F32, 1, &n299, junk, &f.st),
+              &f.st);
     junk[7] = INFINITY;
-    assert_ok(ptq_h5_write(h, "/stats/calib/blk.1.attn_in/hess_sink", PTQ_H5_F32, 1, &n300, junk, &f.st), &f.st);
-    assert_int_equal(ptq_stats_read_input(h, "calib", "blk.0.attn_in", &f.arena, &s, &f.st), PTQ_ERR_USAGE);
+    assert_ok(
+        ptq_h5_write(h, "/stats/calib/blk.1.attn_in/hess_sink", PTQ_H5_F32, 1, &n300, junk, &f.st),
+        &f.st);
+    assert_int_equal(ptq_stats_read_input(h, "calib", "blk.0.attn_in", &f.arena, &s, &f.st),
+                     PTQ_ERR_USAGE);
     assert_status(&f.st, PTQ_ERR_USAGE, "upper triangle of 24 inputs has 300");
     ptq_status_clear(&f.st);
-    assert_int_equal(ptq_stats_read_input(h, "calib", "blk.1.attn_in", &f.arena, &s, &f.st), PTQ_ERR_USAGE);
+    assert_int_equal(ptq_stats_read_input(h, "calib", "blk.1.attn_in", &f.arena, &s, &f.st),
+                     PTQ_ERR_USAGE);
     assert_status(&f.st, PTQ_ERR_USAGE, "hess_sink is not finite at element 7");
     ptq_status_clear(&f.st);
-    assert_int_equal(ptq_stats_read_input(h, "calib", "blk.9.attn_in", &f.arena, &s, &f.st), PTQ_ERR_USAGE);
+    assert_int_equal(ptq_stats_read_input(h, "calib", "blk.9.attn_in", &f.arena, &s, &f.st),
+                     PTQ_ERR_USAGE);
     ptq_status_clear(&f.st);
     assert_ok(ptq_h5_set_text(h, "/stats/calib", "normalisation", "tokens", &f.st), &f.st);
-    assert_int_equal(ptq_stats_read_input(h, "calib", "blk.0.ffn_in", &f.arena, &s, &f.st), PTQ_ERR_USAGE);
+    assert_int_equal(ptq_stats_read_input(h, "calib", "blk.0.ffn_in", &f.arena, &s, &f.st),
+                     PTQ_ERR_USAGE);
     assert_status(&f.st, PTQ_ERR_USAGE, "did you mean 'token'");
     assert_ok(ptq_h5_close(h, NULL), &f.st);
     teardown(&f);
@@ -369,8 +404,10 @@ static void test_layer_view(void **state)
     assert_ok(ptq_stats_block(f.model, &b, NULL, &h, &o, NULL, &f.arena, s, &n, &f.st), &f.st);
     ptq_layer_from_model(&b.lin[6], 1, ptq_stats_find(s, n, b.lin[6].input), &l);
     assert_string_equal(l.name, "blk.1.ffn_down");
-    assert_true(l.role == PTQ_ROLE_DOWN && l.block == 1 && l.w.rows == 24 && l.w.cols == 40 && l.w.ld == 40 && l.w.at == b.lin[6].w);
-    assert_true(l.hess.at == s[3].hess && l.hess.rows == 40 && l.hess_key == s[3].key && l.acts.rows == N_ACTS && l.hess_norm == PTQ_NORM_TOKEN);
+    assert_true(l.role == PTQ_ROLE_DOWN && l.block == 1 && l.w.rows == 24 && l.w.cols == 40 &&
+                l.w.ld == 40 && l.w.at == b.lin[6].w);
+    assert_true(l.hess.at == s[3].hess && l.hess.rows == 40 && l.hess_key == s[3].key &&
+                l.acts.rows == N_ACTS && l.hess_norm == PTQ_NORM_TOKEN);
     ptq_layer_from_model(&b.lin[0], 1, NULL, &l);
     assert_true(!l.hess.at && !l.acts.at && l.role == PTQ_ROLE_Q);
     teardown(&f);
@@ -379,8 +416,9 @@ static void test_layer_view(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_sums),       cmocka_unit_test(test_inputs_are_right), cmocka_unit_test(test_threads_and_only),
-        cmocka_unit_test(test_capture_reads_back), cmocka_unit_test(test_capture_goes_on),  cmocka_unit_test(test_bad_stats_files),
+        cmocka_unit_test(test_against_sums),     cmocka_unit_test(test_inputs_are_right),
+        cmocka_unit_test(test_threads_and_only), cmocka_unit_test(test_capture_reads_back),
+        cmocka_unit_test(test_capture_goes_on),  cmocka_unit_test(test_bad_stats_files),
         cmocka_unit_test(test_layer_view),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

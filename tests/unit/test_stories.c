@@ -22,7 +22,8 @@ struct tokenizer {
 static int lookup(const struct tokenizer *t, const char *a, int32_t na, const char *b, int32_t nb)
 {
     for (int i = 0; i < N_PIECES; i++)
-        if (t->piece[i].len == na + nb && memcmp(t->piece[i].at, a, (size_t)na) == 0 && memcmp(t->piece[i].at + na, b, (size_t)nb) == 0)
+        if (t->piece[i].len == na + nb && memcmp(t->piece[i].at, a, (size_t)na) == 0 &&
+            memcmp(t->piece[i].at + na, b, (size_t)nb) == 0)
             return i;
     return -1;
 }
@@ -42,7 +43,8 @@ static void tokenizer_load(struct tokenizer *t, const char *path)
     assert_true(at <= bytes);
     for (int i = 0; i < N_PIECES; i++)
         for (int k = 0; k < N_PIECES; k++)
-            t->merged[i][k] = (int16_t)lookup(t, t->piece[i].at, t->piece[i].len, t->piece[k].at, t->piece[k].len);
+            t->merged[i][k] = (int16_t)lookup(t, t->piece[i].at, t->piece[i].len, t->piece[k].at,
+                                              t->piece[k].len);
 }
 
 /* Appends the ids of the text: a dummy leading space, one code point each (or its bytes + 3), then the best-scored neighbours merge
@@ -182,7 +184,8 @@ static void test_wiki(void **state)
         while (end < bytes && text[end] != ' ')
             end++;
         assert_true(end - i < 1000 && end < bytes);
-        bool spaced = i > 0 && text[i] == ' '; /* the text's first space stands behind the dummy one */
+        bool spaced =
+            i > 0 && text[i] == ' '; /* the text's first space stands behind the dummy one */
         int64_t k = encode(&t, text + i + spaced, end - i - spaced, id);
         memcpy(all + n, id, (size_t)k * sizeof *id);
         n += k;
@@ -210,13 +213,14 @@ static void write_bin(const char *path, const struct tiny *m, int32_t vocab_fiel
 {
     const struct tiny_shape *s = &m->s;
     const int64_t kv = s->kv * s->hd;
-    const int32_t head[7] = {(int32_t)s->d, (int32_t)s->ff, (int32_t)s->blocks, (int32_t)s->heads, (int32_t)s->kv, vocab_field, (int32_t)s->context};
+    const int32_t head[7] = {(int32_t)s->d,  (int32_t)s->ff, (int32_t)s->blocks, (int32_t)s->heads,
+                             (int32_t)s->kv, vocab_field,    (int32_t)s->context};
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     fwrite(head, sizeof head, 1, f);
     fwrite(m->embd, 4, (size_t)(s->vocab * s->d), f);
-#define EACH(name, n)                                                                                                          \
-    for (int64_t b = 0; b < s->blocks; b++)                                                                                    \
+#define EACH(name, n)                                                                              \
+    for (int64_t b = 0; b < s->blocks; b++)                                                        \
     fwrite(m->b[b].name, 4, (size_t)(n), f)
     EACH(norm1, s->d);
     EACH(q, s->d * s->d);
@@ -315,7 +319,13 @@ static void test_reader_refuses(void **state)
     ptq_status_clear(&st);
     assert_ok(ptq_llama2c_open(&f, bin, &st), &st);
     int64_t dim[2];
-    static const char *const strange[] = {"output", "blk.2.attn_q", "blk.-1.attn_q", "blk.attn_q", "blk.0.tok_embd", "blk.99999999999999999999.attn_q", ""};
+    static const char *const strange[] = {"output",
+                                          "blk.2.attn_q",
+                                          "blk.-1.attn_q",
+                                          "blk.attn_q",
+                                          "blk.0.tok_embd",
+                                          "blk.99999999999999999999.attn_q",
+                                          ""};
     for (int i = 0; i < LENGTH(strange); i++)
         assert_int_equal(ptq_llama2c_find(f, strange[i], dim), PTQ_SKIP);
     ptq_llama2c_close(f);

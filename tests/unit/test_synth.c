@@ -224,7 +224,8 @@ static void tails_are_heavy(void **state)
     args.rows = 1000;
     struct ptq_synth_layer l = make(&a, &args);
     int64_t n = args.rows * args.cols;
-    assert_true(fabs(kurtosis(l.weight, n) - 3) < 5 * sqrt(24.0 / 48000)); /* normal: 3, variance 24/n */
+    assert_true(fabs(kurtosis(l.weight, n) - 3) <
+                5 * sqrt(24.0 / 48000)); /* normal: 3, variance 24/n */
     assert_true(fabs(row2(l.weight, n) / 1000 - 1) < 5 * sqrt(2.0 / 48000)); /* variance 1 / cols */
     ptq_arena_clear(&a);
     args.tails = 10;
@@ -260,7 +261,8 @@ static void bad_options_are_refused(void **state)
 }
 
 /* The generator as `ptq synth` calls it: options as texts by name, defaults for the rest. */
-static int synth(const char *name, const char *const (*set)[2], int n_set, FILE *out, struct ptq_status *st)
+static int synth(const char *name, const char *const (*set)[2], int n_set, FILE *out,
+                 struct ptq_status *st)
 {
     const struct ptq_synth *s = ptq_synth_find(name);
     const char *values[32];
@@ -281,8 +283,9 @@ static void command_writes_a_bare_layer(void **state)
     const char *tmp = getenv("TMPDIR");
     snprintf(path, sizeof path, "%s/ptq_synth_XXXXXX", tmp ? tmp : P_tmpdir);
     close(mkstemp(path));
-    const char *const set[][2] = {{"rows", "24"}, {"cols", "48"}, {"tokens", "512"}, {"spectrum", "flat"},
-                                  {"seed", "3"},  {"name", "a.b"}, {"out", path}};
+    const char *const set[][2] = {{"rows", "24"},       {"cols", "48"}, {"tokens", "512"},
+                                  {"spectrum", "flat"}, {"seed", "3"},  {"name", "a.b"},
+                                  {"out", path}};
     struct ptq_status st = {0};
     struct ptq_arena a, b;
     struct ptq_h5 *h;
@@ -302,7 +305,8 @@ static void command_writes_a_bare_layer(void **state)
     assert_true(info.dim[0] == 512 && info.dim[1] == 48);
     assert_int_equal(ptq_h5_read_f64(h, "/layers/a.b/hess", &b, &d, &info, &st), PTQ_OK);
     assert_memory_equal(d, l.hess, 48 * 48 * sizeof(double));
-    assert_int_equal(ptq_h5_get_text(h, "/layers/a.b/hess", "normalisation", &b, &text, &st), PTQ_OK);
+    assert_int_equal(ptq_h5_get_text(h, "/layers/a.b/hess", "normalisation", &b, &text, &st),
+                     PTQ_OK);
     assert_string_equal(text, "token");
     assert_int_equal(ptq_h5_close(h, &st), PTQ_OK);
     ptq_arena_clear(&a);
@@ -314,10 +318,10 @@ static void command_writes_a_bare_layer(void **state)
 static void command_refuses_bad_words(void **state)
 {
     (void)state;
-    static const char *const bad[][2] = {{"spectrum", "powr:1"}, {"spectrum", "power:x"}, {"rows", "0"},
-                                         {"rows", "1x"},         {"outliers", "3:"},      {"outliers", "300"},
-                                         {"sink", "1"},          {"name", "a/b"},         {"hess", "maybe"},
-                                         {"out", "/nowhere/at/all.h5"}};
+    static const char *const bad[][2] = {
+        {"spectrum", "powr:1"}, {"spectrum", "power:x"},      {"rows", "0"}, {"rows", "1x"},
+        {"outliers", "3:"},     {"outliers", "300"},          {"sink", "1"}, {"name", "a/b"},
+        {"hess", "maybe"},      {"out", "/nowhere/at/all.h5"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct ptq_status st = {0};
         const char *const set[][2] = {{bad[i][0], bad[i][1]}, {"out", "/nowhere/at/all.h5"}};

@@ -3,9 +3,12 @@
 #include "datasets/facts.h"
 #include "testlib.h"
 
-static const struct ptq_model_info bytes_model = {.name = "m", .vocab_size = 256, .max_context = 8, .tokenizer = "bytes"};
-static const struct ptq_model_info facts_model = {.name = "m", .vocab_size = 256, .max_context = 256, .tokenizer = "bytes"};
-static const struct ptq_model_info ids_model = {.name = "m", .vocab_size = 100, .max_context = 8, .tokenizer = "none"};
+static const struct ptq_model_info bytes_model = {
+    .name = "m", .vocab_size = 256, .max_context = 8, .tokenizer = "bytes"};
+static const struct ptq_model_info facts_model = {
+    .name = "m", .vocab_size = 256, .max_context = 256, .tokenizer = "bytes"};
+static const struct ptq_model_info ids_model = {
+    .name = "m", .vocab_size = 100, .max_context = 8, .tokenizer = "none"};
 
 struct fixture {
     struct ptq_arena arena;
@@ -37,7 +40,8 @@ static const char *put(struct fixture *f, const char *name, const char *text, si
     return f->path;
 }
 
-static int load(struct fixture *f, const struct ptq_model_info *m, const char *source, int64_t n_seq, int64_t window)
+static int load(struct fixture *f, const struct ptq_model_info *m, const char *source,
+                int64_t n_seq, int64_t window)
 {
     const struct ptq_text_request ask = {source, n_seq, window};
     ptq_status_clear(&f->st);
@@ -55,7 +59,8 @@ static void check_lengths(const struct fixture *f, const int64_t *len, int64_t n
     }
     assert_int_equal(f->t.tokens.n_total, at);
 }
-#define CHECK_LENGTHS(f, ...) check_lengths(f, (const int64_t[]){__VA_ARGS__}, LENGTH(((const int64_t[]){__VA_ARGS__})))
+#define CHECK_LENGTHS(f, ...)                                                                      \
+    check_lengths(f, (const int64_t[]){__VA_ARGS__}, LENGTH(((const int64_t[]){__VA_ARGS__})))
 
 static void test_facts(void **state)
 {
@@ -77,7 +82,8 @@ static void test_facts(void **state)
     assert_ok(load(&f, &facts_model, "synth:facts:4444", 0, 0), &f.st);
     assert_string_equal(f.t.protocol, "facts-256");
     assert_int_equal(f.t.tokens.n_seq, 256);
-    static const char *const bad[] = {"synth:facts", "synth:facts:", "synth:facts:x", "synth:facts:-1", "synth:fact:1"};
+    static const char *const bad[] = {"synth:facts", "synth:facts:", "synth:facts:x",
+                                      "synth:facts:-1", "synth:fact:1"};
     for (int i = 0; i < LENGTH(bad); i++)
         assert_int_equal(load(&f, &facts_model, bad[i], 1, 0), PTQ_ERR_USAGE);
     assert_int_equal(load(&f, &facts_model, "synth:facts:1", 1, 128), PTQ_ERR_USAGE);
@@ -113,6 +119,28 @@ static void test_text_file(void **state)
     teardown(&f);
 }
 
+/* Drawn positions: below(bytes - window + 1) of splitmix64(seed 0): 16294208416658607535, 7960286522194355700,
+ * 487617019471545679 (the generator's published test vector), over 17 - 4 + 1 = 14 places: 13, 0, 5. */
+static void test_random_windows(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    const struct ptq_text_request ask = {put(&f, "t.txt", "abcdefghijklmnopq", 17), 3, 4, true, 0};
+    assert_ok(ptq_text_load(&bytes_model, &ask, &f.arena, &f.t, &f.st), &f.st);
+    CHECK_LENGTHS(&f, 4, 4, 4);
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(f.t.tokens.id[i], "nopqabcdfghi"[i]);
+    assert_string_equal(f.t.protocol, "bytes-4/random3");
+    /* more windows than would fit side by side; none where the file is shorter than one */
+    const struct ptq_text_request many = {f.path, 9, 8, true, 1};
+    assert_ok(ptq_text_load(&bytes_model, &many, &f.arena, &f.t, &f.st), &f.st);
+    assert_int_equal(f.t.tokens.n_seq, 9);
+    const struct ptq_text_request none = {put(&f, "s.txt", "abc", 3), 9, 8, true, 1};
+    assert_int_equal(ptq_text_load(&bytes_model, &none, &f.arena, &f.t, &f.st), PTQ_ERR_USAGE);
+    teardown(&f);
+}
+
 static void test_id_lines(void **state)
 {
     (void)state;
@@ -122,7 +150,8 @@ static void test_id_lines(void **state)
     const char *path = put(&f, "t.ids", text, sizeof text - 1);
     assert_ok(load(&f, &ids_model, path, 0, 4), &f.st);
     CHECK_LENGTHS(&f, 4, 4, 3, 1, 2, 4, 4);
-    static const int32_t want[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 42, 99, 0, 7, 7, 7, 7, 7, 7, 7, 7};
+    static const int32_t want[] = {1,  2,  3, 4, 5, 6, 7, 8, 9, 10, 11,
+                                   42, 99, 0, 7, 7, 7, 7, 7, 7, 7,  7};
     assert_memory_equal(f.t.tokens.id, want, sizeof want);
     assert_string_equal(f.t.protocol, "ids-4");
     assert_true(isnan(f.t.bytes_per_token));
@@ -180,10 +209,12 @@ static void test_id_faults(void **state)
 }
 
 /* A .npy file of version 1, little-endian (its format page: magic, version, header length, padded dictionary). */
-static const char *put_npy(struct fixture *f, const char *name, const char *descr, const char *shape, const void *data, size_t bytes)
+static const char *put_npy(struct fixture *f, const char *name, const char *descr,
+                           const char *shape, const void *data, size_t bytes)
 {
     char file[1024] = "\x93NUMPY\x01\x00v\x00";
-    int n = snprintf(file + 10, 128, "{'descr': '%s', 'fortran_order': False, 'shape': %s, }", descr, shape);
+    int n = snprintf(file + 10, 128, "{'descr': '%s', 'fortran_order': False, 'shape': %s, }",
+                     descr, shape);
     memset(file + 10 + n, ' ', (size_t)(118 - n));
     file[127] = '\n';
     memcpy(file + 128, data, bytes);
@@ -196,29 +227,41 @@ static void test_npy(void **state)
     struct fixture f;
     setup(&f);
     const int32_t id[10] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 99};
-    assert_ok(load(&f, &ids_model, put_npy(&f, "a.npy", "<i4", "(2, 5)", id, sizeof id), 0, 4), &f.st);
+    assert_ok(load(&f, &ids_model, put_npy(&f, "a.npy", "<i4", "(2, 5)", id, sizeof id), 0, 4),
+              &f.st);
     CHECK_LENGTHS(&f, 4, 1, 4, 1);
     assert_memory_equal(f.t.tokens.id, id, sizeof id);
     assert_ok(load(&f, &ids_model, f.path, 1, 8), &f.st);
     CHECK_LENGTHS(&f, 5);
     assert_string_equal(f.t.protocol, "ids-8/first1");
-    assert_ok(load(&f, &ids_model, put_npy(&f, "b.npy", "<i4", "(10,)", id, sizeof id), 0, 8), &f.st);
+    assert_ok(load(&f, &ids_model, put_npy(&f, "b.npy", "<i4", "(10,)", id, sizeof id), 0, 8),
+              &f.st);
     CHECK_LENGTHS(&f, 8, 2);
     const uint8_t small[3] = {4, 100, 5};
-    assert_int_equal(load(&f, &ids_model, put_npy(&f, "c.npy", "|u1", "(1, 3)", small, 3), 0, 8), PTQ_ERR_USAGE);
+    assert_int_equal(load(&f, &ids_model, put_npy(&f, "c.npy", "|u1", "(1, 3)", small, 3), 0, 8),
+                     PTQ_ERR_USAGE);
     assert_status(&f.st, PTQ_ERR_USAGE, "c.npy:1: token 2 of the line is 100");
-    assert_int_equal(load(&f, &ids_model, put_npy(&f, "d.npy", "<i4", "(1, 2, 5)", id, sizeof id), 0, 8), PTQ_ERR_USAGE);
-    assert_int_equal(load(&f, &ids_model, put_npy(&f, "e.npy", "<i4", "(1099511627776, 0)", id, 0), 0, 8), PTQ_ERR_USAGE);
-    assert_int_equal(load(&f, &ids_model, put_npy(&f, "g.npy", "<f4", "(10,)", id, sizeof id), 0, 8), PTQ_ERR_USAGE);
-    assert_int_equal(load(&f, &ids_model, put_npy(&f, "h.npy", "<i4", "(11,)", id, sizeof id), 0, 8), PTQ_ERR_USAGE);
+    assert_int_equal(
+        load(&f, &ids_model, put_npy(&f, "d.npy", "<i4", "(1, 2, 5)", id, sizeof id), 0, 8),
+        PTQ_ERR_USAGE);
+    assert_int_equal(
+        load(&f, &ids_model, put_npy(&f, "e.npy", "<i4", "(1099511627776, 0)", id, 0), 0, 8),
+        PTQ_ERR_USAGE);
+    assert_int_equal(
+        load(&f, &ids_model, put_npy(&f, "g.npy", "<f4", "(10,)", id, sizeof id), 0, 8),
+        PTQ_ERR_USAGE);
+    assert_int_equal(
+        load(&f, &ids_model, put_npy(&f, "h.npy", "<i4", "(11,)", id, sizeof id), 0, 8),
+        PTQ_ERR_USAGE);
     teardown(&f);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_facts), cmocka_unit_test(test_text_file), cmocka_unit_test(test_id_lines),
-        cmocka_unit_test(test_id_faults), cmocka_unit_test(test_npy),
+        cmocka_unit_test(test_facts),    cmocka_unit_test(test_text_file), cmocka_unit_test(test_random_windows),
+        cmocka_unit_test(test_id_lines), cmocka_unit_test(test_id_faults),
+        cmocka_unit_test(test_npy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

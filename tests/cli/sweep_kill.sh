@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# kill -9 at random moments, Ctrl-C and a time budget: the next runs end with the rows of an undisturbed run.
+. "$(dirname "$0")/../sweep_lib.sh"
+config=$work/small.ini
+small_config "$config"
+SET="eval.windows=48 sweep.bits=2-4"
+exits 0 sweep "$config" undisturbed
+
+RANDOM=${SEED:-$$}
+echo "RANDOM seed $RANDOM"
+
+# The sweep's own process, so that the kill reaches it and nothing else.
+start() { # name [flags]
+    local name=$1
+    shift
+    "$PTQ" sweep "$config" --quiet --no-report --set "run.out=$work run.name=$name $SET" "$@" >"$work/out" 2>"$work/err" &
+    pid=$!
+}
+
+pause() { # the program starts, captures, quantizes and evaluates within about three seconds
+    sleep "$((RANDOM % 2)).$((100 + RANDOM % 900))"
+}
+
+for mode in fp sequential; do
+    [ $mode = sequential ] && SET="$SET calib.stats=sequential" && exits 0 sweep "$config" undisturbed-$mode
+    [ $mode = fp ] && mv "$work/undisturbed" "$work/undisturbed-fp"
+    killed=0
+    for _ in 1 2 3; do
+        start killed-$mode
+        pause
+        kill -9 $pid 2>/dev/null && killed=$((killed + 1))
+        wait $pid 2>/dev/null
+    done
+    echo "$mode: killed $killed times, $(n_rows "$work/killed-$mode" 2>/dev/null || echo 0) rows then"
+    exits 0 sweep "$config" killed-$mode
+    same_rows "$work/undisturbed-$mode" "$work/killed-$mode" "$mode after three kills"
+done
+SET="eval.windows=48 sweep.bits=2-4"
+
+# Killed at every stage of a row's writing: any prefix of the file is a state that a kill may leave.
+size=$(stat -c %s "$work/undisturbed-fp/cells.jsonl")
+for _ in 1 2 3; do
+    rm -rf "$work/cut"
+    cp -r "$work/undisturbed-fp" "$work/cut"
+    head -c $((size * (50 + RANDOM % 50) / 100)) "$work/undisturbed-fp/cells.jsonl" >"$work/cut/cells.jsonl"
+    pack=$(stat -c %s "$work/cut/forms.pack")
+    truncate -s $((pack * (50 + RANDOM % 50) / 100)) "$work/cut/forms.pack"
+    exits 0 sweep "$config" cut
+    same_rows "$work/undisturbed-fp" "$work/cut" "cut off at a random byte"
+done
+
+# Ctrl-C: exit code 6, says how to go on.
+start interrupted
+sleep 0.7
+kill -INT $pid
+wait $pid
+code=$?
+if [ $code = 6 ]; then
+    says 'interrupted: [0-9]+ of 349 cells done; run the same command again to go on'
+else
+    [ $code = 130 ] && fail "Ctrl-C ended the program at once"
+    echo "the sweep was faster than Ctrl-C (exit code $code)"
+fi
+exits 0 sweep "$config" interrupted
+same_rows "$work/undisturbed-fp" "$work/interrupted" "after Ctrl-C"
+
+# A budget: no cell begins after it.
+exits 6 sweep "$config" budget --budget 0.2s
+says 'out of budget: [0-9]+ of 349 cells done'
+exits 0 sweep "$config" budget
+same_rows "$work/undisturbed-fp" "$work/budget" "after a budget"
+echo ok
