@@ -10,7 +10,8 @@
 
 enum { HEADER_BYTES = 7 * 4, MOST = 1 << 24 };
 
-/* Tensors in file order. A kind of a block's tensors lies together: all layers of one, then all layers of the next. */
+/* Tensors in file order. A kind of a block's tensors lies together: all layers of one, then all
+ * layers of the next. */
 enum kind {
     EMBD,
     ATTN_NORM,

@@ -1,7 +1,8 @@
-/* llama2c.h: reader of llama2.c's legacy checkpoints (28-byte header of seven int32, then fp32 tensors; llama2.c has no magic
- * number). Tensors are named arrays, called as in the container (SCHEMA.md): "tok_embd", "blk.3.attn_q", ...; matrices (out x in).
- * Rotary positions of such files turn interleaved pairs; theta 10000, norm eps 1e-5 are fixed by the format.
- * Files are untrusted: the header is checked against the exact file size. Reading is thread-safe. */
+/* llama2c.h: reader of llama2.c's legacy checkpoints (28-byte header of seven int32, then fp32
+ * tensors; llama2.c has no magic number). Tensors are named arrays, called as in the container
+ * (SCHEMA.md): "tok_embd", "blk.3.attn_q", ...; matrices (out x in). Rotary positions of such
+ * files turn interleaved pairs; theta 10000, norm eps 1e-5 are fixed by the format. Files are
+ * untrusted: the header is checked against the exact file size. Reading is thread-safe. */
 #ifndef PTQ_DATASETS_LLAMA2C_H
 #define PTQ_DATASETS_LLAMA2C_H
 #include "core/arena.h"

@@ -202,8 +202,11 @@ bool ptq_cancelled(struct ptq_ctx *); /* poll in long loops; return PTQ_ERR_CANC
  * alone. Serial when already inside a parallel region. fn must write disjoint data. All services may be called from a piece. */
 void ptq_parallel_for(struct ptq_ctx *, int64_t n, int64_t grain, void (*fn)(void *arg, int64_t begin, int64_t end), void *arg);
 
-/* How many pieces of a loop started here can run at once: for scratch that pieces share out. Results must not depend on it. */
+/* The same for pieces that need scratch: slot is in [0, ptq_threads(ctx)), and no two pieces run at once with one slot. Which slot a
+ * piece gets is open: results must not depend on it (counts may be added up a slot). */
 int ptq_threads(struct ptq_ctx *);
+void ptq_parallel_for_slots(struct ptq_ctx *, int64_t n, int64_t grain, void (*fn)(void *arg, int slot, int64_t begin, int64_t end),
+                            void *arg);
 
 /* Rounds to nearest, halves to even (the one rounding of the project). */
 #define ptq_round(x) (sizeof(x) == sizeof(float) ? (double)__builtin_rintf((float)(x)) : __builtin_rint((double)(x)))

@@ -22,7 +22,6 @@
  * Work: a piece of CHUNK rows goes through all columns, panel by panel of `block` columns. What earlier panels feed into a panel is
  * one product; inside the panel LANES rows at a time stay in the first cache, transposed, so that loops run over rows. */
 #include "ptq.h"
-#include <stdatomic.h>
 #include <string.h>
 
 enum { CHUNK = 256, LANES = 64 };
@@ -50,8 +49,7 @@ struct job {
     int64_t padded_rows, groups; /* rows up to whole LANES; grids of a row, at least 1 */
     float *scale, *zero;       /* (groups x padded_rows): the lanes of a column lie side by side */
     ptq_real *e;               /* (rows x n) in order of quantization: weights, overwritten by E column by column */
-    _Atomic int64_t next_chunk, n_clipped, n_widened;
-    _Atomic int rc;
+    struct scratch *scratch;   /* [ptq_threads] */
 };
 
 /* ---- scratch of a thread ---- */
@@ -66,6 +64,8 @@ struct scratch {
     uint16_t *code; /* (block x LANES) */
     uint16_t *row;  /* [n] codes of a row before they go back to original order */
     double *h, *search; /* grid = hess: a group's block of H, and what the search wants */
+    int64_t n_clipped, n_widened;
+    int rc; /* of the first chunk that failed here */
 };
 
 static bool scratch_alloc(struct job *job, struct scratch *s)
@@ -245,7 +245,7 @@ static void fit_group(struct job *job, const struct panel *p, int64_t r0, int64_
         int64_t at = first / g * job->padded_rows + row0 + r;
         job->scale[at] = fit.scale;
         job->zero[at] = fit.zero;
-        job->n_widened += fit.widened;
+        s->n_widened += fit.widened;
     }
 }
 
@@ -293,9 +293,9 @@ static void codes_to_original_order(struct job *job, int64_t begin, int64_t end,
     }
 }
 
-static int quantize_chunk(struct job *job, int64_t chunk, struct scratch *s)
+static int quantize_rows(struct job *job, struct scratch *s, int64_t row, int64_t n_rows)
 {
-    int64_t row = chunk * CHUNK, n_rows = least(CHUNK, job->rows - row), block = job->opts->block, clipped = 0;
+    int64_t block = job->opts->block;
     load_weights(job, row, row + n_rows);
     for (int64_t c = 0; c < job->n; c += block) {
         struct panel p = {row, n_rows, c, least(c + block, job->n), 0};
@@ -307,34 +307,23 @@ static int quantize_chunk(struct job *job, int64_t chunk, struct scratch *s)
             return rc;
         for (int64_t r0 = 0; r0 < n_rows; r0 += LANES) {
             load_lanes(job, &p, r0, s);
-            clipped += quantize_lanes(job, &p, r0, s);
+            s->n_clipped += quantize_lanes(job, &p, r0, s);
             store_lanes(job, &p, r0, s);
         }
     }
-    job->n_clipped += clipped;
     codes_to_original_order(job, row, row + n_rows, s->row);
     return PTQ_OK;
 }
 
-/* A piece is a thread's scratch; chunks are taken one by one, by whoever is free. */
-static void quantize_chunks(void *arg, int64_t begin, int64_t end)
+/* A piece of the loop: CHUNK rows. */
+static void quantize_chunk(void *arg, int slot, int64_t begin, int64_t end)
 {
     struct job *job = arg;
-    (void)begin;
-    (void)end;
-    struct scratch s;
-    if (!scratch_alloc(job, &s)) {
-        job->rc = PTQ_ERR_MEMORY;
-        return;
-    }
-    for (;;) {
-        int64_t chunk = job->next_chunk++;
-        if (chunk * CHUNK >= job->rows || job->rc != PTQ_OK)
-            break;
-        int rc = quantize_chunk(job, chunk, &s);
-        if (rc != PTQ_OK)
-            job->rc = rc;
-    }
+    struct scratch *s = &job->scratch[slot];
+    if (s->rc == PTQ_OK && !s->p && !scratch_alloc(job, s))
+        s->rc = PTQ_ERR_MEMORY;
+    if (s->rc == PTQ_OK)
+        s->rc = quantize_rows(job, s, begin, end - begin);
 }
 
 /* ---- grids in and out ---- */
@@ -410,10 +399,25 @@ static int prepare(struct ptq_ctx *ctx, const struct ptq_layer *layer, const voi
     return PTQ_OK;
 }
 
+/* Adds up what the slots counted. */
+static int gather(const struct job *job, struct scratch *total)
+{
+    memset(total, 0, sizeof *total);
+    for (int i = 0; i < ptq_threads(job->ctx); i++) {
+        const struct scratch *s = &job->scratch[i];
+        total->n_clipped += s->n_clipped;
+        total->n_widened += s->n_widened;
+        total->rc = total->rc == PTQ_OK ? s->rc : total->rc;
+    }
+    return total->rc;
+}
+
 static int finish(struct job *job, struct ptq_part *part)
 {
-    if (job->rc != PTQ_OK)
-        return job->rc;
+    struct scratch total;
+    int rc = gather(job, &total);
+    if (rc != PTQ_OK)
+        return rc;
     for (int64_t i = 0; i < job->rows * job->n; i++)
         if (!(job->e[i] - job->e[i] == 0))
             return ptq_fail(job->ctx, PTQ_ERR_NUMERIC, "%s: row %lld grew to Inf under error feedback; raise percdamp", job->layer->name,
@@ -421,9 +425,9 @@ static int finish(struct job *job, struct ptq_part *part)
     if (job->dynamic) {
         grids_to_part(job);
         if (job->at.zero && !job->cell->zero_in_range)
-            ptq_note(job->ctx, "zero_widened", (double)job->n_widened);
+            ptq_note(job->ctx, "zero_widened", (double)total.n_widened);
     }
-    ptq_note(job->ctx, "clipped", (double)job->n_clipped / ((double)job->rows * (double)job->n));
+    ptq_note(job->ctx, "clipped", (double)total.n_clipped / ((double)job->rows * (double)job->n));
     return permuted_groups(job, part);
 }
 
@@ -442,12 +446,12 @@ static int quantize(struct ptq_ctx *ctx, const struct ptq_layer *layer, const st
     job.opts = &clamped;
     job.width = least(job.n, clamped.block + (job.dynamic ? part->group_cols : 0));
     job.e = ptq_alloc(ctx, PTQ_ARENA_CALL, job.rows * job.n, sizeof *job.e);
-    if (!job.e || !grids_alloc(&job))
+    job.scratch = ptq_alloc(ctx, PTQ_ARENA_CALL, ptq_threads(ctx), sizeof *job.scratch);
+    if (!job.e || !job.scratch || !grids_alloc(&job))
         return PTQ_ERR_MEMORY;
     if (!job.dynamic && (rc = fixed_grids(&job)) != PTQ_OK)
         return rc;
-    int64_t chunks = (job.rows + CHUNK - 1) / CHUNK;
-    ptq_parallel_for(ctx, least(ptq_threads(ctx), chunks), 1, quantize_chunks, &job);
+    ptq_parallel_for_slots(ctx, job.rows, CHUNK, quantize_chunk, &job);
     out->n_parts = 1;
     return finish(&job, part);
 }

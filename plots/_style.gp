@@ -2,7 +2,7 @@
 #
 # Given by the program: term, out, data, style, title, model (texts); loss_label; loss_floor (half of the least positive loss: where
 # values at or below 0 stand on a log axis), n_floor (how many); n_series, NAMES[] (method and variant by series); n_x, n_y (cells
-# and layers of the layer map); full_ppl (0: unknown).
+# and layers of the layer map), x_chars, y_chars (its longest labels); full_ppl (0: unknown).
 #
 # model.tsv, a line a point: series (from 1) name method base bits group_size calib_seed bits_stored loss loss_lo loss_hi, loss_shown
 # lo_shown hi_shown (not below loss_floor), at_floor, mean_bits mean_shown (over calibration seeds; on the first line of a setting),
@@ -17,7 +17,8 @@ set encoding utf8
 set datafile separator "\t"
 set datafile columnheaders
 set datafile missing NaN
-set title title . " (" . model . ")"
+title = title . " (" . model . ")"
+set title title
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart (without yellow, which vanishes on white), and shapes that
 # differ as well: 6 colours, 7 shapes, so 42 series are distinct. Open shapes are kept for points at the floor.

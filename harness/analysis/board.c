@@ -7,7 +7,8 @@
 
 /* ---- fields ------------------------------------------------------------------------------------------------------- */
 
-const char *ptq_field_text(const json_t *object, const char *field, struct ptq_arena *a, struct ptq_status *st)
+const char *ptq_field_text(const json_t *object, const char *field, struct ptq_arena *a,
+                           struct ptq_status *st)
 {
     const json_t *v = json_object_get(object, field);
     const char *s = NULL;
@@ -30,13 +31,13 @@ static const json_t *find_member(const json_t *object, const char *field, int de
     const char *key;
     json_t *child;
     if (depth > 0)
-        json_object_foreach ((json_t *)(uintptr_t)object, key, child)
-            if (!found)
-                found = find_member(child, field, depth - 1);
+        json_object_foreach((json_t *)(uintptr_t)object, key, child) if (!found) found =
+            find_member(child, field, depth - 1);
     return found;
 }
 
-const char *ptq_run_text(const struct ptq_view *v, const char *field, struct ptq_arena *a, struct ptq_status *st)
+const char *ptq_run_text(const struct ptq_view *v, const char *field, struct ptq_arena *a,
+                         struct ptq_status *st)
 {
     const json_t *owner = find_member(v->run, field, 4);
     return owner ? ptq_field_text(owner, field, a, st) : "";
@@ -59,9 +60,13 @@ static bool is_ok(const json_t *row)
 }
 
 /* What names a cell apart from label, bits, group, calibration draw, layer and protocol. */
-static const char *const setting_fields[] = {"sym",       "sym_kind", "grid",            "zero_in_range", "scale",
-                                             "precision", "stats",    "true_sequential", "nsamples",      "seqlen",
-                                             "heldout",   "seed",     NULL};
+static const char *const setting_fields[] = {"sym",      "sym_kind",  "grid",    "zero_in_range",
+                                             "scale",    "precision", "stats",   "true_sequential",
+                                             "nsamples", "seqlen",    "heldout", "seed",
+                                             NULL};
+
+_Static_assert(sizeof setting_fields / sizeof *setting_fields <= PTQ_MAX_SETTINGS,
+               "the view's flags hold every setting");
 
 /* ---- order -------------------------------------------------------------------------------------------------------- */
 
@@ -88,7 +93,12 @@ static int order_field(const json_t *a, const json_t *b, const char *field)
 /* Coarse to fine: the tensor, the row, then large groups to small ones; stored bits then rise down the table. */
 static int order_group(int64_t a, int64_t b)
 {
-    int64_t x = a == 0 ? INT64_MAX : a == -1 ? INT64_MAX - 1 : a, y = b == 0 ? INT64_MAX : b == -1 ? INT64_MAX - 1 : b;
+    int64_t x = a == 0    ? INT64_MAX
+                : a == -1 ? INT64_MAX - 1
+                          : a,
+            y = b == 0    ? INT64_MAX
+                : b == -1 ? INT64_MAX - 1
+                          : b;
     return order_int(y, x);
 }
 
@@ -168,7 +178,8 @@ double ptq_cells_metric(const struct ptq_cells *c, const char *id)
     double sum = 0, weight = 0, most = -INFINITY;
     for (int64_t i = 0; i < c->n; i++) {
         double v = ptq_row_metric(c->at[i], id);
-        double w = how == WEIGHTED ? ptq_row_num(c->at[i], "rows") * ptq_row_num(c->at[i], "cols") : 1;
+        double w =
+            how == WEIGHTED ? ptq_row_num(c->at[i], "rows") * ptq_row_num(c->at[i], "cols") : 1;
         if (isnan(v) || isnan(w))
             return NAN;
         sum += w * (how == GEOMETRIC ? log(v) : v); /* an exact layer (0) makes the mean 0 */
@@ -203,7 +214,10 @@ static double point_time(const struct ptq_point *p)
 
 /* ---- Pareto front --------------------------------------------------------------------------------------------------- */
 
-struct pair { double bits, loss; int64_t at; };
+struct pair {
+    double bits, loss;
+    int64_t at;
+};
 
 static int order_pairs(const void *pa, const void *pb)
 {
@@ -212,7 +226,8 @@ static int order_pairs(const void *pa, const void *pb)
     return c ? c : (a->loss > b->loss) - (a->loss < b->loss);
 }
 
-int ptq_pareto(const double *bits, const double *loss, int64_t n, bool *front, struct ptq_status *st)
+int ptq_pareto(const double *bits, const double *loss, int64_t n, bool *front,
+               struct ptq_status *st)
 {
     struct pair *p = calloc(n > 0 ? (size_t)n : 1, sizeof *p);
     if (!p)
@@ -241,13 +256,12 @@ struct builder {
     struct ptq_view *v;
     struct ptq_arena *a;
     struct ptq_status *st;
-    struct ptq_cells *groups;   /* layer rows by setting and seed, in that order */
-    const json_t **setting;     /* a row of each group (finished or not) */
+    struct ptq_cells *groups; /* layer rows by setting and seed, in that order */
+    const json_t **setting;   /* a row of each group (finished or not) */
     bool *used;
     int64_t n_groups;
-    const json_t **models;      /* finished model rows */
+    const json_t **models; /* finished model rows */
     int64_t n_models;
-    bool varies[sizeof setting_fields / sizeof *setting_fields];
 };
 
 static void list_add(struct ptq_text_list *l, struct builder *b, const char *text)
@@ -340,17 +354,18 @@ static void find_variation(struct builder *b, const json_t *const *rows, int64_t
             order_field(rows[i - 1], rows[i], "model"))
             continue;
         for (int k = 0; setting_fields[k]; k++)
-            b->varies[k] |= order_field(rows[i - 1], rows[i], setting_fields[k]) != 0;
+            b->v->varies[k] |= order_field(rows[i - 1], rows[i], setting_fields[k]) != 0;
     }
 }
 
-static const char *variant_of(struct builder *b, const json_t *row)
+const char *ptq_row_variant(const struct ptq_view *v, const json_t *row, struct ptq_arena *a,
+                            struct ptq_status *st)
 {
     const char *text = "";
     for (int k = 0; setting_fields[k] && text; k++)
-        if (b->varies[k])
-            text = ptq_arena_printf(b->a, b->st, "%s%s%s=%s", text, *text ? " " : "", setting_fields[k],
-                                    ptq_field_text(row, setting_fields[k], b->a, b->st));
+        if (v->varies[k])
+            text = ptq_arena_printf(a, st, "%s%s%s=%s", text, *text ? " " : "", setting_fields[k],
+                                    ptq_field_text(row, setting_fields[k], a, st));
     return text ? text : "";
 }
 
@@ -363,7 +378,7 @@ static void fill_point(struct builder *b, struct ptq_point *p, const json_t *row
     }
     p->any = row ? row : p->layers.at[0];
     p->label = ptq_row_text(p->any, "label");
-    p->variant = variant_of(b, p->any);
+    p->variant = ptq_row_variant(b->v, p->any, b->a, b->st);
     p->bits = int_field(p->any, "bits");
     p->group = int_field(p->any, "group_size");
     p->calib_seed = int_field(p->any, "calib_seed");
@@ -390,7 +405,8 @@ static int make_series(struct builder *b, struct ptq_board *d)
         return PTQ_ERR_MEMORY;
     for (int64_t i = 0; i < d->n; i++) {
         struct ptq_point *p = &d->points[i];
-        const char *name = *p->variant ? ptq_arena_printf(b->a, b->st, "%s %s", p->label, p->variant) : p->label;
+        const char *name =
+            *p->variant ? ptq_arena_printf(b->a, b->st, "%s %s", p->label, p->variant) : p->label;
         if (!name)
             return PTQ_ERR_MEMORY;
         int k = 0;
@@ -442,7 +458,8 @@ static int make_combos(struct builder *b, struct ptq_board *d)
 static int finish_board(struct builder *b, struct ptq_board *d)
 {
     d->loss_id = d->by_layers ? "out_relerr" : "dnll";
-    d->loss_title = d->by_layers ? "relative output error, geometric mean over layers" : "added NLL against full precision";
+    d->loss_title = d->by_layers ? "relative output error, geometric mean over layers"
+                                 : "added NLL against full precision";
     d->loss_unit = d->by_layers ? "ratio" : "nats/token";
     set_loss(d);
     int code = make_series(b, d);
@@ -454,7 +471,8 @@ static const json_t *find_reference(const struct ptq_view *v, const struct ptq_b
     for (int64_t i = 0; i < v->rows.n; i++) {
         const json_t *r = v->sorted[i];
         if (is_kind(r, "reference") && is_ok(r) && !strcmp(ptq_row_text(r, "model"), d->model) &&
-            !strcmp(ptq_row_text(r, "protocol"), d->protocol) && !strcmp(ptq_row_text(r, "text_key"), d->text_key))
+            !strcmp(ptq_row_text(r, "protocol"), d->protocol) &&
+            !strcmp(ptq_row_text(r, "text_key"), d->text_key))
             return r;
     }
     return NULL;
@@ -462,7 +480,8 @@ static const json_t *find_reference(const struct ptq_view *v, const struct ptq_b
 
 static bool same_board(const struct ptq_board *d, const json_t *row)
 {
-    return !strcmp(d->model, ptq_row_text(row, "model")) && !strcmp(d->protocol, ptq_row_text(row, "protocol")) &&
+    return !strcmp(d->model, ptq_row_text(row, "model")) &&
+           !strcmp(d->protocol, ptq_row_text(row, "protocol")) &&
            !strcmp(d->text_key, ptq_row_text(row, "text_key"));
 }
 
@@ -474,8 +493,10 @@ static struct ptq_board *board_of(struct builder *b, const json_t *row, bool by_
         if (v->boards[i].by_layers == by_layers && same_board(&v->boards[i], row))
             return &v->boards[i];
     struct ptq_board *d = &v->boards[v->n_boards++];
-    *d = (struct ptq_board){.model = ptq_row_text(row, "model"), .protocol = ptq_row_text(row, "protocol"),
-                            .text_key = ptq_row_text(row, "text_key"), .by_layers = by_layers};
+    *d = (struct ptq_board){.model = ptq_row_text(row, "model"),
+                            .protocol = ptq_row_text(row, "protocol"),
+                            .text_key = ptq_row_text(row, "text_key"),
+                            .by_layers = by_layers};
     d->reference = find_reference(v, d);
     return d;
 }
@@ -498,13 +519,18 @@ static bool has_bad_model(const struct ptq_view *v, const json_t *setting)
 }
 
 /* Which rows become points, in order; pick[i] is a finished model row or the first layer row of a group. */
-struct pick { const json_t *row; int64_t group; struct ptq_board *board; };
+struct pick {
+    const json_t *row;
+    int64_t group;
+    struct ptq_board *board;
+};
 
 static int64_t pick_points(struct builder *b, struct pick *pick, int64_t *n_waiting)
 {
     int64_t n = 0;
     for (int64_t i = 0; i < b->n_models; i++)
-        pick[n++] = (struct pick){b->models[i], find_group(b, b->models[i]), board_of(b, b->models[i], false)};
+        pick[n++] = (struct pick){b->models[i], find_group(b, b->models[i]),
+                                  board_of(b, b->models[i], false)};
     for (int64_t i = 0; i < n; i++)
         if (pick[i].group >= 0)
             b->used[pick[i].group] = true;
@@ -543,8 +569,10 @@ static int make_boards(struct builder *b)
             return PTQ_ERR_MEMORY;
     if (n_waiting)
         list_add(&b->v->faults, b,
-                 ptq_arena_printf(b->a, b->st, "%" PRId64 " settings have layer cells but no model cell: run the sweep again",
-                                  n_waiting));
+                 ptq_arena_printf(
+                     b->a, b->st,
+                     "%" PRId64 " settings have layer cells but no model cell: run the sweep again",
+                     n_waiting));
     return PTQ_OK;
 }
 
@@ -555,12 +583,12 @@ static const char *unexplained_null(const json_t *row)
 {
     const char *id;
     json_t *value;
-    json_object_foreach (json_object_get(row, "metrics"), id, value)
-        if (!json_is_number(value)) {
-            const char *reason = json_string_value(json_object_get(json_object_get(row, "absent"), id));
-            if (!reason || !strcmp(reason, "not finite"))
-                return id;
-        }
+    json_object_foreach(json_object_get(row, "metrics"), id, value) if (!json_is_number(value))
+    {
+        const char *reason = json_string_value(json_object_get(json_object_get(row, "absent"), id));
+        if (!reason || !strcmp(reason, "not finite"))
+            return id;
+    }
     return NULL;
 }
 
@@ -572,12 +600,16 @@ static void check_values(struct builder *b)
         const json_t *r = b->v->sorted[i];
         const char *id = is_ok(r) ? unexplained_null(r) : NULL;
         if (id && n++ == 0)
-            first = ptq_arena_printf(b->a, b->st, "%s of %s %s", id, ptq_row_text(r, "label"), ptq_row_text(r, "layer"));
+            first = ptq_arena_printf(b->a, b->st, "%s of %s %s", id, ptq_row_text(r, "label"),
+                                     ptq_row_text(r, "layer"));
     }
     if (n)
-        list_add(&b->v->faults, b,
-                 ptq_arena_printf(b->a, b->st, "%" PRId64 " cells hold a value that is not finite, without a reason (first: %s)",
-                                  n, first ? first : ""));
+        list_add(
+            &b->v->faults, b,
+            ptq_arena_printf(b->a, b->st,
+                             "%" PRId64
+                             " cells hold a value that is not finite, without a reason (first: %s)",
+                             n, first ? first : ""));
 }
 
 static void check_boards(struct builder *b)
@@ -589,10 +621,15 @@ static void check_boards(struct builder *b)
             n_short += d->points[i].layers.n < d->n_layers;
         if (d->by_layers && n_short)
             list_add(&b->v->faults, b,
-                     ptq_arena_printf(b->a, b->st, "%" PRId64 " settings miss layers: their means are not comparable", n_short));
+                     ptq_arena_printf(b->a, b->st,
+                                      "%" PRId64
+                                      " settings miss layers: their means are not comparable",
+                                      n_short));
         if (!d->by_layers && !d->reference)
             list_add(&b->v->faults, b,
-                     ptq_arena_printf(b->a, b->st, "no full-precision row for model %s, protocol %s", d->model, d->protocol));
+                     ptq_arena_printf(b->a, b->st,
+                                      "no full-precision row for model %s, protocol %s", d->model,
+                                      d->protocol));
     }
 }
 
@@ -601,11 +638,14 @@ static void check_hosts(struct builder *b, const char *field)
 {
     const char *first = NULL;
     for (int64_t i = 0; i < b->v->rows.n; i++) {
-        const char *s = json_string_value(json_object_get(json_object_get(b->v->sorted[i], "host"), field));
+        const char *s =
+            json_string_value(json_object_get(json_object_get(b->v->sorted[i], "host"), field));
         if (!s)
             continue;
         if (first && strcmp(first, s)) {
-            list_add(&b->v->remarks, b, ptq_arena_printf(b->a, b->st, "rows differ in host %s: %s, %s", field, first, s));
+            list_add(
+                &b->v->remarks, b,
+                ptq_arena_printf(b->a, b->st, "rows differ in host %s: %s, %s", field, first, s));
             return;
         }
         first = s;
@@ -626,7 +666,9 @@ static void check_plan(struct builder *b)
     free(text);
     if (n > b->v->rows.n)
         list_add(&b->v->faults, b,
-                 ptq_arena_printf(b->a, b->st, "%" PRId64 " of %" PRId64 " cells not run yet: run the sweep again to go on",
+                 ptq_arena_printf(b->a, b->st,
+                                  "%" PRId64 " of %" PRId64
+                                  " cells not run yet: run the sweep again to go on",
                                   n - b->v->rows.n, n));
 }
 
@@ -638,15 +680,19 @@ static void check_validity(struct builder *b)
         list_add(&v->faults, b, "no finished cell");
     if (v->n_failed)
         list_add(&v->faults, b,
-                 ptq_arena_printf(b->a, b->st, "%" PRId64 " failed cell%s", v->n_failed, v->n_failed == 1 ? "" : "s"));
+                 ptq_arena_printf(b->a, b->st, "%" PRId64 " failed cell%s", v->n_failed,
+                                  v->n_failed == 1 ? "" : "s"));
     check_values(b);
     check_boards(b);
     check_hosts(b, "cpu");
     check_hosts(b, "blas_core");
     if (v->rows.n_torn)
-        list_add(&v->remarks, b, ptq_arena_printf(b->a, b->st, "%" PRId64 " torn last line dropped (a killed run)", v->rows.n_torn));
+        list_add(&v->remarks, b,
+                 ptq_arena_printf(b->a, b->st, "%" PRId64 " torn last line dropped (a killed run)",
+                                  v->rows.n_torn));
     if (!v->run)
-        list_add(&v->remarks, b, "run.json is absent or broken: machine and configuration are unknown");
+        list_add(&v->remarks, b,
+                 "run.json is absent or broken: machine and configuration are unknown");
 }
 
 static bool holds(const struct ptq_text_list *l, const char *text)
@@ -677,8 +723,9 @@ static const char *distinct_values(struct builder *b, const char *field)
 
 static void describe_settings(struct builder *b)
 {
-    static const char *const shown[] = {"sym", "sym_kind", "grid", "zero_in_range", "scale", "precision", "stats", "true_sequential",
-                                        "seed", NULL};
+    static const char *const shown[] = {"sym",   "sym_kind",  "grid",  "zero_in_range",
+                                        "scale", "precision", "stats", "true_sequential",
+                                        "seed",  NULL};
     const char *text = "";
     for (int i = 0; shown[i] && text; i++) {
         const char *v = distinct_values(b, shown[i]);
@@ -704,7 +751,8 @@ static json_t *read_run_json(const char *run_dir, struct ptq_arena *a)
     return run;
 }
 
-int ptq_view_open(struct ptq_view *v, const char *run_dir, struct ptq_arena *a, struct ptq_status *st)
+int ptq_view_open(struct ptq_view *v, const char *run_dir, struct ptq_arena *a,
+                  struct ptq_status *st)
 {
     *v = (struct ptq_view){.run_dir = run_dir};
     struct builder b = {.v = v, .a = a, .st = st};
@@ -712,7 +760,8 @@ int ptq_view_open(struct ptq_view *v, const char *run_dir, struct ptq_arena *a, 
     if (code < 0)
         return code;
     if (!v->rows.n)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: no rows (cells*.jsonl) yet; run the sweep first", run_dir);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: no rows (cells*.jsonl) yet; run the sweep first", run_dir);
     v->run = read_run_json(run_dir, a);
     code = sort_rows(&b);
     code = code ? code : group_layers(&b);

@@ -16,54 +16,61 @@ struct ptq_cells { /* finished layer rows of one setting, in layer order */
 };
 
 struct ptq_point {
-    const json_t *row;          /* the model row; NULL: an aggregate of `layers` */
-    const json_t *any;          /* row, or the first layer row: its settings */
+    const json_t *row; /* the model row; NULL: an aggregate of `layers` */
+    const json_t *any; /* row, or the first layer row: its settings */
     struct ptq_cells layers;
-    const char *label, *variant; /* variant: the settings that differ inside a label ("sym=1"); "" when none do */
-    int series;                 /* index into the board's series */
+    const char *label,
+        *variant; /* variant: the settings that differ inside a label ("sym=1"); "" when none do */
+    int series;   /* index into the board's series */
     int64_t bits, group, calib_seed;
-    double bits_stored;         /* bits/weight over the quantized weights */
+    double bits_stored;            /* bits/weight over the quantized weights */
     double loss, loss_lo, loss_hi; /* the board's loss; NaN when absent */
-    double time_s;              /* quantizing every layer, without preparation, which cells share; seconds */
+    double time_s; /* quantizing every layer, without preparation, which cells share; seconds */
 };
 
 struct ptq_combo { /* points[first .. first + n): one setting over calibration seeds */
     int64_t first, n;
-    double bits, loss;          /* means over the seeds */
-    bool front;                 /* on the Pareto front of (bits, loss): chosen by means, never by the luckiest seed */
+    double bits, loss; /* means over the seeds */
+    bool
+        front; /* on the Pareto front of (bits, loss): chosen by means, never by the luckiest seed */
 };
 
 struct ptq_board {
     const char *model, *protocol, *text_key;
-    bool by_layers;             /* no model rows: points are aggregates over layers */
-    const json_t *reference;    /* full-precision row, or NULL */
+    bool by_layers;          /* no model rows: points are aggregates over layers */
+    const json_t *reference; /* full-precision row, or NULL */
     const char *loss_id, *loss_title, *loss_unit;
     struct ptq_point *points;
     int64_t n;
     struct ptq_combo *combos;
     int64_t n_combos;
-    const char **series;        /* label and variant */
+    const char **series; /* label and variant */
     int n_series;
-    int64_t n_layers;           /* most layers behind one point */
+    int64_t n_layers; /* most layers behind one point */
     bool many_seeds;
 };
 
-struct ptq_text_list { const char **at; int64_t n, max; };
+struct ptq_text_list {
+    const char **at;
+    int64_t n, max;
+};
 
+enum { PTQ_MAX_SETTINGS = 16 };
 struct ptq_view {
     const char *run_dir;
     struct ptq_rows rows;
-    json_t *run;                /* run.json, or NULL */
-    const json_t **sorted;      /* rows in report order */
+    json_t *run;           /* run.json, or NULL */
+    const json_t **sorted; /* rows in report order */
     struct ptq_board *boards;
     int64_t n_boards;
-    const json_t **bad;         /* skipped and failed rows */
+    const json_t **bad; /* skipped and failed rows */
     int64_t n_bad, n_ok, n_skipped, n_failed;
-    const json_t **layers;      /* finished layer rows */
+    const json_t **layers; /* finished layer rows */
     int64_t n_layers;
-    struct ptq_text_list faults;  /* why the run is INVALID; empty: VALID */
-    struct ptq_text_list remarks; /* what a reader should know */
-    const char *settings;       /* what all cells share, one line */
+    struct ptq_text_list faults;   /* why the run is INVALID; empty: VALID */
+    struct ptq_text_list remarks;  /* what a reader should know */
+    bool varies[PTQ_MAX_SETTINGS]; /* settings that differ inside a label */
+    const char *settings;          /* what all cells share, one line */
 };
 
 /* Reads a run folder. PTQ_ERR_USAGE: no rows, or a broken row (file and line). run.json may be absent (a remark). */
@@ -85,8 +92,14 @@ int ptq_row_order_setting(const json_t *, const json_t *);
 int ptq_row_order_seed(const json_t *, const json_t *);
 int ptq_row_order_layer(const json_t *, const json_t *);
 
+/* The settings of a row that differ inside a label, as "grid=mse sym=1"; "" when none do. */
+const char *ptq_row_variant(const struct ptq_view *, const json_t *row, struct ptq_arena *,
+                            struct ptq_status *);
+
 /* A field of any scalar type as text ("" when absent), in the arena. */
-const char *ptq_field_text(const json_t *object, const char *field, struct ptq_arena *, struct ptq_status *);
+const char *ptq_field_text(const json_t *object, const char *field, struct ptq_arena *,
+                           struct ptq_status *);
 /* The first member of that name anywhere in run.json (depth first), as text; "" when absent. */
-const char *ptq_run_text(const struct ptq_view *, const char *field, struct ptq_arena *, struct ptq_status *);
+const char *ptq_run_text(const struct ptq_view *, const char *field, struct ptq_arena *,
+                         struct ptq_status *);
 #endif

@@ -17,7 +17,8 @@ extern char **environ;
 static int spawn(pid_t *pid, const char *script, const char *path, int write_end, int read_end)
 {
     posix_spawn_file_actions_t act;
-    char *const argv[] = {"gnuplot", "-d", "-e", (char *)(uintptr_t)script, (char *)(uintptr_t)path, NULL};
+    char *const argv[] = {"gnuplot", "-d", "-e", (char *)(uintptr_t)script, (char *)(uintptr_t)path,
+                          NULL};
     if (posix_spawn_file_actions_init(&act))
         return ENOMEM;
     int error = posix_spawn_file_actions_addopen(&act, 0, "/dev/null", O_RDONLY, 0);
@@ -80,7 +81,9 @@ int ptq_gnuplot(const char *script, const char *path, struct ptq_status *st)
     if (error) {
         close(ends[0]);
         if (error == ENOENT)
-            return ptq_status_set(st, PTQ_SKIP, "gnuplot is not installed (not in PATH); on Debian: apt-get install gnuplot-nox");
+            return ptq_status_set(
+                st, PTQ_SKIP,
+                "gnuplot is not installed (not in PATH); on Debian: apt-get install gnuplot-nox");
         return ptq_status_set(st, PTQ_SKIP, "gnuplot cannot be started: %s", strerror(error));
     }
     bool in_time = listen_to(ends[0], text, sizeof text);
@@ -90,9 +93,12 @@ int ptq_gnuplot(const char *script, const char *path, struct ptq_status *st)
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     if (!in_time)
-        return ptq_status_set(st, PTQ_SKIP, "%s: gnuplot took more than %d s and was ended", path, LIMIT_S);
+        return ptq_status_set(st, PTQ_SKIP, "%s: gnuplot took more than %d s and was ended", path,
+                              LIMIT_S);
     if (!WIFEXITED(status) || WEXITSTATUS(status) == 127)
-        return ptq_status_set(st, PTQ_SKIP, "gnuplot is not installed or was ended by a signal; on Debian: apt-get install gnuplot-nox");
+        return ptq_status_set(st, PTQ_SKIP,
+                              "gnuplot is not installed or was ended by a signal; on Debian: "
+                              "apt-get install gnuplot-nox");
     if (WEXITSTATUS(status))
         return ptq_status_set(st, PTQ_SKIP, "%s: gnuplot failed: %.600s", path, complaint(text));
     return PTQ_OK;

@@ -24,7 +24,8 @@ static const char *join_array(const struct ptq_tables *t, const json_t *array, c
     const char *text = "";
     for (size_t i = 0; i < json_array_size(array) && i < 200 && text; i++) {
         json_t *one = json_pack("{s:O}", "v", json_array_get(array, i));
-        text = ptq_arena_printf(t->arena, t->st, "%s%s%s", text, *text ? joint : "", ptq_field_text(one, "v", t->arena, t->st));
+        text = ptq_arena_printf(t->arena, t->st, "%s%s%s", text, *text ? joint : "",
+                                ptq_field_text(one, "v", t->arena, t->st));
         text = text ? ptq_arena_strdup(t->arena, t->st, text) : NULL;
         json_decref(one);
     }
@@ -43,35 +44,49 @@ const char *ptq_run_command(const struct ptq_tables *t)
             return text;
     }
     const char *file = ptq_run_text(t->v, "config_file", t->arena, t->st);
-    const char *text = *file ? ptq_arena_printf(t->arena, t->st, "ptq sweep %s", file)
-                             : ptq_arena_printf(t->arena, t->st, "ptq sweep configs/%s.ini", ptq_run_name(t));
+    const char *text =
+        *file ? ptq_arena_printf(t->arena, t->st, "ptq sweep %s", file)
+              : ptq_arena_printf(t->arena, t->st, "ptq sweep configs/%s.ini", ptq_run_name(t));
     return text ? text : "";
 }
 
 /* ---- HTML ---------------------------------------------------------------------------------------------------------------- */
 
 static const char css[] =
-    ":root{color-scheme:light dark;--fg:#1f2328;--bg:#ffffff;--soft:#59636e;--line:#d1d9e0;--band:#f6f8fa;--good:#1a7f37;--bad:#cf222e}\n"
-    "@media (prefers-color-scheme:dark){:root{--fg:#e6edf3;--bg:#0d1117;--soft:#9198a1;--line:#3d444d;--band:#151b23;--good:#3fb950;"
+    ":root{color-scheme:light "
+    "dark;--fg:#1f2328;--bg:#ffffff;--soft:#59636e;--line:#d1d9e0;--band:#f6f8fa;--good:#1a7f37;--"
+    "bad:#cf222e}\n"
+    "@media "
+    "(prefers-color-scheme:dark){:root{--fg:#e6edf3;--bg:#0d1117;--soft:#9198a1;--line:#3d444d;--"
+    "band:#151b23;--good:#3fb950;"
     "--bad:#f85149}}\n"
-    "body{font:15px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:1420px;margin:0 auto;padding:1.5rem}\n"
-    "h1{margin:0 0 .2rem;font-size:1.7rem}h2{margin:2.2rem 0 .6rem;font-size:1.25rem;border-bottom:1px solid var(--line)}\n"
+    "body{font:15px/1.5 "
+    "system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:1420px;margin:0 "
+    "auto;padding:1.5rem}\n"
+    "h1{margin:0 0 .2rem;font-size:1.7rem}h2{margin:2.2rem 0 "
+    ".6rem;font-size:1.25rem;border-bottom:1px solid var(--line)}\n"
     "h3{margin:1.4rem 0 .4rem;font-size:1.05rem}\n"
-    ".verdict{font-weight:600;margin:.3rem 0 1rem}.valid{color:var(--good)}.invalid{color:var(--bad)}\n"
+    ".verdict{font-weight:600;margin:.3rem 0 "
+    "1rem}.valid{color:var(--good)}.invalid{color:var(--bad)}\n"
     ".scroll{overflow:auto;max-height:92vh}\n"
     "table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums}\n"
-    "th,td{padding:.2rem .5rem;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}\n"
-    "thead th{position:sticky;top:0;background:var(--band);vertical-align:bottom;line-height:1.25}\n"
+    "th,td{padding:.2rem .5rem;text-align:left;border-bottom:1px solid "
+    "var(--line);white-space:nowrap}\n"
+    "thead "
+    "th{position:sticky;top:0;background:var(--band);vertical-align:bottom;line-height:1.25}\n"
     "tbody tr:hover{background:var(--band)}.n{text-align:right}\n"
     ".wrap td{white-space:normal}\n"
     ".sortable th{cursor:pointer}.sortable th[aria-sort]::after{content:' \\25B4'}"
     ".sortable th[aria-sort=descending]::after{content:' \\25BE'}\n"
-    "dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;font-size:.9rem;margin:.8rem 0}\n"
+    "dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem "
+    "1rem;font-size:.9rem;margin:.8rem 0}\n"
     "dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}\n"
-    "figure{margin:1rem 0 1.6rem}figure svg{width:100%;max-width:1080px;height:auto;display:block}\n"
+    "figure{margin:1rem 0 1.6rem}figure "
+    "svg{width:100%;max-width:1080px;height:auto;display:block}\n"
     ".ptq-plot{color:var(--fg)!important}\n"
     "figcaption,.soft{color:var(--soft);font-size:.88rem}\n"
-    "code,pre{font-family:ui-monospace,monospace;font-size:.86rem}pre{background:var(--band);padding:.7rem;overflow:auto}\n"
+    "code,pre{font-family:ui-monospace,monospace;font-size:.86rem}pre{background:var(--band);"
+    "padding:.7rem;overflow:auto}\n"
     "summary{cursor:pointer}nav a{margin-right:.9rem}a{color:inherit}\n"
     "@media print{.scroll{max-height:none}}\n";
 
@@ -79,13 +94,18 @@ static const char css[] =
 static const char js[] =
     "document.querySelectorAll('table.sortable').forEach(function(t){\n"
     "  t.querySelectorAll('th').forEach(function(h,i){h.tabIndex=0;\n"
-    "    function go(){var up=h.getAttribute('aria-sort')!=='ascending',b=t.tBodies[0],r=Array.from(b.rows);\n"
+    "    function go(){var "
+    "up=h.getAttribute('aria-sort')!=='ascending',b=t.tBodies[0],r=Array.from(b.rows);\n"
     "      t.querySelectorAll('th').forEach(function(x){x.removeAttribute('aria-sort')});\n"
     "      h.setAttribute('aria-sort',up?'ascending':'descending');\n"
-    "      r.sort(function(a,c){var p=a.cells[i].textContent,q=c.cells[i].textContent,x=parseFloat(p),y=parseFloat(q),d;\n"
-    "        if(isNaN(x)||isNaN(y))d=isNaN(x)-isNaN(y)||(p<q?-1:p>q?1:0);else d=x-y;return up?d:-d});\n"
+    "      r.sort(function(a,c){var "
+    "p=a.cells[i].textContent,q=c.cells[i].textContent,x=parseFloat(p),y=parseFloat(q),d;\n"
+    "        if(isNaN(x)||isNaN(y))d=isNaN(x)-isNaN(y)||(p<q?-1:p>q?1:0);else d=x-y;return "
+    "up?d:-d});\n"
     "      r.forEach(function(x){b.appendChild(x)})}\n"
-    "    h.addEventListener('click',go);h.addEventListener('keydown',function(e){if(e.key==='Enter')go()})})});\n";
+    "    "
+    "h.addEventListener('click',go);h.addEventListener('keydown',function(e){if(e.key==='Enter')go("
+    ")})})});\n";
 
 static void put_facts(const struct ptq_tables *t, const struct ptq_board *d, FILE *f)
 {
@@ -105,8 +125,11 @@ static void put_facts(const struct ptq_tables *t, const struct ptq_board *d, FIL
 static void put_head(const struct ptq_tables *t, FILE *f)
 {
     fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src "
-          "'unsafe-inline'\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>", f);
+          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
+          "'unsafe-inline'; script-src "
+          "'unsafe-inline'\">\n<meta name=\"viewport\" content=\"width=device-width, "
+          "initial-scale=1\">\n<title>",
+          f);
     ptq_put_html(f, ptq_run_name(t));
     fputs(" - quantization report</title>\n<style>\n", f);
     fputs(css, f);
@@ -114,9 +137,12 @@ static void put_head(const struct ptq_tables *t, FILE *f)
     ptq_put_html(f, ptq_run_name(t));
     fprintf(f, "</h1>\n<p class=\"verdict %s\">", t->v->faults.n ? "invalid" : "valid");
     ptq_put_html(f, ptq_verdict(t));
-    fputs("</p>\n<nav><a href=\"#results\">results</a><a href=\"#pictures\">pictures</a><a href=\"#front\">Pareto front</a>"
-          "<a href=\"#cells\">not run</a><a href=\"#layers\">layers</a><a href=\"#health\">numerical health</a>"
-          "<a href=\"#definitions\">definitions</a><a href=\"#run\">run</a></nav>\n", f);
+    fputs("</p>\n<nav><a href=\"#results\">results</a><a href=\"#pictures\">pictures</a><a "
+          "href=\"#front\">Pareto front</a>"
+          "<a href=\"#cells\">not run</a><a href=\"#layers\">layers</a><a "
+          "href=\"#health\">numerical health</a>"
+          "<a href=\"#definitions\">definitions</a><a href=\"#run\">run</a></nav>\n",
+          f);
 }
 
 static void put_board_title(const struct ptq_board *d, FILE *f)
@@ -185,8 +211,10 @@ static void put_pictures(const struct ptq_page *g, FILE *f)
 
 static int put_front(const struct ptq_tables *t, FILE *f)
 {
-    fputs("<h2 id=\"front\">Pareto front</h2>\n<p class=\"soft\">Settings that no other beats in both stored bits and loss "
-          "(means over calibration seeds).</p>\n", f);
+    fputs("<h2 id=\"front\">Pareto front</h2>\n<p class=\"soft\">Settings that no other beats in "
+          "both stored bits and loss "
+          "(means over calibration seeds).</p>\n",
+          f);
     for (int64_t k = 0; k < t->v->n_boards; k++) {
         struct ptq_sheet s;
         int code = ptq_table_front(t, &t->v->boards[k], &s);
@@ -210,10 +238,13 @@ static int put_bad(const struct ptq_tables *t, FILE *f)
     int code = ptq_table_bad(t, &s);
     if (code)
         return code;
-    fprintf(f, "<h2 id=\"cells\">Skipped and failed cells</h2>\n<p class=\"soft\">%" PRId64 " skipped, %" PRId64 " failed.</p>\n",
+    fprintf(f,
+            "<h2 id=\"cells\">Skipped and failed cells</h2>\n<p class=\"soft\">%" PRId64
+            " skipped, %" PRId64 " failed.</p>\n",
             t->v->n_skipped, t->v->n_failed);
     if (s.n_rows)
-        fputs("<div class=\"wrap\">\n", f), ptq_sheet_html(&s, f, "bad-table", true), fputs("</div>\n", f);
+        fputs("<div class=\"wrap\">\n", f), ptq_sheet_html(&s, f, "bad-table", true),
+            fputs("</div>\n", f);
     return PTQ_OK;
 }
 
@@ -224,8 +255,10 @@ static int put_layers(const struct ptq_tables *t, FILE *f)
     if (code)
         return code;
     fputs("<h2 id=\"layers\">Layers</h2>\n", f);
-    fprintf(f, "<details><summary>%" PRId64 " of %" PRId64 " finished layer cells (all: tables/layers.csv)</summary>\n", s.n_rows,
-            t->v->n_layers);
+    fprintf(f,
+            "<details><summary>%" PRId64 " of %" PRId64
+            " finished layer cells (all: tables/layers.csv)</summary>\n",
+            s.n_rows, t->v->n_layers);
     ptq_sheet_html(&s, f, "layer-table", true);
     fputs("</details>\n", f);
     return PTQ_OK;
@@ -237,8 +270,10 @@ static int put_health(const struct ptq_tables *t, FILE *f)
     int code = ptq_table_health(t, &s);
     if (code)
         return code;
-    fputs("<h2 id=\"health\">Numerical health</h2>\n<p class=\"soft\">What the methods noted while they ran, over all their cells: "
-          "damping used, retries, dead inputs.</p>\n", f);
+    fputs("<h2 id=\"health\">Numerical health</h2>\n<p class=\"soft\">What the methods noted while "
+          "they ran, over all their cells: "
+          "damping used, retries, dead inputs.</p>\n",
+          f);
     ptq_sheet_html(&s, f, "health-table", false);
     return PTQ_OK;
 }
@@ -255,10 +290,12 @@ static int put_definitions(const struct ptq_tables *t, FILE *f)
     return PTQ_OK;
 }
 
-static void put_run_entry(const struct ptq_tables *t, const char *path, const json_t *owner, const char *key, FILE *f)
+static void put_run_entry(const struct ptq_tables *t, const char *path, const json_t *owner,
+                          const char *key, FILE *f)
 {
     const json_t *v = json_object_get(owner, key);
-    const char *text = json_is_array(v) ? join_array(t, v, ", ") : ptq_field_text(owner, key, t->arena, t->st);
+    const char *text =
+        json_is_array(v) ? join_array(t, v, ", ") : ptq_field_text(owner, key, t->arena, t->st);
     bool long_text = strchr(text, '\n') != NULL;
     fputs("<dt>", f);
     ptq_put_html(f, path);
@@ -274,11 +311,13 @@ static void put_run_entry(const struct ptq_tables *t, const char *path, const js
     fputs(long_text ? "</pre></dd>\n" : "</dd>\n", f);
 }
 
-static void put_run(const struct ptq_tables *t, const char *prefix, const json_t *object, int depth, int *n, FILE *f)
+static void put_run(const struct ptq_tables *t, const char *prefix, const json_t *object, int depth,
+                    int *n, FILE *f)
 {
     const char *key;
     json_t *v;
-    json_object_foreach ((json_t *)(uintptr_t)object, key, v) {
+    json_object_foreach((json_t *)(uintptr_t)object, key, v)
+    {
         char *path = ptq_arena_printf(t->arena, t->st, "%s%s%s", prefix, *prefix ? "." : "", key);
         if (!path || ++*n > MAX_RUN_ENTRIES)
             return;
@@ -301,8 +340,10 @@ static void put_how(const struct ptq_tables *t, FILE *f)
     }
     fputs(":</p>\n<pre>", f);
     ptq_put_html(f, ptq_run_command(t));
-    fputs("\n</pre>\n<p>Every row: <code>cells*.jsonl</code>; tables: <code>tables/</code>; data of the pictures: "
-          "<code>plots/*.tsv</code>.</p>\n<dl>\n", f);
+    fputs("\n</pre>\n<p>Every row: <code>cells*.jsonl</code>; tables: <code>tables/</code>; data "
+          "of the pictures: "
+          "<code>plots/*.tsv</code>.</p>\n<dl>\n",
+          f);
     put_run(t, "", t->v->run, 0, &n, f);
     fputs("</dl>\n", f);
 }
@@ -351,7 +392,9 @@ static int put_md_board(const struct ptq_tables *t, const struct ptq_board *d, F
     return PTQ_OK;
 }
 
-static int put_md_sheet(const char *title, int (*make)(const struct ptq_tables *, struct ptq_sheet *), const struct ptq_tables *t, FILE *f)
+static int put_md_sheet(const char *title,
+                        int (*make)(const struct ptq_tables *, struct ptq_sheet *),
+                        const struct ptq_tables *t, FILE *f)
 {
     struct ptq_sheet s;
     int code = make(t, &s);

@@ -14,7 +14,8 @@
 /* ---- which pictures there are ------------------------------------------------------------------------------------------ */
 
 /* The value of "# KEY: value" among the comment lines at the head of the file; "" when absent. */
-static const char *head_value(const char *text, const char *key, struct ptq_arena *a, struct ptq_status *st)
+static const char *head_value(const char *text, const char *key, struct ptq_arena *a,
+                              struct ptq_status *st)
 {
     size_t n = strlen(key);
     for (const char *s = text; *s == '#'; s += strcspn(s, "\n"), s += *s == '\n') {
@@ -45,7 +46,9 @@ static int read_head(struct ptq_plot *p, struct ptq_arena *a, struct ptq_status 
     if (!*p->title)
         p->title = p->name;
     if (strcmp(p->data, "model") && strcmp(p->data, "layer"))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: its head needs a line '# data: model' or '# data: layer'", p->path);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: its head needs a line '# data: model' or '# data: layer'",
+                              p->path);
     return PTQ_OK;
 }
 
@@ -60,8 +63,8 @@ static int order_names(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static int fill_plots(struct dirent **names, int n, const char *folder, struct ptq_arena *a, struct ptq_plot *plots,
-                      struct ptq_status *st)
+static int fill_plots(struct dirent **names, int n, const char *folder, struct ptq_arena *a,
+                      struct ptq_plot *plots, struct ptq_status *st)
 {
     for (int i = 0; i < n; i++) {
         int stem = (int)strlen(names[i]->d_name) - 3;
@@ -79,7 +82,8 @@ static int fill_plots(struct dirent **names, int n, const char *folder, struct p
 static int order_plots(const void *pa, const void *pb)
 {
     const struct ptq_plot *a = pa, *b = pb;
-    return a->order != b->order ? (a->order > b->order) - (a->order < b->order) : strcmp(a->name, b->name);
+    return a->order != b->order ? (a->order > b->order) - (a->order < b->order)
+                                : strcmp(a->name, b->name);
 }
 
 int ptq_plots_list(struct ptq_arena *a, struct ptq_plot **plots, int64_t *n, struct ptq_status *st)
@@ -90,7 +94,8 @@ int ptq_plots_list(struct ptq_arena *a, struct ptq_plot **plots, int64_t *n, str
     int code = ptq_data_path("plots/_style.gp", a, &style, st);
     if (code)
         return code;
-    char *folder = ptq_arena_printf(a, st, "%.*s", (int)(strlen(style) - strlen("/_style.gp")), style);
+    char *folder =
+        ptq_arena_printf(a, st, "%.*s", (int)(strlen(style) - strlen("/_style.gp")), style);
     if (!folder)
         return PTQ_ERR_MEMORY;
     int count = scandir(folder, &names, is_plot, order_names);
@@ -107,10 +112,13 @@ int ptq_plots_list(struct ptq_arena *a, struct ptq_plot **plots, int64_t *n, str
     return code;
 }
 
-const char *ptq_plot_file(const struct ptq_tables *t, int64_t board, const char *name, const char *ext)
+const char *ptq_plot_file(const struct ptq_tables *t, int64_t board, const char *name,
+                          const char *ext)
 {
-    const char *s = board ? ptq_arena_printf(t->arena, t->st, "%s/plots/%s-%" PRId64 ".%s", t->v->run_dir, name, board + 1, ext)
-                          : ptq_arena_printf(t->arena, t->st, "%s/plots/%s.%s", t->v->run_dir, name, ext);
+    const char *s =
+        board ? ptq_arena_printf(t->arena, t->st, "%s/plots/%s-%" PRId64 ".%s", t->v->run_dir, name,
+                                 board + 1, ext)
+              : ptq_arena_printf(t->arena, t->st, "%s/plots/%s.%s", t->v->run_dir, name, ext);
     return s ? s : "";
 }
 
@@ -144,7 +152,8 @@ static double shown(double v, double floor)
 }
 
 /* The interval of the perplexity: of the paired difference where there is one, since only that compares with full precision. */
-static void ppl_interval(const struct ptq_board *d, const struct ptq_point *p, double *lo, double *hi)
+static void ppl_interval(const struct ptq_board *d, const struct ptq_point *p, double *lo,
+                         double *hi)
 {
     double full = d->reference ? ptq_row_metric(d->reference, "ppl") : NAN;
     if (ptq_point_interval(p, "dnll", lo, hi) && isfinite(full)) {
@@ -155,16 +164,19 @@ static void ppl_interval(const struct ptq_board *d, const struct ptq_point *p, d
     ptq_point_interval(p, "ppl", lo, hi);
 }
 
-static const char model_head[] = "series\tname\tmethod\tbase\tbits\tgroup_size\tcalib_seed\tbits_stored\tloss\tloss_lo\tloss_hi\t"
-                                 "loss_shown\tlo_shown\thi_shown\tat_floor\tmean_bits\tmean_shown\tfront\tppl\tppl_lo\tppl_hi\t"
-                                 "out_relerr\ttime_s\tn_layers";
+static const char model_head[] =
+    "series\tname\tmethod\tbase\tbits\tgroup_size\tcalib_seed\tbits_stored\tloss\tloss_lo\tloss_"
+    "hi\t"
+    "loss_shown\tlo_shown\thi_shown\tat_floor\tmean_bits\tmean_shown\tfront\tppl\tppl_lo\tppl_hi\t"
+    "out_relerr\ttime_s\tn_layers";
 
 static bool is_own_column(const char *id)
 {
     return !strcmp(id, "bits_stored") || !strcmp(id, "ppl") || !strcmp(id, "out_relerr");
 }
 
-static void put_point(const struct ptq_board *d, const struct ptq_point *p, const struct ptq_combo *c, double floor, FILE *f)
+static void put_point(const struct ptq_board *d, const struct ptq_point *p,
+                      const struct ptq_combo *c, double floor, FILE *f)
 {
     bool first = p == d->points + c->first;
     double lo = NAN, hi = NAN;
@@ -225,9 +237,9 @@ static int write_model_data(const struct ptq_tables *t, int64_t board)
 /* The layer rows of a board, as a map: y is the layer, x the cell (the first calibration seed of a setting). */
 struct layer_map {
     const json_t **rows;
-    int64_t *x, *y;             /* from 1 */
+    int64_t *x, *y; /* from 1 */
     int64_t n, n_x, n_y;
-    const char **layers;        /* distinct names in layer order */
+    const char **layers; /* distinct names in layer order */
 };
 
 static int order_by_layer(const void *pa, const void *pb)
@@ -284,26 +296,40 @@ static int map_layers(const struct ptq_tables *t, const struct ptq_board *d, str
     return PTQ_OK;
 }
 
-static void put_layer_texts(const struct ptq_tables *t, const struct layer_map *m, int64_t i, bool *seen_y, FILE *f)
+/* "gptq grid=mse b3 64" */
+static const char *cell_label(const struct ptq_tables *t, const json_t *r)
+{
+    const json_t *group = json_object_get(r, "group_size");
+    const char *variant = ptq_row_variant(t->v, r, t->arena, t->st);
+    const char *s = ptq_arena_printf(
+        t->arena, t->st, "%s%s%s b%s %s", ptq_row_text(r, "label"), *variant ? " " : "", variant,
+        ptq_field_text(r, "bits", t->arena, t->st),
+        ptq_group_text(t, json_is_integer(group) ? json_integer_value(group) : INT64_MIN));
+    return s ? s : "";
+}
+
+static void put_layer_texts(const struct ptq_tables *t, const struct layer_map *m, int64_t i,
+                            bool *seen_y, FILE *f)
 {
     const json_t *r = m->rows[i];
-    const char *label = ptq_row_text(r, "label");
     bool new_x = i == 0 || m->x[i - 1] != m->x[i], new_y = !seen_y[m->y[i] - 1];
-    int64_t group = json_integer_value(json_object_get(r, "group_size")), every = (m->n_y + 59) / 60;
+    int64_t every = (m->n_y + 59) / 60;
     seen_y[m->y[i] - 1] = true;
     ptq_put_tsv(f, ptq_row_text(r, "layer"));
     fputc('\t', f);
-    ptq_put_tsv(f, label);
+    ptq_put_tsv(f, ptq_row_text(r, "label"));
     fputc('\t', f);
     if (new_y && (m->y[i] - 1) % every == 0)
         ptq_put_tsv(f, ptq_row_text(r, "layer"));
     fputc('\t', f);
-    if (new_x) {
-        ptq_put_tsv(f, label);
-        fprintf(f, " b%s %s", ptq_field_text(r, "bits", t->arena, t->st), ptq_group_text(t, group));
+    if (new_x)
+        ptq_put_tsv(f, cell_label(t, r));
+    fprintf(f, "\t%" PRId64 "\t%" PRId64, m->y[i], m->x[i]);
+    static const char *const numbers[] = {"bits", "group_size", "calib_seed"};
+    for (int k = 0; k < 3; k++) {
+        fputc('\t', f);
+        ptq_put_tsv(f, ptq_field_text(r, numbers[k], t->arena, t->st));
     }
-    fprintf(f, "\t%" PRId64 "\t%" PRId64 "\t%s\t%" PRId64, m->y[i], m->x[i], ptq_field_text(r, "bits", t->arena, t->st), group);
-    fprintf(f, "\t%s", ptq_field_text(r, "calib_seed", t->arena, t->st));
 }
 
 static int write_layer_data(const struct ptq_tables *t, int64_t board)
@@ -390,12 +416,28 @@ struct drawing {
     bool png;
 };
 
+/* The most columns that a label of the layer map takes, on either axis: a picture leaves that much room. */
+static void label_widths(const struct ptq_tables *t, const struct layer_map *m, int *x, int *y)
+{
+    *x = *y = 0;
+    for (int64_t i = 0; i < m->n; i++) {
+        int w = ptq_text_width(ptq_row_text(m->rows[i], "layer"));
+        *y = w > *y ? w : *y;
+        if (i && m->x[i] == m->x[i - 1])
+            continue;
+        w = ptq_text_width(cell_label(t, m->rows[i]));
+        *x = w > *x ? w : *x;
+    }
+}
+
 static int make_script(const struct drawing *w, char **script, struct ptq_status *st)
 {
     struct ptq_buffer b;
     struct layer_map m = {0};
     int64_t n_floor;
-    double floor = loss_floor(w->d, &n_floor), full = w->d->reference ? ptq_row_metric(w->d->reference, "ppl") : NAN;
+    int x_chars, y_chars;
+    double floor = loss_floor(w->d, &n_floor),
+           full = w->d->reference ? ptq_row_metric(w->d->reference, "ppl") : NAN;
     if (map_layers(w->t, w->d, &m) || ptq_buffer_open(&b, st))
         return PTQ_ERR_MEMORY;
     fputs("data=", b.f);
@@ -405,15 +447,20 @@ static int make_script(const struct drawing *w, char **script, struct ptq_status
     fputs("; style=", b.f);
     put_path(b.f, w->style);
     fputs("; term=", b.f);
-    put_string(b.f, w->png ? "pngcairo noenhanced background 'white' font 'sans,11'" : "svg dynamic noenhanced font 'sans-serif,13'");
+    put_string(b.f, w->png ? "pngcairo noenhanced background 'white' font 'sans,11'"
+                           : "svg dynamic noenhanced font 'sans-serif,13'");
     fputs("; title=", b.f);
     put_string(b.f, w->plot->title);
     fputs("; model=", b.f);
     put_string(b.f, w->d->model);
     fputs("; loss_label=", b.f);
     put_loss_label(b.f, w->d);
-    fprintf(b.f, "; loss_floor=%.17g; n_floor=%" PRId64 "; n_series=%d; n_x=%" PRId64 "; n_y=%" PRId64 "; ", floor, n_floor,
-            w->d->n_series, m.n_x, m.n_y);
+    fprintf(b.f,
+            "; loss_floor=%.17g; n_floor=%" PRId64 "; n_series=%d; n_x=%" PRId64 "; n_y=%" PRId64
+            "; ",
+            floor, n_floor, w->d->n_series, m.n_x, m.n_y);
+    label_widths(w->t, &m, &x_chars, &y_chars);
+    fprintf(b.f, "x_chars=%d; y_chars=%d; ", x_chars, y_chars);
     fprintf(b.f, "full_ppl=%.17g; ", isfinite(full) ? full : 0.0);
     put_names(b.f, w->d);
     int code = ptq_buffer_close(&b, st);
@@ -422,7 +469,8 @@ static int make_script(const struct drawing *w, char **script, struct ptq_status
 }
 
 /* Whether a needed column holds a finite value somewhere in the data. */
-static bool has_column(const struct ptq_tables *t, const struct ptq_board *d, bool layer, const char *id)
+static bool has_column(const struct ptq_tables *t, const struct ptq_board *d, bool layer,
+                       const char *id)
 {
     if (layer) {
         for (int64_t i = 0; i < t->v->n_layers; i++)
@@ -432,7 +480,9 @@ static bool has_column(const struct ptq_tables *t, const struct ptq_board *d, bo
     }
     for (int64_t i = 0; i < d->n; i++) {
         const struct ptq_point *p = &d->points[i];
-        double v = !strcmp(id, "loss") ? (p->loss > 0 ? p->loss : NAN) : !strcmp(id, "time_s") ? p->time_s : ptq_point_metric(p, id);
+        double v = !strcmp(id, "loss")     ? (p->loss > 0 ? p->loss : NAN)
+                   : !strcmp(id, "time_s") ? p->time_s
+                                           : ptq_point_metric(p, id);
         if (!strcmp(id, "bits_stored"))
             v = p->bits_stored;
         if (isfinite(v))
@@ -448,8 +498,8 @@ static int check_needs(const struct drawing *w, struct ptq_status *st)
     for (const char *s = w->plot->needs; *s; s += strcspn(s, " "), s += strspn(s, " ")) {
         snprintf(word, sizeof word, "%.*s", (int)strcspn(s, " "), s);
         if (!has_column(w->t, w->d, layer, word))
-            return ptq_status_set(st, PTQ_SKIP, "%s: not drawn, no row holds a %s to draw", w->plot->name,
-                                  !strcmp(word, "loss") ? "positive loss" : word);
+            return ptq_status_set(st, PTQ_SKIP, "%s: not drawn, no row holds a %s to draw",
+                                  w->plot->name, !strcmp(word, "loss") ? "positive loss" : word);
     }
     return PTQ_OK;
 }
@@ -469,12 +519,17 @@ static int adapt_file(const struct drawing *w, const char *out_path, struct ptq_
     return code;
 }
 
-int ptq_plot_draw(const struct ptq_tables *t, int64_t board, const struct ptq_plot *plot, const char *out_path, struct ptq_status *st)
+int ptq_plot_draw(const struct ptq_tables *t, int64_t board, const struct ptq_plot *plot,
+                  const char *out_path, struct ptq_status *st)
 {
     size_t n = strlen(out_path);
     char *style, *script = NULL;
-    struct drawing w = {.t = t, .d = &t->v->boards[board], .plot = plot, .data = ptq_plot_file(t, board, plot->data, "tsv"),
-                        .out = ptq_arena_printf(t->arena, t->st, "%s.raw", out_path), .png = n > 4 && !strcmp(out_path + n - 4, ".png")};
+    struct drawing w = {.t = t,
+                        .d = &t->v->boards[board],
+                        .plot = plot,
+                        .data = ptq_plot_file(t, board, plot->data, "tsv"),
+                        .out = ptq_arena_printf(t->arena, t->st, "%s.raw", out_path),
+                        .png = n > 4 && !strcmp(out_path + n - 4, ".png")};
     int code = check_needs(&w, st);
     code = code ? code : ptq_data_path("plots/_style.gp", t->arena, &style, st);
     if (code || !w.out)

@@ -79,6 +79,11 @@ static const char *tsv_char(char c)
     return c == '"' ? "'" : NULL;
 }
 
+static const char *csv_char(char c)
+{
+    return c == '"' ? "\"\"" : NULL;
+}
+
 void ptq_put_text(FILE *f, const char *s)
 {
     put_mapped(f, s, NULL);
@@ -101,14 +106,13 @@ void ptq_put_md(FILE *f, const char *s)
 
 void ptq_put_csv(FILE *f, const char *s)
 {
-    bool quote = s && strpbrk(s, ",\"\n\r");
+    bool quote = s && strpbrk(s, ",\"");
     if (!quote) {
         put_mapped(f, s, NULL);
         return;
     }
     fputc('"', f);
-    for (; *s; s++)
-        fputs(*s == '"' ? "\"\"" : (char[2]){(char)(*s == '\n' || *s == '\r' ? ' ' : *s), 0}, f);
+    put_mapped(f, s, csv_char);
     fputc('"', f);
 }
 

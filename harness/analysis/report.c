@@ -72,7 +72,9 @@ static int print_board(const struct ptq_tables *t, const struct ptq_board *d, FI
     for (int i = 0; i < n; i++)
         put_wrapped(f, facts[i].name, facts[i].text);
     if (*dropped)
-        put_wrapped(f, "left out", ptq_arena_printf(t->arena, t->st, "%s (too wide; see --format csv and report.html)", dropped));
+        put_wrapped(f, "left out",
+                    ptq_arena_printf(t->arena, t->st,
+                                     "%s (too wide; see --format csv and report.html)", dropped));
     return PTQ_OK;
 }
 
@@ -83,12 +85,16 @@ static int print_bad(const struct ptq_tables *t, FILE *f)
     if (code)
         return code;
     for (int64_t r = 0; r < s.n_rows && r < MAX_BAD_LINES; r++) {
-        const char *const *c = s.cells + r * s.max_columns; /* status, cells, method, first cell, reason */
-        const char *many = strcmp(c[1], "1") ? ptq_arena_printf(t->arena, t->st, " (%s cells, first)", c[1]) : "";
-        put_wrapped(f, c[0], ptq_arena_printf(t->arena, t->st, "%s %s%s: %s", c[2], c[3], many, c[4]));
+        const char *const *c =
+            s.cells + r * s.max_columns; /* status, cells, method, first cell, reason */
+        const char *many =
+            strcmp(c[1], "1") ? ptq_arena_printf(t->arena, t->st, " (%s cells, first)", c[1]) : "";
+        put_wrapped(f, c[0],
+                    ptq_arena_printf(t->arena, t->st, "%s %s%s: %s", c[2], c[3], many, c[4]));
     }
     if (s.n_rows > MAX_BAD_LINES)
-        fprintf(f, "             ... and %" PRId64 " more: tables/not_run.csv\n", s.n_rows - MAX_BAD_LINES);
+        fprintf(f, "             ... and %" PRId64 " more: tables/not_run.csv\n",
+                s.n_rows - MAX_BAD_LINES);
     return PTQ_OK;
 }
 
@@ -154,7 +160,8 @@ static int print_latex(const struct ptq_tables *t, FILE *f)
 }
 
 static const char *const format_words[] = {"text", "md", "csv", "jsonl", "latex", NULL};
-static int (*const printers[])(const struct ptq_tables *, FILE *) = {print_text, print_md, print_csv, print_jsonl, print_latex};
+static int (*const printers[])(const struct ptq_tables *, FILE *) = {
+    print_text, print_md, print_csv, print_jsonl, print_latex};
 
 int ptq_report_print(const char *run_dir, const char *format, void *file, struct ptq_status *st)
 {
@@ -173,7 +180,8 @@ int ptq_report_print(const char *run_dir, const char *format, void *file, struct
 
 /* ---- files -------------------------------------------------------------------------------------------------------------------- */
 
-static int save(const struct ptq_tables *t, const char *name, int (*print)(const struct ptq_tables *, FILE *))
+static int save(const struct ptq_tables *t, const char *name,
+                int (*print)(const struct ptq_tables *, FILE *))
 {
     struct ptq_buffer b;
     char *path = ptq_arena_printf(t->arena, t->st, "%s/%s", t->v->run_dir, name);
@@ -213,7 +221,8 @@ static int write_tables(const struct ptq_tables *t)
 }
 
 /* One picture; not being drawn is no error. */
-static int draw(const struct ptq_tables *t, int64_t board, const struct ptq_plot *plot, struct ptq_picture *p)
+static int draw(const struct ptq_tables *t, int64_t board, const struct ptq_plot *plot,
+                struct ptq_picture *p)
 {
     struct ptq_status why = {0};
     const char *file = ptq_plot_file(t, board, plot->name, "svg");
@@ -257,13 +266,16 @@ static void tell_missing(const struct ptq_page *page)
     for (int64_t i = 0; i < page->n_pictures; i++) {
         bool told = page->pictures[i].file != NULL;
         for (int64_t k = 0; k < i; k++)
-            told |= !page->pictures[k].file && !strcmp(page->pictures[k].reason, page->pictures[i].reason);
+            told |= !page->pictures[k].file &&
+                    !strcmp(page->pictures[k].reason, page->pictures[i].reason);
         if (!told)
-            fprintf(stderr, "report: %s: no picture: %s\n", page->pictures[i].plot->name, page->pictures[i].reason);
+            fprintf(stderr, "report: %s: no picture: %s\n", page->pictures[i].plot->name,
+                    page->pictures[i].reason);
     }
 }
 
-static int save_page(const struct ptq_page *page, const char *name, int (*print)(const struct ptq_page *, FILE *))
+static int save_page(const struct ptq_page *page, const char *name,
+                     int (*print)(const struct ptq_page *, FILE *))
 {
     struct ptq_buffer b;
     const struct ptq_tables *t = page->t;
@@ -291,7 +303,8 @@ int ptq_report_write(const struct ptq_report_args *args, struct ptq_status *st)
     return code;
 }
 
-int ptq_plot_write(const char *run_dir, const char *plot, const char *out_path, struct ptq_status *st)
+int ptq_plot_write(const char *run_dir, const char *plot, const char *out_path,
+                   struct ptq_status *st)
 {
     struct session s;
     struct ptq_plot *plots = NULL;
@@ -334,8 +347,11 @@ static int unknown_run(const char *word, struct ptq_status *st)
     for (int i = 0; i < n && k < 64; i++)
         names[k++] = entries[i]->d_name;
     names[k] = NULL;
-    int code = k ? ptq_unknown_word("run", word, names, st)
-                 : ptq_status_set(st, PTQ_ERR_USAGE, "%s: no such folder, and results/ holds no runs; run `ptq sweep` first", word);
+    int code =
+        k ? ptq_unknown_word("run", word, names, st)
+          : ptq_status_set(st, PTQ_ERR_USAGE,
+                           "%s: no such folder, and results/ holds no runs; run `ptq sweep` first",
+                           word);
     for (int i = 0; i < n; i++)
         free(entries[i]);
     if (n >= 0)

@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-int ptq_sheet_init(struct ptq_sheet *s, int max_columns, int64_t max_rows, struct ptq_arena *a, struct ptq_status *st)
+int ptq_sheet_init(struct ptq_sheet *s, int max_columns, int64_t max_rows, struct ptq_arena *a,
+                   struct ptq_status *st)
 {
     *s = (struct ptq_sheet){.arena = a, .st = st, .max_columns = max_columns, .max_rows = max_rows};
     int64_t n;
     if (!ptq_size_mul(max_rows, max_columns, &n))
-        return ptq_status_set(st, PTQ_ERR_MEMORY, "a table of %lld rows is too large", (long long)max_rows);
+        return ptq_status_set(st, PTQ_ERR_MEMORY, "a table of %lld rows is too large",
+                              (long long)max_rows);
     s->columns = ptq_arena_alloc(a, st, max_columns, sizeof *s->columns);
     s->cells = s->columns ? ptq_arena_alloc(a, st, n, sizeof *s->cells) : NULL;
     return s->cells ? PTQ_OK : PTQ_ERR_MEMORY;
@@ -119,13 +121,15 @@ static const char *drop_columns(const struct ptq_sheet *s, int *width, int limit
         if (worst < 0)
             break;
         width[worst] = -1;
-        char *more = ptq_arena_printf(s->arena, s->st, "%s%s%s", names, *names ? ", " : "", s->columns[worst].id);
+        char *more = ptq_arena_printf(s->arena, s->st, "%s%s%s", names, *names ? ", " : "",
+                                      s->columns[worst].id);
         names = more ? more : names;
     }
     return names;
 }
 
-static void text_line(const struct ptq_sheet *s, FILE *f, const int *width, int64_t row, int head, int n_lines)
+static void text_line(const struct ptq_sheet *s, FILE *f, const int *width, int64_t row, int head,
+                      int n_lines)
 {
     bool first = true;
     int spaces = 0; /* pending padding: no line ends in white space */
@@ -166,7 +170,8 @@ void ptq_sheet_text(const struct ptq_sheet *s, FILE *f, int limit, const char **
 }
 
 /* A heading on one line: its lines joined by spaces. */
-static void put_heading(FILE *f, const char *head, void (*put)(FILE *, const char *), const char *joint)
+static void put_heading(FILE *f, const char *head, void (*put)(FILE *, const char *),
+                        const char *joint)
 {
     for (;;) {
         char line[64];
@@ -275,7 +280,8 @@ void ptq_sheet_latex(const struct ptq_sheet *s, FILE *f)
 
 void ptq_sheet_html(const struct ptq_sheet *s, FILE *f, const char *id, bool sortable)
 {
-    fprintf(f, "<div class=\"scroll\"><table id=\"%s\"%s>\n<thead><tr>", id, sortable ? " class=\"sortable\"" : "");
+    fprintf(f, "<div class=\"scroll\"><table id=\"%s\"%s>\n<thead><tr>", id,
+            sortable ? " class=\"sortable\"" : "");
     for (int c = 0; c < s->n_columns; c++) {
         fprintf(f, "<th scope=\"col\"%s>", s->columns[c].numeric ? " class=\"n\"" : "");
         put_heading(f, heading(s, c), ptq_put_html, "<br>");

@@ -1,9 +1,9 @@
 /* svg.c: gnuplot paints axes and text black on nothing. On a dark page they would vanish, so black becomes currentColor, and the
- * file brings a style that sets the colour by the reader's scheme. Replacements are exact strings that gnuplot writes; label
- * texts cannot hold them, since gnuplot escapes quotes and brackets there. */
+ * file brings a style that sets the colour by the reader's scheme. Replacements are exact strings that gnuplot writes. Labels come
+ * from files: gnuplot escapes & and < in them, so no label can open an element; one that holds an attribute's very text would be
+ * misspelt, no more. */
 #include "analysis/plot.h"
 #include "analysis/put.h"
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +11,9 @@ static const char style[] = "<style>.ptq-plot{color:#1f2328;color-scheme:light d
                             ".ptq-plot .gridline{stroke-opacity:.45}"
                             "@media (prefers-color-scheme:dark){.ptq-plot{color:#e6edf3}}</style>";
 
-struct swap { const char *from, *to; };
+struct swap {
+    const char *from, *to;
+};
 static const struct swap swaps[] = {
     {" color=\"black\"", ""},
     {"stroke='black'", "stroke='currentColor'"},
@@ -23,7 +25,6 @@ static const struct swap swaps[] = {
     {"stroke=\"rgb(  0,   0,   0)\"", "stroke=\"currentColor\""},
     {"fill='rgb(  0,   0,   0)'", "fill='currentColor'"},
     {"fill=\"rgb(0,0,0)\"", "fill=\"currentColor\""},
-    {"<title>Gnuplot</title>", ""},
 };
 
 /* Writes the replacement for what stands at s; bytes used, 0: nothing to replace. */
@@ -34,7 +35,8 @@ static size_t swap_at(const char *s, const char *name, FILE *f)
             fputs(swaps[i].to, f);
             return strlen(swaps[i].from);
         }
-    static const char *const ids[] = {"id='gp", "id=\"gp", "id=\"gnuplot_", "href='#gp", "href=\"#gp"};
+    static const char *const ids[] = {"id='gp", "id=\"gp", "id=\"gnuplot_", "href='#gp",
+                                      "href=\"#gp"};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
         if (!strncmp(s, ids[i], strlen(ids[i]))) {
             size_t head = strcspn(ids[i], "'\"") + 1 + (ids[i][0] == 'h');
@@ -53,7 +55,8 @@ static size_t part_at(const char *s)
         const char *white = strstr(s, "color='white'");
         return s[n] && white && white < s + n ? n + 1 : 0;
     }
-    static const struct swap parts[] = {{"<desc>", "</desc>"}, {"<filter ", "</filter>"}, {"<title>gnuplot_plot_", "</title>"}};
+    static const struct swap parts[] = {
+        {"<desc>", "</desc>"}, {"<filter ", "</filter>"}, {"<title>", "</title>"}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (!strncmp(s, parts[i].from, strlen(parts[i].from))) {
             const char *end = strstr(s, parts[i].to);
@@ -69,7 +72,8 @@ static void put_root(FILE *f, const struct ptq_plot *p)
     fputs("\"", f);
 }
 
-int ptq_svg_adapt(const char *svg, const struct ptq_plot *p, char **out, size_t *bytes, struct ptq_status *st)
+int ptq_svg_adapt(const char *svg, const struct ptq_plot *p, char **out, size_t *bytes,
+                  struct ptq_status *st)
 {
     struct ptq_buffer b;
     const char *root = strstr(svg, "<svg");
@@ -83,7 +87,8 @@ int ptq_svg_adapt(const char *svg, const struct ptq_plot *p, char **out, size_t 
     put_root(b.f, p);
     for (const char *s = root + strlen("<svg"); *s;) {
         if (s == end)
-            fprintf(b.f, ">\n%s<title>", style), ptq_put_html(b.f, p->title), fputs("</title>", b.f), s++;
+            fprintf(b.f, ">\n%s<title>", style), ptq_put_html(b.f, p->title),
+                fputs("</title>", b.f), s++;
         size_t n = part_at(s);
         n = n ? n : swap_at(s, p->name, b.f);
         if (!n && *s)
@@ -100,7 +105,8 @@ void ptq_svg_inline(const char *svg, FILE *f)
 {
     const char *root = strstr(svg, "<svg");
     for (const char *s = root ? root : ""; *s; s++) {
-        if (!strncmp(s, " xmlns", 6)) { /* HTML knows the name spaces: no address stays in the page */
+        if (!strncmp(s, " xmlns",
+                     6)) { /* HTML knows the name spaces: no address stays in the page */
             const char *open = strpbrk(s, "\"'"), *close = open ? strchr(open + 1, *open) : NULL;
             if (close)
                 s = close + 1;

@@ -32,7 +32,12 @@ static void set_number(struct ptq_sheet *s, int column, double v, enum style sty
     case CHANGE: ptq_sheet_set(s, column, "%+.6f", v); break;
     case SMALL: ptq_sheet_set(s, column, "%.2e", v); break;
     case SHARE: ptq_sheet_set(s, column, "%.4f", v); break;
-    case SECONDS: ptq_sheet_set(s, column, "%.*f", v < 0.1 ? 4 : v < 10 ? 3 : v < 100 ? 2 : 1, v); break;
+    case SECONDS:
+        if (v > 0 && v < 0.001)
+            ptq_sheet_set(s, column, "%.1e", v);
+        else
+            ptq_sheet_set(s, column, "%.*f", v < 0.1 ? 4 : v < 10 ? 3 : v < 100 ? 2 : 1, v);
+        break;
     }
 }
 
@@ -41,7 +46,8 @@ static int digits_of_interval(double half)
 {
     if (!(half > 0))
         return 6;
-    int d = (int)ceil(-log10(half)) + 1;
+    int d = 1 - (int)floor(log10(
+                    half * (1 + 1e-9))); /* the nudge: .001 made by a subtraction is still .0010 */
     return d < 1 ? 1 : d > 6 ? 6 : d;
 }
 
@@ -93,7 +99,8 @@ static int64_t add_ids(const json_t *row, const char **ids, int64_t n, int64_t m
 {
     const char *id;
     json_t *value;
-    json_object_foreach (json_object_get(row, "metrics"), id, value) {
+    json_object_foreach(json_object_get(row, "metrics"), id, value)
+    {
         int64_t k = 0;
         while (k < n && strcmp(ids[k], id))
             k++;
@@ -119,10 +126,10 @@ const char **ptq_metric_ids(const struct ptq_tables *t, const char *kind, int64_
 /* ---- the main table ------------------------------------------------------------------------------------------------------ */
 
 struct main_column {
-    const char *ids[3];     /* the first that the rows hold */
-    const char *unit;       /* short: the definitions table has the full one */
+    const char *ids[3]; /* the first that the rows hold */
+    const char *unit;   /* short: the definitions table has the full one */
     enum style style;
-    bool from_layers;       /* aggregated over layers, also beside a model row */
+    bool from_layers; /* aggregated over layers, also beside a model row */
     int drop;
 };
 static const struct main_column main_columns[] = {
@@ -157,12 +164,13 @@ static const char *held_id(const struct ptq_board *d, const struct main_column *
 }
 
 /* "out_relerr" over two lines where it is long, then the unit. */
-static const char *heading(const struct ptq_tables *t, const char *id, const char *note, const char *unit)
+static const char *heading(const struct ptq_tables *t, const char *id, const char *note,
+                           const char *unit)
 {
     const char *cut = strlen(id) > 7 ? strrchr(id, '_') : NULL;
     int n = cut ? (int)(cut + 1 - id) : (int)strlen(id);
-    const char *s = ptq_arena_printf(t->arena, t->st, "%.*s%s%s%s%s\n%s", n, id, cut ? "\n" : "", cut ? cut + 1 : "",
-                                     *note ? "\n" : "", note, unit);
+    const char *s = ptq_arena_printf(t->arena, t->st, "%.*s%s%s%s%s\n%s", n, id, cut ? "\n" : "",
+                                     cut ? cut + 1 : "", *note ? "\n" : "", note, unit);
     return s ? s : id;
 }
 
@@ -171,7 +179,8 @@ struct main_layout {
     int at[N_MAIN], method, bits, group, seed, layers, time;
 };
 
-static void lay_out(const struct ptq_tables *t, const struct ptq_board *d, bool wide, struct ptq_sheet *s, struct main_layout *l)
+static void lay_out(const struct ptq_tables *t, const struct ptq_board *d, bool wide,
+                    struct ptq_sheet *s, struct main_layout *l)
 {
     const char *note = wide ? "[95 %]" : "±95 %";
     l->method = ptq_sheet_column(s, "method", "method\n", false, 0);
@@ -190,7 +199,8 @@ static void lay_out(const struct ptq_tables *t, const struct ptq_board *d, bool 
     l->time = ptq_sheet_column(s, "time_s", "time\ns", true, 4);
 }
 
-static void put_reference(const struct ptq_board *d, const struct main_layout *l, struct ptq_sheet *s)
+static void put_reference(const struct ptq_board *d, const struct main_layout *l,
+                          struct ptq_sheet *s)
 {
     ptq_sheet_row(s);
     ptq_sheet_set(s, l->method, "full precision");
@@ -200,13 +210,16 @@ static void put_reference(const struct ptq_board *d, const struct main_layout *l
         ptq_sheet_set(s, l->seed, "-");
     for (int c = 0; c < N_MAIN; c++)
         if (l->id[c])
-            set_number(s, l->at[c], main_columns[c].style == CHANGE ? NAN : ptq_row_metric(d->reference, l->id[c]),
+            set_number(s, l->at[c],
+                       main_columns[c].style == CHANGE ? NAN
+                                                       : ptq_row_metric(d->reference, l->id[c]),
                        main_columns[c].style);
     ptq_sheet_set(s, l->time, "-");
 }
 
-static void put_point(const struct ptq_tables *t, const struct ptq_board *d, const struct ptq_point *p, const struct main_layout *l,
-                      bool wide, struct ptq_sheet *s)
+static void put_point(const struct ptq_tables *t, const struct ptq_board *d,
+                      const struct ptq_point *p, const struct main_layout *l, bool wide,
+                      struct ptq_sheet *s)
 {
     ptq_sheet_row(s);
     ptq_sheet_set(s, l->method, "%s", d->series[p->series]);
@@ -228,7 +241,8 @@ static void put_point(const struct ptq_tables *t, const struct ptq_board *d, con
     set_number(s, l->time, p->time_s, SECONDS);
 }
 
-int ptq_table_main(const struct ptq_tables *t, const struct ptq_board *d, bool wide, struct ptq_sheet *s)
+int ptq_table_main(const struct ptq_tables *t, const struct ptq_board *d, bool wide,
+                   struct ptq_sheet *s)
 {
     struct main_layout l = {0};
     int code = ptq_sheet_init(s, N_MAIN + 8, d->n + 1, t->arena, t->st);
@@ -244,14 +258,17 @@ int ptq_table_main(const struct ptq_tables *t, const struct ptq_board *d, bool w
 
 /* ---- the same, exact ---------------------------------------------------------------------------------------------------- */
 
-static const char *const exact_fields[] = {"model", "protocol", "text", "text_key", "method", "label", "options", "bits", "group_size",
-                                           "sym", "sym_kind", "grid", "zero_in_range", "scale", "precision", "stats",
-                                           "true_sequential", "calib", "calib_seed", "nsamples", "seqlen", NULL};
+static const char *const exact_fields[] = {
+    "model",         "protocol", "text",       "text_key", "method",          "label",
+    "options",       "bits",     "group_size", "sym",      "sym_kind",        "grid",
+    "zero_in_range", "scale",    "precision",  "stats",    "true_sequential", "calib",
+    "calib_seed",    "nsamples", "seqlen",     NULL};
 
 static bool is_number_field(const char *field)
 {
-    static const char *const texts[] = {"model", "protocol", "text", "text_key", "method", "label", "options", "sym_kind", "grid",
-                                        "scale", "precision", "stats", "calib", NULL};
+    static const char *const texts[] = {"model",     "protocol", "text",     "text_key", "method",
+                                        "label",     "options",  "sym_kind", "grid",     "scale",
+                                        "precision", "stats",    "calib",    NULL};
     for (int i = 0; texts[i]; i++)
         if (!strcmp(texts[i], field))
             return false;
@@ -266,8 +283,9 @@ static int put_exact_fields(const struct ptq_tables *t, const json_t *row, struc
     return c;
 }
 
-static void put_exact_point(const struct ptq_tables *t, const struct ptq_board *d, const struct ptq_point *p, const char *const *ids,
-                            int64_t n_ids, struct ptq_sheet *s)
+static void put_exact_point(const struct ptq_tables *t, const struct ptq_board *d,
+                            const struct ptq_point *p, const char *const *ids, int64_t n_ids,
+                            struct ptq_sheet *s)
 {
     double lo = NAN, hi = NAN;
     ptq_sheet_row(s);
@@ -275,7 +293,8 @@ static void put_exact_point(const struct ptq_tables *t, const struct ptq_board *
     ptq_sheet_set(s, c++, "%s", p->row ? "model" : "layers");
     ptq_sheet_set(s, c++, "%" PRId64, p->layers.n);
     for (int64_t i = 0; i < n_ids; i++) {
-        set_exact(s, c++, !strcmp(ids[i], "bits_stored") ? p->bits_stored : ptq_point_metric(p, ids[i]));
+        set_exact(s, c++,
+                  !strcmp(ids[i], "bits_stored") ? p->bits_stored : ptq_point_metric(p, ids[i]));
         ptq_point_interval(p, ids[i], &lo, &hi);
         set_exact(s, c++, lo);
         set_exact(s, c++, hi);
@@ -283,12 +302,13 @@ static void put_exact_point(const struct ptq_tables *t, const struct ptq_board *
     set_exact(s, c++, ptq_cells_metric(&p->layers, "out_relerr"));
     set_exact(s, c++, p->time_s);
     for (int64_t i = 0; i < d->n_combos; i++)
-        if (p >= d->points + d->combos[i].first && p < d->points + d->combos[i].first + d->combos[i].n)
+        if (p >= d->points + d->combos[i].first &&
+            p < d->points + d->combos[i].first + d->combos[i].n)
             ptq_sheet_set(s, c, "%d", d->combos[i].front);
 }
 
-static void put_exact_reference(const struct ptq_tables *t, const json_t *row, const char *const *ids, int64_t n_ids,
-                                struct ptq_sheet *s)
+static void put_exact_reference(const struct ptq_tables *t, const json_t *row,
+                                const char *const *ids, int64_t n_ids, struct ptq_sheet *s)
 {
     ptq_sheet_row(s);
     int c = put_exact_fields(t, row, s);
@@ -298,7 +318,8 @@ static void put_exact_reference(const struct ptq_tables *t, const json_t *row, c
         set_exact(s, c, ptq_row_metric(row, ids[i]));
 }
 
-static void lay_out_exact(const struct ptq_tables *t, const char *const *ids, int64_t n_ids, struct ptq_sheet *s)
+static void lay_out_exact(const struct ptq_tables *t, const char *const *ids, int64_t n_ids,
+                          struct ptq_sheet *s)
 {
     for (int i = 0; exact_fields[i]; i++)
         ptq_sheet_column(s, exact_fields[i], NULL, is_number_field(exact_fields[i]), 0);
@@ -323,7 +344,8 @@ int ptq_table_main_exact(const struct ptq_tables *t, struct ptq_sheet *s)
         any_model |= !t->v->boards[k].by_layers;
     }
     const char **ids = ptq_metric_ids(t, any_model ? "model" : "layer", &n_ids);
-    int code = ids ? ptq_sheet_init(s, (int)(3 * n_ids) + 32, n_rows, t->arena, t->st) : PTQ_ERR_MEMORY;
+    int code =
+        ids ? ptq_sheet_init(s, (int)(3 * n_ids) + 32, n_rows, t->arena, t->st) : PTQ_ERR_MEMORY;
     if (code)
         return code;
     lay_out_exact(t, ids, n_ids, s);
@@ -341,7 +363,8 @@ int ptq_table_main_exact(const struct ptq_tables *t, struct ptq_sheet *s)
 
 static int order_combos(const void *pa, const void *pb)
 {
-    const struct ptq_combo *a = *(const struct ptq_combo *const *)pa, *b = *(const struct ptq_combo *const *)pb;
+    const struct ptq_combo *a = *(const struct ptq_combo *const *)pa,
+                           *b = *(const struct ptq_combo *const *)pb;
     int c = (a->bits > b->bits) - (a->bits < b->bits);
     return c ? c : (a->first > b->first) - (a->first < b->first);
 }
@@ -357,8 +380,10 @@ int ptq_table_front(const struct ptq_tables *t, const struct ptq_board *d, struc
     if (code)
         return code;
     qsort(on, (size_t)n, sizeof *on, order_combos);
-    int method = ptq_sheet_column(s, "method", NULL, false, 0), bits = ptq_sheet_column(s, "bits", NULL, true, 0);
-    int group = ptq_sheet_column(s, "group_size", "group", true, 0), stored = ptq_sheet_column(s, "bits_stored", NULL, true, 0);
+    int method = ptq_sheet_column(s, "method", NULL, false, 0),
+        bits = ptq_sheet_column(s, "bits", NULL, true, 0);
+    int group = ptq_sheet_column(s, "group_size", "group", true, 0),
+        stored = ptq_sheet_column(s, "bits_stored", NULL, true, 0);
     int loss = ptq_sheet_column(s, d->loss_id, NULL, true, 0);
     for (int64_t i = 0; i < n; i++) {
         const struct ptq_point *p = &d->points[on[i]->first];
@@ -378,7 +403,8 @@ int ptq_table_spread(const struct ptq_tables *t, const struct ptq_board *d, stru
     double *x = ptq_arena_alloc(t->arena, t->st, d->n, sizeof *x);
     if (code || !x)
         return PTQ_ERR_MEMORY;
-    static const char *const ids[] = {"method", "bits", "group_size", "n_seeds", "mean", "sd", "min", "max"};
+    static const char *const ids[] = {"method", "bits", "group_size", "n_seeds",
+                                      "mean",   "sd",   "min",        "max"};
     for (int c = 0; c < 8; c++)
         ptq_sheet_column(s, ids[c], NULL, c > 0, 0);
     for (int64_t i = 0; i < d->n_combos; i++) {
@@ -403,16 +429,17 @@ int ptq_table_spread(const struct ptq_tables *t, const struct ptq_board *d, stru
 
 static bool is_short_layer_metric(const char *id)
 {
-    static const char *const shown[] = {"bits_stored", "out_relerr", "out_relerr_heldout", "out_relerr_tok", "out_cos", "w_relerr",
-                                        "w_sqnr_db", NULL};
+    static const char *const shown[] = {"bits_stored",    "out_relerr", "out_relerr_heldout",
+                                        "out_relerr_tok", "out_cos",    "w_relerr",
+                                        "w_sqnr_db",      NULL};
     for (int i = 0; shown[i]; i++)
         if (!strcmp(shown[i], id))
             return true;
     return false;
 }
 
-static void put_layer(const struct ptq_tables *t, const json_t *r, const char *const *ids, int64_t n_ids, bool exact,
-                      struct ptq_sheet *s)
+static void put_layer(const struct ptq_tables *t, const json_t *r, const char *const *ids,
+                      int64_t n_ids, bool exact, struct ptq_sheet *s)
 {
     static const char *const texts[] = {"layer", "role", "label"};
     static const char *const numbers[] = {"rows", "cols", "bits", "group_size", "calib_seed"};
@@ -431,7 +458,8 @@ static void put_layer(const struct ptq_tables *t, const json_t *r, const char *c
         else if (!strcmp(ids[i], "out_cos"))
             set_number(s, c++, v, CHANGE);
         else
-            set_number(s, c++, v, !strncmp(ids[i], "bits_", 5) || strstr(ids[i], "_db") ? BITS : SMALL);
+            set_number(s, c++, v,
+                       !strncmp(ids[i], "bits_", 5) || strstr(ids[i], "_db") ? BITS : SMALL);
     }
     double seconds = ptq_row_sub(r, "time", "quantize_s");
     if (exact)
@@ -442,7 +470,8 @@ static void put_layer(const struct ptq_tables *t, const json_t *r, const char *c
 
 int ptq_table_layers(const struct ptq_tables *t, bool exact, int64_t max_rows, struct ptq_sheet *s)
 {
-    static const char *const heads[] = {"layer", "role", "label", "rows", "cols", "bits", "group_size", "calib_seed"};
+    static const char *const heads[] = {"layer", "role", "label",      "rows",
+                                        "cols",  "bits", "group_size", "calib_seed"};
     int64_t n_ids, n = t->v->n_layers < max_rows ? t->v->n_layers : max_rows;
     const char **ids = ptq_metric_ids(t, "layer", &n_ids);
     int code = ids ? ptq_sheet_init(s, (int)n_ids + 12, n, t->arena, t->st) : PTQ_ERR_MEMORY;
@@ -463,8 +492,10 @@ int ptq_table_layers(const struct ptq_tables *t, bool exact, int64_t max_rows, s
 
 static bool same_fault(const json_t *a, const json_t *b)
 {
-    return !strcmp(ptq_row_text(a, "status"), ptq_row_text(b, "status")) && !strcmp(ptq_row_text(a, "kind"), ptq_row_text(b, "kind")) &&
-           !strcmp(ptq_row_text(a, "label"), ptq_row_text(b, "label")) && !strcmp(ptq_row_text(a, "reason"), ptq_row_text(b, "reason"));
+    return !strcmp(ptq_row_text(a, "status"), ptq_row_text(b, "status")) &&
+           !strcmp(ptq_row_text(a, "kind"), ptq_row_text(b, "kind")) &&
+           !strcmp(ptq_row_text(a, "label"), ptq_row_text(b, "label")) &&
+           !strcmp(ptq_row_text(a, "reason"), ptq_row_text(b, "reason"));
 }
 
 int ptq_table_bad(const struct ptq_tables *t, struct ptq_sheet *s)
@@ -484,17 +515,23 @@ int ptq_table_bad(const struct ptq_tables *t, struct ptq_sheet *s)
         ptq_sheet_set(s, 0, "%s", ptq_row_text(r, "status"));
         ptq_sheet_set(s, 1, "%" PRId64, n);
         ptq_sheet_set(s, 2, "%s", ptq_row_text(r, "label"));
-        ptq_sheet_set(s, 3, "b%s g%s%s%s", ptq_field_text(r, "bits", t->arena, t->st),
-                      json_is_integer(group) ? ptq_group_text(t, json_integer_value(group)) : "", *ptq_row_text(r, "layer") ? " " : "",
-                      ptq_row_text(r, "layer"));
-        ptq_sheet_set(s, 4, "%s", *ptq_row_text(r, "reason") ? ptq_row_text(r, "reason") : "(no reason given)");
+        int64_t size = json_is_integer(group) ? json_integer_value(group) : INT64_MIN;
+        ptq_sheet_set(s, 3, "b%s %s%s%s%s", ptq_field_text(r, "bits", t->arena, t->st),
+                      size > 0 ? "g" : "", ptq_group_text(t, size),
+                      *ptq_row_text(r, "layer") ? " " : "", ptq_row_text(r, "layer"));
+        ptq_sheet_set(s, 4, "%s",
+                      *ptq_row_text(r, "reason") ? ptq_row_text(r, "reason") : "(no reason given)");
     }
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
 /* ---- numerical health -------------------------------------------------------------------------------------------------------- */
 
-struct note { const char *label, *key; double min, max, sum; int64_t n, n_nonzero; };
+struct note {
+    const char *label, *key;
+    double min, max, sum;
+    int64_t n, n_nonzero;
+};
 
 static struct note *note_of(struct note *notes, int *n, int max, const char *label, const char *key)
 {
@@ -511,8 +548,10 @@ static void add_notes(const json_t *row, struct note *notes, int *n, int max)
 {
     const char *key;
     json_t *value;
-    json_object_foreach (json_object_get(row, "notes"), key, value) {
-        struct note *k = json_is_number(value) ? note_of(notes, n, max, ptq_row_text(row, "label"), key) : NULL;
+    json_object_foreach(json_object_get(row, "notes"), key, value)
+    {
+        struct note *k =
+            json_is_number(value) ? note_of(notes, n, max, ptq_row_text(row, "label"), key) : NULL;
         if (!k)
             continue;
         double v = json_number_value(value);
@@ -587,7 +626,11 @@ int ptq_table_definitions(const struct ptq_tables *t, struct ptq_sheet *s)
 
 /* ---- facts ---------------------------------------------------------------------------------------------------------------------- */
 
-struct facts { const struct ptq_tables *t; struct ptq_fact *at; int n; };
+struct facts {
+    const struct ptq_tables *t;
+    struct ptq_fact *at;
+    int n;
+};
 
 static void add_fact(struct facts *f, const char *name, const char *text)
 {
@@ -603,31 +646,36 @@ static const char *field(const struct ptq_tables *t, const json_t *row, const ch
 static const char *protocol_line(const struct ptq_tables *t, const json_t *r)
 {
     const char *rules = field(t, r, "rules"), *windows = field(t, r, "n_windows");
-    return ptq_arena_printf(t->arena, t->st, "%s%s%s%s; text %s (key %.12s)%s%s%s", field(t, r, "protocol"), *rules ? " (" : "", rules,
-                            *rules ? ")" : "", field(t, r, "text"), field(t, r, "text_key"), *windows ? ", " : "", windows,
-                            *windows ? " windows" : "");
+    return ptq_arena_printf(t->arena, t->st, "%s%s%s%s; text %s (key %.12s)%s%s%s",
+                            field(t, r, "protocol"), *rules ? " (" : "", rules, *rules ? ")" : "",
+                            field(t, r, "text"), field(t, r, "text_key"), *windows ? ", " : "",
+                            windows, *windows ? " windows" : "");
 }
 
 static const char *calibration_line(const struct ptq_tables *t, const struct ptq_board *d)
 {
     const json_t *r = d->points[0].any;
-    const char *calib = field(t, r, "calib"), *stats = field(t, r, "stats"), *held = field(t, r, "heldout");
+    const char *calib = field(t, r, "calib"), *stats = field(t, r, "stats"),
+               *held = field(t, r, "heldout");
     if (!strcmp(stats, "given"))
         return "statistics or activations given in the layer file";
-    return ptq_arena_printf(t->arena, t->st, "%s, %s sequences of %s tokens, seed %s%s; statistics: %s%s%s", calib,
-                            field(t, r, "nsamples"), field(t, r, "seqlen"), field(t, r, "calib_seed"),
-                            d->many_seeds ? " and others (column)" : "",
-                            !strcmp(stats, "fp") ? "of the full-precision model" : "sequential, of the quantized part",
-                            *held ? "; held out: " : "", held);
+    return ptq_arena_printf(
+        t->arena, t->st, "%s, %s sequences of %s tokens, seed %s%s; statistics: %s%s%s", calib,
+        field(t, r, "nsamples"), field(t, r, "seqlen"), field(t, r, "calib_seed"),
+        d->many_seeds ? " and others (column)" : "",
+        !strcmp(stats, "fp") ? "of the full-precision model" : "sequential, of the quantized part",
+        *held ? "; held out: " : "", held);
 }
 
 static const char *machine_line(const struct ptq_tables *t, const json_t *r)
 {
     const json_t *h = json_object_get(r, "host");
     const char *cpu = field(t, h, "cpu"), *threads = field(t, h, "threads");
-    const char *commit = ptq_run_text(t->v, "commit", t->arena, t->st), *compiler = ptq_run_text(t->v, "compiler", t->arena, t->st);
-    return ptq_arena_printf(t->arena, t->st, "%s%s%s threads; kernels %s; BLAS core %s%s%s%s%s", cpu, *cpu ? ", " : "",
-                            *threads ? threads : "?", field(t, h, "isa"), field(t, h, "blas_core"), *commit ? "; commit " : "", commit,
+    const char *commit = ptq_run_text(t->v, "commit", t->arena, t->st),
+               *compiler = ptq_run_text(t->v, "compiler", t->arena, t->st);
+    return ptq_arena_printf(t->arena, t->st, "%s%s%s threads; kernels %s; BLAS core %s%s%s%s%s",
+                            cpu, *cpu ? ", " : "", *threads ? threads : "?", field(t, h, "isa"),
+                            field(t, h, "blas_core"), *commit ? "; commit " : "", commit,
                             *compiler ? "; " : "", compiler);
 }
 
@@ -650,7 +698,8 @@ static const char *time_line(const struct ptq_tables *t, const struct ptq_board 
         if (r && strcmp(ptq_row_text(r, "model"), d->model))
             continue;
         if (label && (!r || strcmp(label, ptq_row_text(r, "label")))) {
-            text = ptq_arena_printf(t->arena, t->st, "%s %s %.2g s%s", text, label, sum, r ? "," : "");
+            text =
+                ptq_arena_printf(t->arena, t->st, "%s %s %.2g s%s", text, label, sum, r ? "," : "");
             sum = 0;
         }
         label = r ? ptq_row_text(r, "label") : NULL;
@@ -660,19 +709,25 @@ static const char *time_line(const struct ptq_tables *t, const struct ptq_board 
     return text && d->n_layers ? text : "quantizing every layer, without preparation";
 }
 
-int ptq_board_facts(const struct ptq_tables *t, const struct ptq_board *d, struct ptq_fact facts[PTQ_MAX_FACTS])
+int ptq_board_facts(const struct ptq_tables *t, const struct ptq_board *d,
+                    struct ptq_fact facts[PTQ_MAX_FACTS])
 {
     struct facts f = {t, facts, 0};
     const json_t *r = d->points[0].any;
-    add_fact(&f, "model", ptq_arena_printf(t->arena, t->st, "%s (%s)", d->model, field(t, r, "source")));
+    add_fact(&f, "model",
+             ptq_arena_printf(t->arena, t->st, "%s (%s)", d->model, field(t, r, "source")));
     if (!d->by_layers)
         add_fact(&f, "protocol", protocol_line(t, r));
     add_fact(&f, "calibration", calibration_line(t, d));
     add_fact(&f, "settings", t->v->settings);
     add_fact(&f, "interval", interval_line(d));
     if (d->n_layers)
-        add_fact(&f, "layers", ptq_arena_printf(t->arena, t->st, "geo.mean: geometric mean over %" PRId64 " layers; bits_stored counts "
-                                                "everything stored, over the quantized weights", d->n_layers));
+        add_fact(&f, "layers",
+                 ptq_arena_printf(t->arena, t->st,
+                                  "geo.mean: geometric mean over %" PRId64
+                                  " layers; bits_stored counts "
+                                  "everything stored, over the quantized weights",
+                                  d->n_layers));
     add_fact(&f, "time", time_line(t, d));
     add_fact(&f, "machine", machine_line(t, r));
     for (int64_t i = 0; i < t->v->remarks.n; i++)
@@ -683,7 +738,8 @@ int ptq_board_facts(const struct ptq_tables *t, const struct ptq_board *d, struc
 const char *ptq_verdict(const struct ptq_tables *t)
 {
     const struct ptq_view *v = t->v;
-    const char *text = ptq_arena_printf(t->arena, t->st, "%s: %" PRId64 " cells finished", v->faults.n ? "INVALID" : "VALID", v->n_ok);
+    const char *text = ptq_arena_printf(t->arena, t->st, "%s: %" PRId64 " cells finished",
+                                        v->faults.n ? "INVALID" : "VALID", v->n_ok);
     if (v->n_skipped && text)
         text = ptq_arena_printf(t->arena, t->st, "%s, %" PRId64 " skipped", text, v->n_skipped);
     for (int64_t i = 0; i < v->faults.n && text; i++)

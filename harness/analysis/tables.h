@@ -4,17 +4,26 @@
 #include "analysis/board.h"
 #include "analysis/sheet.h"
 
-struct ptq_tables { const struct ptq_view *v; struct ptq_arena *arena; struct ptq_status *st; };
+struct ptq_tables {
+    const struct ptq_view *v;
+    struct ptq_arena *arena;
+    struct ptq_status *st;
+};
 
 /* The main table of a board: full precision first. wide: intervals as [lo, hi], else as +- where symmetric. */
-int ptq_table_main(const struct ptq_tables *, const struct ptq_board *, bool wide, struct ptq_sheet *);
-int ptq_table_main_exact(const struct ptq_tables *, struct ptq_sheet *);    /* every board, setting and model metric */
+int ptq_table_main(const struct ptq_tables *, const struct ptq_board *, bool wide,
+                   struct ptq_sheet *);
+int ptq_table_main_exact(const struct ptq_tables *,
+                         struct ptq_sheet *); /* every board, setting and model metric */
 int ptq_table_front(const struct ptq_tables *, const struct ptq_board *, struct ptq_sheet *);
-int ptq_table_spread(const struct ptq_tables *, const struct ptq_board *, struct ptq_sheet *); /* over calibration seeds */
+int ptq_table_spread(const struct ptq_tables *, const struct ptq_board *,
+                     struct ptq_sheet *); /* over calibration seeds */
 int ptq_table_layers(const struct ptq_tables *, bool exact, int64_t max_rows, struct ptq_sheet *);
-int ptq_table_bad(const struct ptq_tables *, struct ptq_sheet *);           /* skipped and failed cells, equal ones joined */
-int ptq_table_health(const struct ptq_tables *, struct ptq_sheet *);        /* notes by method */
-int ptq_table_definitions(const struct ptq_tables *, struct ptq_sheet *);   /* every metric id in the rows */
+int ptq_table_bad(const struct ptq_tables *,
+                  struct ptq_sheet *); /* skipped and failed cells, equal ones joined */
+int ptq_table_health(const struct ptq_tables *, struct ptq_sheet *); /* notes by method */
+int ptq_table_definitions(const struct ptq_tables *,
+                          struct ptq_sheet *); /* every metric id in the rows */
 
 /* Ids of the metrics in rows of a kind ("layer", "model"; NULL: all), sorted, NULL-terminated. */
 const char **ptq_metric_ids(const struct ptq_tables *, const char *kind, int64_t *n);
@@ -22,8 +31,11 @@ const char **ptq_metric_ids(const struct ptq_tables *, const char *kind, int64_t
 const char *ptq_group_text(const struct ptq_tables *, int64_t group);
 
 /* What stands under the table: name and one line each (protocol, calibration, settings, interval, machine, ...). */
-struct ptq_fact { const char *name, *text; };
+struct ptq_fact {
+    const char *name, *text;
+};
 enum { PTQ_MAX_FACTS = 12 };
-int ptq_board_facts(const struct ptq_tables *, const struct ptq_board *, struct ptq_fact facts[PTQ_MAX_FACTS]);
+int ptq_board_facts(const struct ptq_tables *, const struct ptq_board *,
+                    struct ptq_fact facts[PTQ_MAX_FACTS]);
 const char *ptq_verdict(const struct ptq_tables *); /* "VALID: 48 cells" or "INVALID: reasons" */
 #endif

@@ -1,4 +1,5 @@
-/* cmd_capture.c: `ptq capture MODEL`: statistics of every layer input of a model over a text, into a container. */
+/* cmd_capture.c: `ptq capture MODEL`: statistics of every layer input of a model over a text, into
+ * a container. */
 #include "cli/cli.h"
 #include "core/words.h"
 #include "model/stats.h"

@@ -1,4 +1,5 @@
-/* cmd_eval.c: `ptq eval MODEL`: perplexity and its relatives of a full-precision model under a named protocol. */
+/* cmd_eval.c: `ptq eval MODEL`: perplexity and its relatives of a full-precision model under a
+ * named protocol. */
 #include "cli/cli.h"
 #include "core/clock.h"
 #include "core/json.h"
@@ -202,7 +203,8 @@ static int evaluate(struct result *r, const struct ptq_model *m, const struct re
     for (int i = 0; i < N_IDS && !rc; i++)
         if (ptq_metric_find(metric_ids[i])->model(&e, &r->value[i]) < 0)
             rc = ptq_status_nomem(st, metric_ids[i], 0);
-    /* A model whose output is not a number has failed: no row without its number may look like a result. */
+    /* A model whose output is not a number has failed: no row without its number may look like a
+     * result. */
     if (!rc && !isfinite(ptq_eval_nll(&r->eval)))
         rc = ptq_status_set(
             st, PTQ_ERR_NUMERIC,

@@ -43,15 +43,19 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
 }
 
 static const struct ptq_flag flags[] = {
-    {"output", 'o', PTQ_FLAG_TEXT, "FILE", "where to write it, .svg or .png [RUN/plots/NAME.svg]"}, {NULL}};
+    {"output", 'o', PTQ_FLAG_TEXT, "FILE", "where to write it, .svg or .png [RUN/plots/NAME.svg]"},
+    {NULL}};
 const struct ptq_verb ptq_verb_plot = {
     .name = "plot",
     .title = "Draw one picture of a run with gnuplot",
     .usage = "[RUN NAME] [-o FILE.svg]",
-    .details = "RUN is a run folder (results/NAME) or its name; NAME is a file plots/NAME.gp: without arguments they are listed.\n"
-               "The data lie beside the picture (RUN/plots/*.tsv, a heading line, tabs). A new picture is a new .gp file; plots/_style.gp\n"
+    .details = "RUN is a run folder (results/NAME) or its name; NAME is a file plots/NAME.gp: "
+               "without arguments they are listed.\n"
+               "The data lie beside the picture (RUN/plots/*.tsv, a heading line, tabs). A new "
+               "picture is a new .gp file; plots/_style.gp\n"
                "says what it is given. Prints the name of the file it wrote.\n"
-               "Exit codes: 0 ok, 2 unknown run or picture, 6 not drawn (gnuplot absent or its error, nothing to show).\n"
+               "Exit codes: 0 ok, 2 unknown run or picture, 6 not drawn (gnuplot absent or its "
+               "error, nothing to show).\n"
                "  ptq plot demo loss_bits -o loss.png",
     .flags = flags,
     .min_positional = 0,

@@ -29,11 +29,15 @@ const struct ptq_verb ptq_verb_report = {
     .name = "report",
     .title = "Print the table of a run and write its report (HTML, Markdown, CSV, LaTeX, pictures)",
     .usage = "RUN [--format text|md|csv|jsonl|latex] [--no-plots]",
-    .details = "RUN is a run folder (results/NAME) or its NAME. The table goes to stdout and ends with VALID, or INVALID and why.\n"
-               "text rounds; csv and jsonl hold 17 digits, every metric and every setting. Written into the run folder:\n"
-               "report.html (one file, pictures inside), report.md, tables/*.csv, tables/main.tex (booktabs), plots/*.svg, plots/*.tsv.\n"
+    .details = "RUN is a run folder (results/NAME) or its NAME. The table goes to stdout and ends "
+               "with VALID, or INVALID and why.\n"
+               "text rounds; csv and jsonl hold 17 digits, every metric and every setting. Written "
+               "into the run folder:\n"
+               "report.html (one file, pictures inside), report.md, tables/*.csv, tables/main.tex "
+               "(booktabs), plots/*.svg, plots/*.tsv.\n"
                "Without gnuplot the pictures are left out and the report says so.\n"
-               "Exit codes: 0 ok (also when the run is INVALID), 2 no such run or a broken row, 6 a file cannot be written.\n"
+               "Exit codes: 0 ok (also when the run is INVALID), 2 no such run or a broken row, 6 "
+               "a file cannot be written.\n"
                "  ptq report demo --format csv > demo.csv",
     .flags = flags,
     .min_positional = 1,

@@ -1,6 +1,7 @@
-/* metric.h: what a number in a table is. One file metrics/metric_ID.c = one metric; it exports `const struct ptq_metric ptq_metric_ID`.
- * dW = What - W. Definitions: design section 9; the id is printed beside every value. A metric whose inputs are absent returns
- * PTQ_SKIP with a reason: the row then holds null and the reason. All sums in fp64, in index order. */
+/* metric.h: what a number in a table is. One file metrics/metric_ID.c = one metric; it exports
+ * `const struct ptq_metric ptq_metric_ID`. dW = What - W. Definitions: design section 9; the id is
+ * printed beside every value. A metric whose inputs are absent returns PTQ_SKIP with a reason: the
+ * row then holds null and the reason. All sums in fp64, in index order. */
 #ifndef PTQ_METRICS_METRIC_H
 #define PTQ_METRICS_METRIC_H
 #include "model/eval.h"
@@ -29,7 +30,8 @@ struct ptq_layer_truth {
     const float *heldout_y;                 /* (n x d_out) W x of them, or NULL */
     const char *heldout_source;             /* named in reports; NULL: none */
 };
-/* Everything in the arena; the layers must outlive the truth. The sink class of a moment is absent where its layer has none. */
+/* Everything in the arena; the layers must outlive the truth. The sink class of a moment is absent
+ * where its layer has none. */
 int ptq_layer_truth_init(struct ptq_layer_truth *, const struct ptq_layer *,
                          const struct ptq_layer *heldout /* or NULL */, struct ptq_pool *,
                          struct ptq_arena *, struct ptq_status *);
@@ -49,7 +51,8 @@ struct ptq_layer_eval { /* one cell of one layer; memoises what several metrics 
 };
 /* tr(dW H dW^T) under a moment; PTQ_SKIP when the moment is absent. */
 int ptq_layer_eval_quad(struct ptq_layer_eval *, enum ptq_moment, double *);
-/* tr(dW H dW^T) / tr(W H W^T); reasons for an absent moment and a zero denominator. What the out_relerr metrics are. */
+/* tr(dW H dW^T) / tr(W H W^T); reasons for an absent moment and a zero denominator. What the
+ * out_relerr metrics are. */
 int ptq_layer_eval_relerr(struct ptq_layer_eval *, enum ptq_moment, struct ptq_value *);
 /* dW x of the held-out tokens; PTQ_SKIP without them. */
 int ptq_layer_eval_dy(struct ptq_layer_eval *, const float **dy);
@@ -70,8 +73,9 @@ struct ptq_model_eval {          /* one quantized model */
     double bits_nominal, bits_paper; /* weighted means over the quantized layers */
 };
 
-/* Helpers of model metrics. The paired interval of mean NLL against the reference, clustered by window: windows of unequal length enter
- * by the linearised ratio of sums; PTQ_SKIP without a reference. */
+/* Helpers of model metrics. The paired interval of mean NLL against the reference, clustered by
+ * window: windows of unequal length enter by the linearised ratio of sums; PTQ_SKIP without a
+ * reference. */
 struct ptq_interval;
 int ptq_model_eval_dnll(const struct ptq_model_eval *, struct ptq_interval *);
 /* Quantile p of the KL of all positions (p = 1: largest); PTQ_SKIP with the reason. */
@@ -93,8 +97,9 @@ struct ptq_metric_entry {
 const struct ptq_metric_entry *ptq_metrics(int *n);       /* id order */
 const struct ptq_metric *ptq_metric_find(const char *id); /* or NULL */
 
-/* Every layer (model) metric into values[n] in registry order; metrics of the other kind get a NULL reason and NaN. Errors of a single metric
- * are errors of the call (PTQ_ERR_NUMERIC), absences are reasons. */
+/* Every layer (model) metric into values[n] in registry order; metrics of the other kind get a
+ * NULL reason and NaN. Errors of a single metric are errors of the call (PTQ_ERR_NUMERIC),
+ * absences are reasons. */
 int ptq_metrics_layer_eval(const struct ptq_layer_truth *, const struct ptq_quant *,
                            const float *what, struct ptq_pool *, struct ptq_value *values,
                            struct ptq_status *);

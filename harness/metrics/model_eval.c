@@ -17,8 +17,9 @@ int ptq_model_eval_dnll(const struct ptq_model_eval *m, struct ptq_interval *out
     int64_t n = 0, scored = 0;
     for (int64_t s = 0; s < e->n_windows; s++)
         scored += e->n_window[s] > 0;
-    /* Mean = sum_w D_w / sum_w n_w, D_w the window's summed difference. Its spread is that of the residuals D_w - mean n_w over the
-     * mean window length; shifted by the mean they average to it exactly. Equal windows: z is the window's mean difference. */
+    /* Mean = sum_w D_w / sum_w n_w, D_w the window's summed difference. Its spread is that of the
+     * residuals D_w - mean n_w over the mean window length; shifted by the mean they average to it
+     * exactly. Equal windows: z is the window's mean difference. */
     for (int64_t s = 0; s < e->n_windows; s++)
         if (e->n_window[s] > 0)
             z[n++] = mean + (e->nll_window[s] - ref->nll_window[s] - mean) *

@@ -94,8 +94,8 @@ static void scale_row(const struct ptq_linear *l, float *w, int64_t row, float b
         w[row * l->d_in + j] *= by;
 }
 
-/* Four distinct channels of the residual stream, then two hidden channels a block, from one generator in block order: the draws
- * of earlier blocks are repeated to reach those of this one. */
+/* Four distinct channels of the residual stream, then two hidden channels a block, from one
+ * generator in block order: the draws of earlier blocks are repeated to reach those of this one. */
 static int outliers(const struct ptq_model_info *m, const struct ptq_block *b, float *const *lin,
                     float *const *vec, struct ptq_status *st)
 {
@@ -132,11 +132,13 @@ static int outliers(const struct ptq_model_info *m, const struct ptq_block *b, f
 
 /* ---- one sequence */
 
-struct
-    buffers { /* pieces of the scratch; gate and up overlay q, k, v and the attention's own, which are done by then */
+/* Pieces of the scratch. gate and up overlay q, k, v and the attention's own, done by then. */
+struct buffers {
     float *norm; /* (len x d_model): normed input, then what a product adds to x */
-    float *q, *k, *v, *mixed, *attention,
-        *spin; /* mixed: (len x q) output of the heads; spin: head_dim floats */
+    float *q, *k, *v;
+    float *mixed; /* (len x q) output of the heads */
+    float *attention;
+    float *spin; /* head_dim floats */
     float *gate, *up;
 };
 

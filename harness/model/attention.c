@@ -6,8 +6,8 @@
 #include <math.h>
 #include <string.h>
 
-/* ROWS queries share each load of a key or value; LANES outputs are computed side by side. Neither changes a sum's order:
- * scores add over d ascending, outputs over u ascending. */
+/* ROWS queries share each load of a key or value; LANES outputs are computed side by side. Neither
+ * changes a sum's order: scores add over d ascending, outputs over u ascending. */
 enum { LANES = 16, ROWS = 8 };
 typedef float lanes __attribute__((vector_size(64)));
 typedef float loose __attribute__((vector_size(64), aligned(4), may_alias));
@@ -21,7 +21,8 @@ static int64_t round_up(int64_t n, int64_t to)
 
 int64_t ptq_attention_scratch(int64_t len, int64_t head_dim)
 {
-    /* keys transposed (hd x len'), values padded (len x hd'), scores (ROWS x len'), queries (ROWS x hd) */
+    /* keys transposed (hd x len'), values padded (len x hd'), scores (ROWS x len'), queries (ROWS
+     * x hd) */
     const int64_t most = INT64_C(1) << 29;
     if (len > most || head_dim > most)
         return -1;
@@ -100,8 +101,8 @@ PTQ_CLONES static void scores_run(const struct head *h, int64_t upto)
 
 PTQ_CLONES static float row_max(const float *x, int64_t n)
 {
-    float m = x
-        [0]; /* a maximum has no order of sums; lanes, because the compiler may not reorder floats */
+    /* A maximum has no order of sums; in lanes, because the compiler may not reorder floats. */
+    float m = x[0];
     int64_t i = 0;
     if (n >= LANES) {
         lanes a = *(const loose *)x;
@@ -118,8 +119,9 @@ PTQ_CLONES static float row_max(const float *x, int64_t n)
     return m;
 }
 
-/* out[r] = sum over u <= t0 + r of scores[r][u] value[u], times inverse[r]. Query t0's keys are common to all rows; the rest of
- * a row is added after them, so no row ever touches a later position. */
+/* out[r] = sum over u <= t0 + r of scores[r][u] value[u], times inverse[r]. Query t0's keys are
+ * common to all rows; the rest of a row is added after them, so no row ever touches a later
+ * position. */
 PTQ_CLONES static void values_run(const struct head *h, int64_t t0, int n_rows,
                                   const float *inverse, float *out, int64_t ld_out)
 {

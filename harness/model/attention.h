@@ -1,6 +1,7 @@
-/* attention.h: causal attention of one sequence with grouped heads. An own kernel, because products of a head (16 to 128 wide) would
- * drown in the padding of the GEMM tiles. Every sum runs in a fixed order, vectorised over outputs: the same bits on any CPU.
- * A position's result depends on itself and earlier positions alone. */
+/* attention.h: causal attention of one sequence with grouped heads. An own kernel, because
+ * products of a head (16 to 128 wide) would drown in the padding of the GEMM tiles. Every sum runs
+ * in a fixed order, vectorised over outputs: the same bits on any CPU. A position's result depends
+ * on itself and earlier positions alone. */
 #ifndef PTQ_MODEL_ATTENTION_H
 #define PTQ_MODEL_ATTENTION_H
 #include "ptq.h"

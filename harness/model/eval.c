@@ -24,7 +24,8 @@ struct buffers { /* a thread's: logits of this model and of the reference */
     float *own, *ref;
 };
 
-/* Rows of logits at a time: a function of the vocabulary alone, because the product's tiles depend on the number of rows. */
+/* Rows of logits at a time: a function of the vocabulary alone, because the product's tiles depend
+ * on the number of rows. */
 static int64_t chunk_rows(int64_t vocab)
 {
     int64_t rows = (INT64_C(1) << 20) / vocab;
@@ -49,7 +50,8 @@ static struct row row_of(const float *logit, int64_t vocab)
     return r;
 }
 
-/* KL(p || q) = sum_v p_v (log p_v - log q_v); tiny negative rounding is left as it is: clipping would bias means. */
+/* KL(p || q) = sum_v p_v (log p_v - log q_v); tiny negative rounding is left as it is: clipping
+ * would bias means. */
 static double divergence(const float *p, double lse_p, const float *q, double lse_q, int64_t vocab)
 {
     double kl = 0;
@@ -60,7 +62,8 @@ static double divergence(const float *p, double lse_p, const float *q, double ls
     return kl;
 }
 
-/* Positions t .. t + n - 1 of window s predict tokens t + 1 .. t + n. Returns the sum of their NLL through *sum. */
+/* Positions t .. t + n - 1 of window s predict tokens t + 1 .. t + n. Returns the sum of their NLL
+ * through *sum. */
 static int score_chunk(struct job *j, int64_t s, int64_t t, int64_t n, const struct buffers *b,
                        double *sum, struct ptq_status *st)
 {

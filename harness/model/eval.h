@@ -1,22 +1,21 @@
-/* eval.h: scoring of token sequences: NLL per window, agreement with a reference model. fp64 log-sum-exp over fp32 logits. */
+/* eval.h: scoring of token sequences: NLL per window, agreement with a reference model. fp64
+ * log-sum-exp over fp32 logits. */
 #ifndef PTQ_MODEL_EVAL_H
 #define PTQ_MODEL_EVAL_H
 #include "model/text.h"
 
-/* Scored positions of sequence s: tokens 1 .. len-1 (the first is never scored); flat index: positions before + t - 1. */
+/* Scored positions of sequence s: tokens 1 .. len-1 (the first is never scored); flat index:
+ * positions before + t - 1. */
 struct ptq_eval {
     const struct ptq_text *text;
     int64_t n_windows, n_scored;
-    double *
-        nll_window; /* [n_windows] mean NLL of the window, nats/token; NaN for a window of one token */
-    int64_t *n_window; /* [n_windows] scored tokens */
-    uint8_t *hit;      /* [n_scored] 1 when the target is the argmax (ties to the lower id) */
-    double
-        *kl; /* [n_scored] KL(reference || this), nats, full vocabulary; NULL without a reference */
-    double top1_agree; /* share of positions with the same argmax as the reference; NaN without */
+    double *nll_window; /* [n_windows] mean NLL, nats/token; NaN for a window of one token */
+    int64_t *n_window;  /* [n_windows] scored tokens */
+    uint8_t *hit;       /* [n_scored] 1 when the target is the argmax (ties to the lower id) */
+    double *kl;         /* [n_scored] KL(reference || this), nats; NULL without a reference */
+    double top1_agree;  /* share of positions with the same argmax as the reference; NaN without */
     const struct ptq_eval *reference; /* NULL for the full-precision model itself */
-    float
-        *final_hidden; /* (n_total x d_model) last hidden states, kept for a reference; else NULL */
+    float *final_hidden;              /* (n_total x d_model) kept for a reference; else NULL */
 };
 struct ptq_eval_args {
     const struct ptq_model *model;
@@ -31,7 +30,6 @@ int ptq_eval_score(const struct ptq_eval_args *, const struct ptq_hidden *, stru
 /* The full-precision model over the text: embed, blocks, score. */
 int ptq_eval_model(const struct ptq_eval_args *, struct ptq_arena *, struct ptq_eval *,
                    struct ptq_status *);
-double ptq_eval_nll(
-    const struct ptq_eval
-        *); /* mean over windows of the window means weighted by scored tokens, nats/token */
+/* Mean over windows of the window means weighted by scored tokens, nats/token. */
+double ptq_eval_nll(const struct ptq_eval *);
 #endif

@@ -12,8 +12,9 @@ struct ptq_model {
     const struct ptq_arch *arch;
     struct ptq_h5 *h5; /* the container, or NULL: */
     struct ptq_llama2c *bin;
-    /* Rotations of the first rope_rows positions: (rope_rows x head_dim / 2); NULL without rotary positions. Later positions
-     * are computed when met, by the same function, so the table's length decides speed alone. */
+    /* Rotations of the first rope_rows positions: (rope_rows x head_dim / 2); NULL without rotary
+     * positions. Later positions are computed when met, by the same function, so the table's
+     * length decides speed alone. */
     const float *rope_cos, *rope_sin;
     int64_t rope_rows;
 };

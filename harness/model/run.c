@@ -1,4 +1,5 @@
-/* run.c: a block over all sequences. Threads take whole sequences, each with a scratch of its own from a small stack. */
+/* run.c: a block over all sequences. Threads take whole sequences, each with a scratch of its own
+ * from a small stack. */
 #include "model/internal.h"
 #include "core/size.h"
 #include <pthread.h>

@@ -9,10 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Slots hold a fp32 matrix each: several a thread only where they are small. Their number cannot change a sum. */
+/* Slots hold a fp32 matrix each: several a thread only where they are small. Their number cannot
+ * change a sum. */
 enum { SLOTS_A_THREAD = 4, SMALL_INPUT = 4096, ROWS_A_PIECE = 16 };
 
-/* Sums of one sequence for one input, in a slot of the wave; added up in sequence order when the wave is over. */
+/* Sums of one sequence for one input, in a slot of the wave; added up in sequence order when the
+ * wave is over. */
 struct partial {
     float *gram;    /* (d x d) X^T X in fp32, or NULL: */
     double *gram64; /* the same in fp64 (option f64) */
@@ -80,7 +82,8 @@ static int gram_f64(const float *x, int64_t len, int64_t d, double *g, struct pt
 static void take_samples(const struct job *j, struct ptq_input_stats *out, int64_t s,
                          const float *x, int64_t len)
 {
-    /* Samples ascend, so those of this sequence are a run; its start is near n_acts before / n_tokens. */
+    /* Samples ascend, so those of this sequence are a run; its start is near n_acts before /
+     * n_tokens. */
     int64_t first = j->before[s], n = out->n_acts;
     int64_t k = (int64_t)((double)first * (double)n / (double)j->n_tokens);
     while (k > 0 && sample_row(k - 1, n, j->n_tokens) >= first)

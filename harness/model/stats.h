@@ -1,8 +1,9 @@
-/* stats.h: statistics of layer inputs: Hessians in two token classes, absmax, absmean, mean, sampled rows.
- * Accumulation unit: one sequence. Each sequence's fp32 SYRK partial is added in fp64 in sequence order, so the result depends on
- * neither threads nor memory. Normalisation: token (sum of 2 x x^T over tokens / n_tokens).
- * Values are rounded to the type they are stored in (f32, with the option f64 f64) before anybody uses them: statistics made in
- * memory and the same read back from a file are the same bits. */
+/* stats.h: statistics of layer inputs: Hessians in two token classes, absmax, absmean, mean,
+ * sampled rows. Accumulation unit: one sequence. Each sequence's fp32 SYRK partial is added in
+ * fp64 in sequence order, so the result depends on neither threads nor memory. Normalisation:
+ * token (sum of 2 x x^T over tokens / n_tokens). Values are rounded to the type they are stored in
+ * (f32, with the option f64 f64) before anybody uses them: statistics made in memory and the same
+ * read back from a file are the same bits. */
 #ifndef PTQ_MODEL_STATS_H
 #define PTQ_MODEL_STATS_H
 #include "datasets/h5.h"
@@ -13,8 +14,8 @@ struct ptq_input_stats { /* one distinct input */
     int64_t d_in;
     double n_tokens, n_sequences;
     enum ptq_norm norm; /* of hess; what we make is PTQ_NORM_TOKEN */
-    double *hess,
-        *hess_sink; /* (d_in x d_in) full symmetric, normalised; hess_sink: part of the first sink_tokens tokens */
+    /* (d_in x d_in) full symmetric, normalised; hess_sink: part of the first sink_tokens tokens */
+    double *hess, *hess_sink;
     float *absmax, *absmean, *mean; /* [d_in] */
     float *acts;
     int64_t n_acts; /* sampled rows: evenly spaced tokens over the text */
@@ -26,8 +27,9 @@ struct ptq_stats_options {
     bool f64;            /* fp64 SYRK */
 };
 
-/* Statistics of the distinct inputs of one block (only == NULL) or of one of them, from hidden states that are the block's input (left
- * unchanged); the block's weights as they stand. Result in the arena. */
+/* Statistics of the distinct inputs of one block (only == NULL) or of one of them, from hidden
+ * states that are the block's input (left unchanged); the block's weights as they stand. Result in
+ * the arena. */
 int ptq_stats_block(const struct ptq_model *, const struct ptq_block *, struct ptq_pool *,
                     const struct ptq_hidden *, const struct ptq_stats_options *, const char *only,
                     struct ptq_arena *, struct ptq_input_stats *out /* [PTQ_MAX_STAGES] */, int *n,
@@ -45,20 +47,21 @@ int ptq_stats_write_head(struct ptq_h5 *, const char *name, const struct ptq_sta
                          struct ptq_status *);
 int ptq_stats_write_input(struct ptq_h5 *, const char *name, const struct ptq_input_stats *,
                           bool f64, struct ptq_status *);
-/* PTQ_ERR_USAGE when /stats/NAME is absent or wrong. */
+/* PTQ_ERR_USAGE when /stats/NAME is absent or wrong. text and upstream live in the arena. */
 int ptq_stats_read_head(struct ptq_h5 *, const char *name, struct ptq_arena *,
                         struct ptq_stats_head *, struct ptq_status *);
+/* Refuses NaN and Inf. The caller compares d_in with the layer's: ptq_layer_from_model asserts it. */
 int ptq_stats_read_input(struct ptq_h5 *, const char *name, const char *input, struct ptq_arena *,
                          struct ptq_input_stats *, struct ptq_status *);
 
-/* Read-back refuses NaN and Inf; the caller compares d_in with the layer's (ptq_layer_from_model asserts it). The head's text
- * and upstream live in the arena.
- * The layer a method sees: weights of lin, statistics of its input (stats may be NULL). Borrows everything. */
+/* The layer a method sees: weights of lin, statistics of its input (stats may be NULL). Borrows
+ * everything. */
 void ptq_layer_from_model(const struct ptq_linear *, int block, const struct ptq_input_stats *,
                           struct ptq_layer *);
 
-/* The whole capture of a full-precision model into a container: `ptq capture`. Progress on stderr unless quiet. Block by block; a file
- * that holds some blocks of the same request already is continued, not begun again. */
+/* The whole capture of a full-precision model into a container: `ptq capture`. Progress on stderr
+ * unless quiet. Block by block; a file that holds some blocks of the same request already is
+ * continued, not begun again. */
 struct ptq_capture_args {
     const struct ptq_model *model;
     const struct ptq_text *text;

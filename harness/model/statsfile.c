@@ -1,4 +1,5 @@
-/* statsfile.c: statistics in a container (/stats/NAME, datasets/SCHEMA.md) and the capture that writes them. */
+/* statsfile.c: statistics in a container (/stats/NAME, datasets/SCHEMA.md) and the capture that
+ * writes them. */
 #include "core/linalg.h"
 #include "core/progress.h"
 #include "core/size.h"
@@ -15,7 +16,8 @@ static const char *const norm_words[] = {"unknown", "token", "sequence",
                                          NULL}; /* by enum ptq_norm */
 enum { SCHEMA = 1, OBJECT_CHARS = 1024 };
 
-/* "/stats/NAME[/INPUT[/ARRAY]]". Names come from the command line: a slash or an overlong one is refused. */
+/* "/stats/NAME[/INPUT[/ARRAY]]". Names come from the command line: a slash or an overlong one is
+ * refused. */
 static int object_path(char out[OBJECT_CHARS], const char *name, const char *input,
                        const char *array, struct ptq_status *st)
 {

@@ -151,8 +151,9 @@ static int finish_bytes(struct load *l, const struct cut *c, bool part)
                     "dropped; the first byte of a window is unscored, no byte is put before it");
     if (rc || !l->ask->random)
         return rc;
-    l->out->rules = "windows of the file's bytes at positions drawn uniformly (splitmix64 of the seed, "
-                    "with replacement); the first byte of a window is unscored";
+    l->out->rules =
+        "windows of the file's bytes at positions drawn uniformly (splitmix64 of the seed, "
+        "with replacement); the first byte of a window is unscored";
     l->out->protocol = ptq_arena_printf(l->arena, l->st, "bytes-%lld/random%lld",
                                         (long long)l->window, (long long)c->n_seq);
     return l->out->protocol ? PTQ_OK : PTQ_ERR_MEMORY;
@@ -166,7 +167,7 @@ static int load_text(struct load *l, const char *path)
     int rc = need_bytes(l);
     if (rc || (rc = ptq_read_file(path, MOST_BYTES, &text, &bytes, l->st)))
         return rc;
-    int64_t all = (int64_t)bytes / l->window, n = l->ask->n_seq, ids;
+    int64_t all = (int64_t)bytes / l->window, n = l->ask->n_seq, ids = 0;
     if (!n || (n > all && !l->ask->random) || all == 0)
         n = all;
     if (!ptq_size_mul(n, l->window, &ids) || ids > MOST_BYTES)

@@ -1,6 +1,7 @@
-/* text.h: where token sequences come from, and the named protocols of evaluation.
- * A text is named by a source: "synth:facts:SEED" (the demo language), a text file (tokenized by the model's tokenizer), or a file of
- * token ids (one sequence a line, or .npy). The name, its contents' key and the protocol travel with every result. */
+/* text.h: where token sequences come from, and the named protocols of evaluation. A text is named
+ * by a source: "synth:facts:SEED" (the demo language), a text file (tokenized by the model's
+ * tokenizer), or a file of token ids (one sequence a line, or .npy). The name, its contents' key
+ * and the protocol travel with every result. */
 #ifndef PTQ_MODEL_TEXT_H
 #define PTQ_MODEL_TEXT_H
 #include "model/model.h"
@@ -8,8 +9,8 @@
 struct ptq_text {
     struct ptq_tokens tokens;
     const char *source; /* as configured */
-    /* "facts-256" (256 windows), "bytes-256", "ids-512"; fewer windows than the text gives, or another
-     * number of facts windows: "facts-256/first64"; random ones: "bytes-256/random64" */
+    /* "facts-256" (256 windows), "bytes-256", "ids-512"; fewer windows than the text gives, or
+     * another number of facts windows: "facts-256/first64"; random ones: "bytes-256/random64" */
     const char *protocol;
     const char *rules; /* the protocol described to the last rule, one sentence */
     char key[33];      /* hash of ids and borders */
@@ -24,8 +25,8 @@ struct ptq_text_request {
     const char *source;
     int64_t n_seq;  /* windows wanted; 0: all there are (synth: 256) */
     int64_t window; /* tokens a window; 0: the model's context (synth:facts: 256) */
-    /* Text files: n_seq windows at positions drawn from seed (calibration) instead of in order; they
-     * may overlap. The facts language is random by its own seed, id files are taken in order. */
+    /* Text files: n_seq windows at positions drawn from seed (calibration) instead of in order;
+     * they may overlap. The facts language is random by its own seed, id files are taken in order. */
     bool random;
     uint64_t seed;
 };

@@ -87,6 +87,35 @@ int ptq_threads(struct ptq_ctx *ctx)
     return ptq_pool_inside() ? 1 : ptq_pool_threads(ctx->pool);
 }
 
+/* A piece of the loop over slots takes pieces of the method's loop one by one, as whoever is free. */
+struct slots {
+    void (*fn)(void *arg, int slot, int64_t begin, int64_t end);
+    void *arg;
+    int64_t n, grain;
+    _Atomic int64_t next;
+};
+
+static void run_slots(void *arg, int64_t begin, int64_t end)
+{
+    struct slots *s = arg;
+    for (int64_t slot = begin; slot < end; slot++)
+        for (;;) {
+            int64_t piece = atomic_fetch_add(&s->next, 1);
+            if (piece > (s->n - 1) / s->grain)
+                break;
+            int64_t at = piece * s->grain;
+            s->fn(s->arg, (int)slot, at, s->n - at < s->grain ? s->n : at + s->grain);
+        }
+}
+
+void ptq_parallel_for_slots(struct ptq_ctx *ctx, int64_t n, int64_t grain,
+                            void (*fn)(void *arg, int slot, int64_t begin, int64_t end), void *arg)
+{
+    struct slots s = {.fn = fn, .arg = arg, .n = n, .grain = grain > 0 ? grain : 1};
+    if (n > 0)
+        ptq_pool_for(ctx->pool, ptq_threads(ctx), 1, run_slots, &s);
+}
+
 /* ---- the empty part ---- */
 
 int64_t ptq_group_cols(const struct ptq_cell *cell, int64_t cols)

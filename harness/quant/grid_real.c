@@ -185,28 +185,39 @@ static inline float value_on(ptq_real x, float scale, float zero, ptq_real maxq)
     return scale * ((float)q - zero);
 }
 
-/* Adds |What - x|^2.4 of n (a multiple of LANES) elements to the lanes. */
+/* Adds |What - x|^2.4 of n <= BLOCK elements to the lanes: lane l takes elements l, l + LANES, ... */
 PTQ_CLONES static void add_powers(const ptq_real *restrict x, int64_t n, const struct ptq_grid_fit *g, ptq_real maxq,
                                   double *restrict lanes)
 {
     float scale = g->scale, zero = g->zero;
-    for (int64_t i = 0; i < n; i += LANES)
+    double e[BLOCK], sum[LANES];
+    for (int64_t i = 0; i < n; i++)
+        e[i] = power_2_4((double)value_on(x[i], scale, zero, maxq) - (double)x[i]);
+    int64_t whole = n / LANES * LANES;
+    for (int l = 0; l < LANES; l++)
+        sum[l] = lanes[l];
+    for (int64_t i = 0; i < whole; i += LANES)
         for (int l = 0; l < LANES; l++)
-            lanes[l] += power_2_4((double)value_on(x[i + l], scale, zero, maxq) - (double)x[i + l]);
+            sum[l] += e[i + l];
+    for (int64_t i = whole; i < n; i++)
+        sum[i - whole] += e[i];
+    for (int l = 0; l < LANES; l++)
+        lanes[l] = sum[l];
 }
 
-/* Sum of |What - x|^2.4 over fixed lanes: lane l takes elements l, l + LANES, ... of every block. */
 static double sum_powers(struct vector v, const struct ptq_grid_fit *g, ptq_real maxq)
 {
     double lanes[LANES] = {0}, total = 0;
     ptq_real block[BLOCK];
     for (int64_t i0 = 0; i0 < v.n; i0 += BLOCK) {
-        int64_t n = v.n - i0 < BLOCK ? v.n - i0 : BLOCK, whole = n / LANES * LANES;
-        for (int64_t i = 0; i < n; i++)
-            block[i] = v.x[(i0 + i) * v.stride];
-        add_powers(block, whole, g, maxq, lanes);
-        for (int64_t i = whole; i < n; i++)
-            lanes[i - whole] += power_2_4((double)value_on(block[i], g->scale, g->zero, maxq) - (double)block[i]);
+        int64_t n = v.n - i0 < BLOCK ? v.n - i0 : BLOCK;
+        const ptq_real *x = v.x + i0;
+        if (v.stride != 1) {
+            for (int64_t i = 0; i < n; i++)
+                block[i] = v.x[(i0 + i) * v.stride];
+            x = block;
+        }
+        add_powers(x, n, g, maxq, lanes);
     }
     for (int l = 0; l < LANES; l++)
         total += lanes[l];

@@ -1,7 +1,9 @@
 /* inputs.c: what a sweep reads: the model or layer file, its texts, and the statistics that are captured from them. */
 #include "sweep/job.h"
 #include "sweep/layerfile.h"
+#include <dirent.h>
 #include <errno.h>
+#include <fnmatch.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -142,14 +144,52 @@ static int capture_to(struct ptq_job *job, struct ptq_draw *d, const char *path,
     return code;
 }
 
+static bool is_ours(const struct ptq_job *job, const char *name)
+{
+    for (int64_t i = 0; i < job->cfg->calib.n_seeds; i++)
+        if (!strcmp(name, base_name(job->draws[i].path)))
+            return true;
+    return job->has_heldout && !strcmp(name, base_name(job->heldout.path));
+}
+
+/* Statistics of large models are tens of gigabytes: those that this configuration cannot use go before new ones come. */
+static void remove_stale(const struct ptq_job *job)
+{
+    char path[PATH_MAX];
+    DIR *dir = job->args->n_shards > 1 ? NULL : opendir(job->run_dir);
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (!fnmatch("stats.*.h5", e->d_name, 0) && !is_ours(job, e->d_name) &&
+            snprintf(path, sizeof path, "%s/%s", job->run_dir, e->d_name) < (int)sizeof path)
+            unlink(path);
+    if (dir)
+        closedir(dir);
+}
+
+/* A file that a power cut left half written does not open, or is not of this text: it is made again. */
+static bool is_whole(const struct ptq_job *job, const struct ptq_draw *d)
+{
+    struct ptq_stats_head head;
+    struct ptq_status ignored = {0};
+    struct ptq_arena arena;
+    struct ptq_h5 *h5 = NULL;
+    ptq_arena_init(&arena, 0);
+    bool whole = ptq_h5_open(&h5, d->path, PTQ_H5_READ, &ignored) >= 0 &&
+                 ptq_stats_read_head(h5, group, &arena, &head, &ignored) == PTQ_OK && !strcmp(head.text_key, d->text.key) &&
+                 !strcmp(head.model_key, job->model_key);
+    if (h5)
+        ptq_h5_close(h5, NULL);
+    ptq_arena_clear(&arena);
+    return whole;
+}
+
 int ptq_job_capture(struct ptq_job *job, struct ptq_draw *d, struct ptq_status *st)
 {
     char part[PATH_MAX + 32];
-    struct stat info;
-    if (d->captured || stat(d->path, &info) == 0) {
+    if (d->captured || is_whole(job, d)) {
         d->captured = true;
         return PTQ_OK;
     }
+    remove_stale(job);
     /* Shards capture side by side, each into a file of its own; the contents are the same whoever is first. */
     snprintf(part, sizeof part, "%s.%d.part", d->path, job->args->shard);
     int code = capture_to(job, d, part, st);

@@ -6,7 +6,7 @@ small_config "$config"
 
 refused() { # what, sed script over the configuration, pattern
     sed "$2" "$config" >"$work/bad.ini"
-    : "$1"
+    cmp -s "$config" "$work/bad.ini" && fail "$1: the script changed nothing"
     exits 2 sweep "$work/bad.ini" bad
     says "$3"
     [ ! -e "$work/bad/cells.jsonl" ] || fail "$1: a refused configuration left rows"
@@ -29,9 +29,11 @@ refused "no methods" '/^methods/d' '\[sweep\] methods is missing'
 refused "missing model" 's/^source.*/source = absent.h5/' 'absent.h5'
 refused "missing text" 's/^text = synth:facts$/text = absent.txt/' 'absent.txt'
 refused "group" 's/^group_size.*/group_size = 200/' 'group of 200 is larger than the row of blk.0.attn_q \(128 columns\)'
-refused "no layer" 's/^bits/layers = blk.9.*\n&/' 'layers = blk.9.\* matches no layer'
+refused "no layer" 's/^layers.*/layers = blk.9.*/' 'layers = blk.9.\* matches no layer'
 exits 2 "$PTQ" sweep "$work/absent.ini" 2>"$work/err"
 says 'absent.ini'
+SET="run.name=a/b" exits 2 sweep "$config" bad
+says "'a/b' is no folder name"
 SET="sweep.bits=3 sweep.bit=3" exits 2 sweep "$config" bad
 says "command line: unknown key in \[sweep\]: 'bit'; did you mean 'bits'"
 exits 2 sweep "$config" bad --shard 3/2
@@ -51,10 +53,13 @@ synth
 exits 0 sweep "$work/layers.ini" layers
 cp "$work/layers/cells.jsonl" "$work/before"
 size=$(stat -c %s "$h5")
-# Weights and activations fill the file: four bytes of ones, aligned, are a NaN in one of them.
-printf '\377\377\377\377' | dd of="$h5" bs=4 seek=$((size / 2 / 4)) conv=notrunc status=none
-exits 5 sweep "$work/layers.ini" layers
-says "layer.h5: /layers/l: (weight|activations): row [0-9]+, column [0-9]+ is -?nan"
+# Weights and activations fill most of the file: at a quarter and at three quarters lie numbers, and bytes of ones are NaN.
+for quarter in 1 3; do
+    synth
+    printf '\377\377\377\377\377\377\377\377' | dd of="$h5" bs=4 seek=$((size * quarter / 16)) conv=notrunc status=none
+    exits 5 sweep "$work/layers.ini" layers
+    says "layer.h5: /layers/l: (weight|activations): row [0-9]+, column [0-9]+ is -?nan"
+done
 synth
 truncate -s $((size / 2)) "$h5"
 exits 2 sweep "$work/layers.ini" layers
@@ -63,7 +68,6 @@ echo text >"$h5"
 exits 2 sweep "$work/layers.ini" layers
 says 'layer.h5'
 cmp -s "$work/before" "$work/layers/cells.jsonl" || fail "bad inputs changed the rows of good ones"
-synth --tokens 0 2>/dev/null
 synth
 layers "sweep.group_size=65"
 exits 2 sweep "$work/layers.ini" layers

@@ -3,7 +3,8 @@
 . "$(dirname "$0")/../sweep_lib.sh"
 config=$work/small.ini
 small_config "$config"
-SET="eval.windows=48 sweep.bits=2-4"
+SET="eval.windows=$((3 * WINDOWS)) sweep.bits=2-4"
+n_cells=$((12 * N_LAYERS + 12 + 1)) # 2 methods x 3 widths x 2 groups
 exits 0 sweep "$config" undisturbed
 
 RANDOM=${SEED:-$$}
@@ -35,7 +36,7 @@ for mode in fp sequential; do
     exits 0 sweep "$config" killed-$mode
     same_rows "$work/undisturbed-$mode" "$work/killed-$mode" "$mode after three kills"
 done
-SET="eval.windows=48 sweep.bits=2-4"
+SET="eval.windows=$((3 * WINDOWS)) sweep.bits=2-4"
 
 # Killed at every stage of a row's writing: any prefix of the file is a state that a kill may leave.
 size=$(stat -c %s "$work/undisturbed-fp/cells.jsonl")
@@ -56,7 +57,7 @@ kill -INT $pid
 wait $pid
 code=$?
 if [ $code = 6 ]; then
-    says 'interrupted: [0-9]+ of 349 cells done; run the same command again to go on'
+    says "interrupted: [0-9]+ of $n_cells cells done; run the same command again to go on"
 else
     [ $code = 130 ] && fail "Ctrl-C ended the program at once"
     echo "the sweep was faster than Ctrl-C (exit code $code)"
@@ -66,7 +67,7 @@ same_rows "$work/undisturbed-fp" "$work/interrupted" "after Ctrl-C"
 
 # A budget: no cell begins after it.
 exits 6 sweep "$config" budget --budget 0.2s
-says 'out of budget: [0-9]+ of 349 cells done'
+says "out of budget: [0-9]+ of $n_cells cells done"
 exits 0 sweep "$config" budget
 same_rows "$work/undisturbed-fp" "$work/budget" "after a budget"
 echo ok

@@ -6,7 +6,7 @@ small_config "$config"
 
 exits 0 sweep "$config" all
 cp -r "$work/all" "$work/undisturbed"
-[ "$(n_rows "$work/all")" = $((8 * 28 + 8 + 1)) ] || fail "$(n_rows "$work/all") rows, not 8 x 28 layers + 8 models + 1 reference"
+[ "$(n_rows "$work/all")" = $((8 * N_LAYERS + 8 + 1)) ] || fail "$(n_rows "$work/all") rows, not 8 x $N_LAYERS layers + 8 models + 1 reference"
 
 # Again: not one row is added.
 exits 0 sweep "$config" all
@@ -19,12 +19,13 @@ same_rows "$work/undisturbed" "$work/all" "after a torn line"
 [ "$(n_rows "$work/all")" = "$(n_rows "$work/undisturbed")" ] || fail "after a torn line: another number of lines"
 
 # Rows lost, forms there; rows and forms lost; a broken form.
-for loss in rows 'rows forms' 'rows broken' 'rows forms stats'; do
+for loss in rows 'rows forms' 'rows broken' 'rows forms stats' 'rows forms torn'; do
     rm -rf "$work/all"
     cp -r "$work/undisturbed" "$work/all"
     LC_ALL=C awk 'NR % 3' "$work/undisturbed/cells.jsonl" >"$work/all/cells.jsonl"
     case $loss in *forms*) rm "$work/all/forms.pack" ;; esac
     case $loss in *stats*) rm "$work/all"/stats.* ;; esac
+    case $loss in *torn*) for file in "$work/all"/stats.*; do truncate -s 1000 "$file"; done ;; esac
     case $loss in *broken*) # a byte in the middle of each kilobyte
         size=$(stat -c %s "$work/all/forms.pack")
         for ((at = 5000; at < size; at += 20000)); do

@@ -1,5 +1,6 @@
-/* model_cases.h: a tiny random llama for tests, as a container and as plain arrays, and a forward pass in plain fp64 loops that
- * shares nothing with the program's but the definition (head comment of arch_llama.c). */
+/* model_cases.h: a tiny random llama for tests, as a container and as plain arrays, and a forward
+ * pass in plain fp64 loops that shares nothing with the program's but the definition (head comment
+ * of arch_llama.c). */
 #ifndef PTQ_MODEL_CASES_H
 #define PTQ_MODEL_CASES_H
 #include "testlib.h"
@@ -182,7 +183,8 @@ static inline void tiny_attention(const struct tiny_shape *s, int64_t len, const
     free(p);
 }
 
-/* logits (len x vocab) of one sequence; hidden, when not NULL, gets the states that enter block `upto` (len x d). */
+/* logits (len x vocab) of one sequence; hidden, when not NULL, gets the states that enter block
+ * `upto` (len x d). */
 static inline void tiny_forward(const struct tiny *m, const int32_t *id, int64_t len,
                                 double *logits, int64_t upto, double *hidden)
 {

@@ -1,4 +1,5 @@
-/* Scoring: against plain loops with glibc's exp and log over the same logits, closed forms, ties, the reference's divergence. */
+/* Scoring: against plain loops with glibc's exp and log over the same logits, closed forms, ties,
+ * the reference's divergence. */
 #include "model/eval.h"
 #include "model_cases.h"
 
@@ -46,7 +47,8 @@ static void teardown(struct fixture *f)
     test_rmdir(f->dir);
 }
 
-/* Hidden states behind the last block; noise on the weights when not 0 (a stand-in for a quantized model). */
+/* Hidden states behind the last block; noise on the weights when not 0 (a stand-in for a quantized
+ * model). */
 static void run_blocks(struct fixture *f, double noise, struct ptq_hidden *h)
 {
     assert_ok(ptq_model_embed(f->model, &f->text.tokens, &f->arena, h, &f->st), &f->st);
@@ -66,7 +68,8 @@ static void run_blocks(struct fixture *f, double noise, struct ptq_hidden *h)
     }
 }
 
-/* Of the scored rows alone, as the program asks for them: the number of rows decides the product's tiles, so fp32 bits. */
+/* Of the scored rows alone, as the program asks for them: the number of rows decides the product's
+ * tiles, so fp32 bits. */
 static float *logits_of(struct fixture *f, const struct ptq_hidden *h, int s)
 {
     struct ptq_head *head;
@@ -205,31 +208,42 @@ static void test_large_logits(void **state)
     teardown(&f);
 }
 
-/* A vocabulary so large that logits come in several chunks a window (chunk_rows: 64 rows from 16384 on). */
+/* A vocabulary so large that logits come in several chunks a window (chunk_rows: 64 rows from 16384
+ * on). Three windows with one beginning; the last token of each is what the model says there. */
 static void test_chunks(void **state)
 {
     (void)state;
     struct fixture f;
     struct ptq_eval e;
     const struct tiny_shape wide = {8, 1, 1, 1, 8, 8, 17000, 200, false, true, 10000};
-    int64_t len = 200, offset = 0;
-    int32_t id[200];
+    const int64_t len[3] = {60, 128, 200}, offset[3] = {0, 60, 188};
+    int32_t base[200], id[388];
     setup(&f, &wide, 1);
     for (int i = 0; i < 200; i++)
-        id[i] = (i * 7919) % 17000;
-    f.text.tokens = (struct ptq_tokens){1, 200, &len, &offset, id};
-    const struct ptq_eval_args a = {.model = f.model, .text = &f.text};
-    assert_ok(ptq_eval_model(&a, &f.arena, &e, &f.st), &f.st);
+        base[i] = (i * 7919) % 17000;
     double *want = malloc((size_t)200 * 17000 * sizeof *want), sum = 0;
     assert_non_null(want);
-    tiny_forward(&f.tiny, id, 200, want, -1, NULL);
-    for (int t = 0; t < 199; t++) {
-        double z = 0;
+    tiny_forward(&f.tiny, base, 200, want, -1, NULL);
+    for (int s = 0; s < 3; s++) {
+        const double *last = want + (len[s] - 2) * 17000;
+        int32_t best = 0;
         for (int v = 0; v < 17000; v++)
-            z += exp(want[t * 17000 + v]);
-        sum += log(z) - want[t * 17000 + id[t + 1]];
+            best = last[v] > last[best] ? v : best;
+        memcpy(id + offset[s], base, (size_t)len[s] * sizeof *id);
+        id[offset[s] + len[s] - 1] = best;
+        for (int t = 0; t + 1 < len[s]; t++) {
+            double z = 0;
+            for (int v = 0; v < 17000; v++)
+                z += exp(want[t * 17000 + v]);
+            sum += log(z) - want[t * 17000 + id[offset[s] + t + 1]];
+        }
     }
-    assert_rel(ptq_eval_nll(&e), sum / 199, 1e-6);
+    f.text.tokens = (struct ptq_tokens){3, 388, len, offset, id};
+    const struct ptq_eval_args a = {.model = f.model, .text = &f.text};
+    assert_ok(ptq_eval_model(&a, &f.arena, &e, &f.st), &f.st);
+    assert_rel(ptq_eval_nll(&e), sum / 385, 1e-6);
+    for (int i = 0; i < 385; i++)
+        assert_int_equal(e.hit[i], i == 58 || i == 59 + 126 || i == 59 + 127 + 198);
     free(want);
     teardown(&f);
 }

@@ -1,5 +1,6 @@
-/* The forward pass: against plain fp64 loops on tiny models of awkward shapes, against the torch figures of the demo model
- * (../shared/demo-model/reference.json), and its properties: causality, thread count, the outlier variant, bad files. */
+/* The forward pass: against plain fp64 loops on tiny models of awkward shapes, against the torch
+ * figures of the demo model (../shared/demo-model/reference.json), and its properties: causality,
+ * thread count, the outlier variant, bad files. */
 #include "core/json.h"
 #include "model/attention.h"
 #include "model/eval.h"
@@ -154,7 +155,8 @@ static void run_end(struct run *r)
     ptq_arena_clear(&r->arena);
 }
 
-/* First four windows of seed 5555; nll_nats_per_byte_windows_seed_5555_first_64 of ../shared/demo-model/reference.json (torch). */
+/* First four windows of seed 5555; nll_nats_per_byte_windows_seed_5555_first_64 of
+ * ../shared/demo-model/reference.json (torch). */
 static void test_demo_committed_figures(void **state)
 {
     (void)state;
@@ -231,8 +233,8 @@ static void test_threads_same_bits(void **state)
     run_end(&one);
 }
 
-/* Powers of two: the weights change, the output keeps its bits. Channels and factors: the draws of generator seed 77 (`outlier` of
- * ../shared/demo-model/quant_eval.py), computed by hand in Python. */
+/* Powers of two: the weights change, the output keeps its bits. Channels and factors: the draws of
+ * generator seed 77 (`outlier` of ../shared/demo-model/quant_eval.py), computed by hand in Python. */
 static void test_outlier_variant(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* Metrics: every id against plain loops over its definition (design: weights, output, model, bits) and against closed forms; every
- * absence has its reason. */
+/* Metrics: every id against plain loops over its definition (design: weights, output, model, bits)
+ * and against closed forms; every absence has its reason. */
 #include "core/rng.h"
 #include "datasets/facts.h"
 #include "metrics/metric.h"
@@ -7,8 +7,8 @@
 
 enum { ROWS = 7, COLS = 20, GROUP = 8, GROUPS = 3, TOKENS = 50, HELD = 40, MOST = 64 };
 
-struct
-    fixture { /* a layer, its statistics from random inputs, and a 3-bit quantization by plain rounding */
+/* A layer, its statistics from random inputs, and a 3-bit quantization by plain rounding. */
+struct fixture {
     struct ptq_arena arena;
     struct ptq_status st;
     float w[ROWS * COLS], what[ROWS * COLS], x[TOKENS * COLS], held[HELD * COLS];
@@ -176,7 +176,8 @@ static void test_layer_against_loops(void **state)
     teardown(&f);
 }
 
-/* 7 rows of 20 three-bit codes: 420 bits in 53 bytes; 21 f16 scales: 42 bytes; 21 zeros of 3 bits: 63 bits in 8 bytes. */
+/* 7 rows of 20 three-bit codes: 420 bits in 53 bytes; 21 f16 scales: 42 bytes; 21 zeros of 3 bits:
+ * 63 bits in 8 bytes. */
 static void test_layer_bits(void **state)
 {
     (void)state;
@@ -306,8 +307,8 @@ static void model_evaluate(struct model_case *c)
     assert_ok(ptq_metrics_model_eval(&c->e, c->v, &st), &st);
 }
 
-/* By hand: means .25 and .265; differences .01 .02 0 .03: mean .015, deviation .0129099 (variance 5/3 * 1e-4), half width
- * t_3(.975) = 3.182446305 (table) * .0129099 / 2. */
+/* By hand: means .25 and .265; differences .01 .02 0 .03: mean .015, deviation .0129099 (variance
+ * 5/3 * 1e-4), half width t_3(.975) = 3.182446305 (table) * .0129099 / 2. */
 static void test_model_by_hand(void **state)
 {
     (void)state;
@@ -337,7 +338,8 @@ static void test_model_by_hand(void **state)
     assert_non_null(value(c.v, "fact_recall")->reason);
 }
 
-/* Unequal windows: the mean is over tokens; splitting hairs of weight: a window of one token counts for nothing. */
+/* Unequal windows: the mean is over tokens; splitting hairs of weight: a window of one token
+ * counts for nothing. */
 static void test_model_unequal_windows(void **state)
 {
     (void)state;
@@ -347,13 +349,15 @@ static void test_model_unequal_windows(void **state)
     c.n[1] = 300;
     c.n[2] = 0;
     c.nll_fp[2] = c.nll_q[2] = NAN;
-    c.n[3] = 620;
+    c.n[3] = 500;
+    c.q.n_scored = c.fp.n_scored = 900;
     model_evaluate(&c);
-    const double mean = (.01 * 100 + .02 * 300 + .03 * 620) / 1020;
+    const double mean = (.01 * 100 + .02 * 300 + .03 * 500) / 900;
     assert_rel(value(c.v, "dnll")->v, mean, 1e-12);
-    /* sandwich: sum of (D_w - mean n_w)^2 * k / (k - 1) over N^2, k = 3, t_2(.975) = 4.302652730 (table) */
-    const double r[3] = {(.01 - mean) * 100, (.02 - mean) * 300, (.03 - mean) * 620};
-    const double se = sqrt((r[0] * r[0] + r[1] * r[1] + r[2] * r[2]) * 1.5) / 1020;
+    /* sandwich: sum of (D_w - mean n_w)^2 * k / (k - 1) over N^2, k = 3, t_2(.975) = 4.302652730
+     * (table) */
+    const double r[3] = {(.01 - mean) * 100, (.02 - mean) * 300, (.03 - mean) * 500};
+    const double se = sqrt((r[0] * r[0] + r[1] * r[1] + r[2] * r[2]) * 1.5) / 900;
     assert_rel(value(c.v, "dnll")->hi - mean, 4.302652729749462 * se, 1e-8);
 }
 
@@ -384,7 +388,8 @@ static void test_model_absences(void **state)
     assert_non_null(value(c.v, "kl_p99")->reason);
 }
 
-/* A fact counts when all its bytes hit; a copied digit is no fact. Byte t is the (t - 1)-th scored position of its window. */
+/* A fact counts when all its bytes hit; a copied digit is no fact. Byte t is the (t - 1)-th scored
+ * position of its window. */
 static void test_spans(void **state)
 {
     (void)state;

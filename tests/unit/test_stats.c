@@ -1,4 +1,5 @@
-/* Statistics of layer inputs: against direct fp64 sums over the inputs that the block shows, in memory and through a container. */
+/* Statistics of layer inputs: against direct fp64 sums over the inputs that the block shows, in
+ * memory and through a container. */
 #include "model/stats.h"
 #include "model_cases.h"
 
@@ -165,7 +166,8 @@ static void test_against_sums(void **state)
     teardown(&f);
 }
 
-/* The inputs themselves against the fp64 forward pass: attn_in of block 1 is the normed hidden state. */
+/* The inputs themselves against the fp64 forward pass: attn_in of block 1 is the normed hidden
+ * state. */
 static void test_inputs_are_right(void **state)
 {
     (void)state;
@@ -306,7 +308,8 @@ static void test_capture_reads_back(void **state)
     teardown(&f);
 }
 
-/* A capture that was stopped behind block 0: block 1 is made, block 0 is not touched. Another request is refused. */
+/* A capture that was stopped behind block 0: block 1 is made, block 0 is not touched. Another
+ * request is refused. */
 static void test_capture_goes_on(void **state)
 {
     (void)state;

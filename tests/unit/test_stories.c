@@ -1,11 +1,13 @@
-/* llama2.c checkpoints: the reader, and stories260K (GQA, interleaved rotary pairs, tied head) against independent numpy forward
- * passes (figures of ../shared/data/README.md). The tokenizer of that model is implemented here: it is no part of the program. */
+/* llama2.c checkpoints: the reader, and stories260K (GQA, interleaved rotary pairs, tied head)
+ * against independent numpy forward passes (figures of ../shared/data/README.md). The tokenizer of
+ * that model is implemented here: it is no part of the program. */
 #include "core/json.h"
 #include "datasets/llama2c.h"
 #include "model/eval.h"
 #include "model_cases.h"
 
-/* ---- the tokenizer: int32 longest piece, then per id a float score, an int32 length and the bytes */
+/* ---- the tokenizer: int32 longest piece, then per id a float score, an int32 length and the
+ * bytes */
 
 enum { N_PIECES = 512, BOS = 1, FIRST_BYTE = 3 };
 struct piece {
@@ -47,8 +49,8 @@ static void tokenizer_load(struct tokenizer *t, const char *path)
                                               t->piece[k].len);
 }
 
-/* Appends the ids of the text: a dummy leading space, one code point each (or its bytes + 3), then the best-scored neighbours merge
- * until none do. */
+/* Appends the ids of the text: a dummy leading space, one code point each (or its bytes + 3), then
+ * the best-scored neighbours merge until none do. */
 static int64_t encode(const struct tokenizer *t, const char *text, size_t bytes, int32_t *id)
 {
     int64_t n = 0;
@@ -174,8 +176,8 @@ static void test_wiki(void **state)
     size_t bytes;
     tokenizer_load(&t, tok);
     assert_ok(ptq_read_file(wiki, 1 << 22, &text, &bytes, &st), &st);
-    /* Merges never cross a space followed by a letter here: pieces hold a space only at their start. So the text is encoded word by
-     * word, the dummy space being the word's own. */
+    /* Merges never cross a space followed by a letter here: pieces hold a space only at their
+     * start. So the text is encoded word by word, the dummy space being the word's own. */
     int64_t n = 0, need = 300 * 511;
     int32_t *all = malloc((size_t)(need + 4096) * sizeof *all), id[4096];
     assert_non_null(all);

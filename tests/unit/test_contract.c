@@ -1,0 +1,250 @@
+/* The contract of ptq.h, held by every registered method and preset over a grid of cells. A new file in methods/ is tested here
+ * without an edit. */
+#include "quant_lib.h"
+#include "core/hash.h"
+
+enum { N_PRECISIONS = 2, MAX_SPECS = 200 };
+
+struct fixture {
+    struct ptq_arena arena;
+    struct ptq_status st;
+    struct ptq_layer small, tall; /* tall: several pieces of every parallel loop */
+    struct ptq_pool *pool[3];     /* 1, 2, 3 threads */
+    const char *specs[MAX_SPECS];
+    int n_specs;
+};
+
+static void collect_specs(struct fixture *f)
+{
+    int n;
+    struct ptq_preset *presets;
+    int64_t n_presets;
+    const struct ptq_method_entry *e = ptq_methods(&n);
+    for (int i = 0; i < n && f->n_specs < MAX_SPECS; i++)
+        f->specs[f->n_specs++] = e[i].name;
+    assert_ok(ptq_presets(&f->arena, &presets, &n_presets, &f->st), &f->st);
+    for (int64_t i = 0; i < n_presets && f->n_specs < MAX_SPECS; i++)
+        if (!ptq_method_find(presets[i].name))
+            f->specs[f->n_specs++] = presets[i].name;
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    ptq_arena_init(&f->arena, 0);
+    for (int i = 0; i < 3; i++)
+        assert_ok(ptq_pool_new(&f->pool[i], i + 1, &f->st), &f->st);
+    synthetic_layer(&f->arena, 33, 70, 2, &f->small);
+    synthetic_layer(&f->arena, 530, 40, 1, &f->tall);
+    collect_specs(f);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    for (int i = 0; i < 3; i++)
+        ptq_pool_free(f->pool[i]);
+    ptq_arena_clear(&f->arena);
+    free(f);
+    return 0;
+}
+
+/* Groups x kinds of range x searches; bits and scale formats run along. */
+enum { N_CELLS = 5 * 5 * 3 };
+static struct ptq_cell cell_number(int k, int64_t cols)
+{
+    const int64_t groups[] = {PTQ_GROUP_ROW, PTQ_GROUP_TENSOR, 32, 9, cols};
+    const int bits[] = {4, 2, 3, 8, 1, 5, 6};
+    struct ptq_cell c = cell_of(bits[k % 7], groups[k % 5]);
+    int kind = k / 5 % 5;
+    c.zero_in_range = kind != 1;
+    c.sym = kind >= 2;
+    c.sym_kind = (enum ptq_sym_kind)(kind >= 2 ? kind - 2 : 0);
+    c.grid = (enum ptq_grid)(k / 25);
+    c.scale_fmt = (enum ptq_fmt)(PTQ_FMT_F16 + k % 3);
+    c.seed = 7;
+    return c;
+}
+
+/* The value of every weight by the words of ptq.h, apart from form.c. */
+static void check_values(const struct ptq_quant *q, const float *what)
+{
+    int64_t position[70];
+    const struct ptq_part *p = &q->part[0];
+    assert_true(q->cols <= LENGTH(position));
+    for (int64_t j = 0; j < q->cols; j++)
+        position[p->perm ? p->perm[j] : j] = j;
+    for (int64_t i = 0; q->n_parts == 1 && i < q->rows; i++)
+        for (int64_t j = 0; j < q->cols; j++) {
+            int64_t g = p->groups_per_row ? i * p->groups_per_row + position[j] / p->group_cols : 0;
+            volatile float difference = (float)p->codes[i * q->cols + j] - (p->zero.at ? p->zero.at[g] : p->zero_const);
+            volatile float value = p->scale.at[g] * difference;
+            assert_true(value == what[i * q->cols + j]);
+            assert_true(p->codes[i * q->cols + j] < 1u << p->bits);
+        }
+}
+
+static void check_bytes(struct fixture *f, const struct ptq_result *r, const struct ptq_layer *l)
+{
+    struct ptq_packed packed;
+    struct ptq_form_head head;
+    struct ptq_quant back;
+    struct ptq_ledger ledger;
+    struct ptq_arena arena;
+    char before[33], after[33];
+    float *what;
+    int64_t n = l->w.rows * l->w.cols;
+    ptq_arena_init(&arena, 0);
+    what = ptq_arena_alloc(&arena, &f->st, n, sizeof *what);
+    assert_ok(ptq_quant_pack(&r->quant, &arena, &packed, &f->st), &f->st);
+    ptq_quant_head(&r->quant, &head);
+    assert_ok(ptq_quant_unpack(&head, packed.at, packed.bytes, &arena, &back, &f->st), &f->st);
+    ptq_quant_hash(&r->quant, before);
+    ptq_quant_hash(&back, after);
+    assert_string_equal(before, after);
+    ptq_quant_dequant(&back, what);
+    assert_memory_equal(what, r->what, (size_t)n * sizeof *what);
+    ptq_quant_ledger(&r->quant, &ledger);
+    assert_true(ledger.total == 8.0 * (double)packed.bytes && ledger.total >= ledger.nominal * (double)n);
+    ptq_arena_clear(&arena);
+}
+
+static void check_notes(const struct ptq_result *r)
+{
+    for (int i = 0; i < r->n_notes; i++) {
+        assert_true(isfinite(r->notes[i].value) && r->notes[i].key[0]);
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(r->notes[i].key, r->notes[k].key);
+    }
+}
+
+static void form_hash(const struct ptq_result *r, char out[33])
+{
+    assert_ok(ptq_quant_validate(&r->quant, NULL), &(struct ptq_status){0});
+    ptq_quant_hash(&r->quant, out);
+}
+
+/* A cell that the method does: PTQ_OK; skipped with a reason: PTQ_SKIP. */
+static int run_checked(struct fixture *f, const struct run_args *a, struct ptq_result *r)
+{
+    char buf[96];
+    ptq_status_clear(&f->st);
+    int rc = run_cell(a, r, &f->st);
+    if (rc != PTQ_OK && (rc != PTQ_SKIP || strlen(f->st.text) < 8))
+        fail_msg("%s, %s: code %d: %s", a->spec, ptq_cell_text(&a->cell, buf), rc, f->st.text);
+    return rc;
+}
+
+static void inputs_hash(const struct ptq_layer *l, uint64_t out[3])
+{
+    out[0] = ptq_hash64(l->w.at, (size_t)(l->w.rows * l->w.ld) * sizeof *l->w.at);
+    out[1] = ptq_hash64(l->hess.at, (size_t)(l->hess.rows * l->hess.ld) * sizeof *l->hess.at);
+    out[2] = ptq_hash64(l->acts.at, (size_t)(l->acts.rows * l->acts.ld) * sizeof *l->acts.at);
+}
+
+static void stored_forms(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t before[3], after[3];
+    inputs_hash(&f->small, before);
+    for (int s = 0; s < f->n_specs; s++) {
+        int done = 0;
+        for (int k = 0; k < N_CELLS; k++) {
+            double loss[N_PRECISIONS] = {0};
+            struct run_args a = {&f->small, f->specs[s], cell_number(k, f->small.w.cols), PTQ_SINGLE, NULL};
+            for (int precision = 0; precision < N_PRECISIONS; precision++) {
+                struct ptq_result r;
+                a.precision = (enum ptq_precision)precision;
+                if (run_checked(f, &a, &r) != PTQ_OK)
+                    break;
+                check_values(&r.quant, r.what);
+                check_bytes(f, &r, &f->small);
+                check_notes(&r);
+                loss[precision] = loss_of(&f->small, r.what);
+                ptq_result_release(&r);
+                done++;
+            }
+            /* The same method in both precisions: a few codes flip, the loss stays. */
+            assert_true(loss[1] <= 1.5 * loss[0] && loss[0] <= 1.5 * loss[1]);
+        }
+        printf("%s: %d of %d cells done, the rest skipped with a reason\n", f->specs[s], done, N_CELLS * N_PRECISIONS);
+        assert_true(done > 0);
+    }
+    inputs_hash(&f->small, after);
+    assert_memory_equal(before, after, sizeof before);
+}
+
+static void same_bits_for_any_threads(void **state)
+{
+    struct fixture *f = *state;
+    const int cells[] = {0, 1, 2, 8, 12, 13, 27, 33, 38};
+    for (int s = 0; s < f->n_specs; s++)
+        for (int64_t k = 0; k < LENGTH(cells); k++)
+            for (int precision = 0; precision < N_PRECISIONS; precision++) {
+                char first[33] = "", other[33];
+                struct run_args a = {&f->tall, f->specs[s], cell_number(cells[k], f->tall.w.cols), (enum ptq_precision)precision, NULL};
+                for (int run = 0; run < 4; run++) { /* no pool; then 1, 2, 3 threads */
+                    struct ptq_result r;
+                    a.pool = run ? f->pool[run - 1] : NULL;
+                    if (run_checked(f, &a, &r) != PTQ_OK)
+                        break;
+                    form_hash(&r, run ? other : first);
+                    if (run)
+                        assert_string_equal(first, other);
+                    ptq_result_release(&r);
+                }
+            }
+}
+
+/* Several cells of one session at once: the same as alone. */
+struct crowd {
+    struct ptq_session *session;
+    const struct ptq_spec *spec;
+    const struct ptq_layer *layer;
+    char hash[8][33];
+};
+
+static void crowd_piece(void *arg, int64_t begin, int64_t end)
+{
+    struct crowd *c = arg;
+    for (int64_t i = begin; i < end; i++) {
+        struct ptq_result r;
+        struct ptq_status st = {0};
+        struct ptq_cell cell = cell_of(2 + (int)i % 4, i % 2 ? 16 : -1);
+        strcpy(c->hash[i], "failed");
+        if (ptq_session_quantize(c->session, c->spec, &cell, &r, &st) != PTQ_OK)
+            continue;
+        ptq_quant_hash(&r.quant, c->hash[i]);
+        ptq_result_release(&r);
+    }
+}
+
+static void cells_at_once(void **state)
+{
+    struct fixture *f = *state;
+    for (int s = 0; s < f->n_specs; s++) {
+        struct crowd c[2];
+        for (int k = 0; k < 2; k++) {
+            struct ptq_spec spec;
+            struct ptq_session_args args = {.layer = &f->tall, .pool = f->pool[2]};
+            assert_ok(ptq_spec_parse(f->specs[s], &f->arena, &spec, &f->st), &f->st);
+            c[k] = (struct crowd){.spec = &spec, .layer = &f->tall};
+            assert_ok(ptq_session_new(&c[k].session, &args, &f->st), &f->st);
+            ptq_pool_for(k ? f->pool[2] : NULL, 8, 1, crowd_piece, &c[k]);
+            ptq_session_free(c[k].session);
+        }
+        assert_memory_equal(c[0].hash, c[1].hash, sizeof c[0].hash);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(stored_forms, setup, teardown),
+        cmocka_unit_test_setup_teardown(same_bits_for_any_threads, setup, teardown),
+        cmocka_unit_test_setup_teardown(cells_at_once, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
