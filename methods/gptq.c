@@ -1,26 +1,33 @@
-/* gptq.c: GPTQ, "Accurate Post-Training Quantization for Generative Pre-trained Transformers" (arXiv 2210.17323), in LDLQ form.
+/* gptq.c: GPTQ, "Accurate Post-Training Quantization for Generative Pre-trained Transformers"
+ * (arXiv 2210.17323), in LDLQ form.
  *
- * The published recursion quantizes column k and moves its error onto the later columns through U, H^-1 = U^T U. With H = R R^T
- * (R = U^-1 upper) and M = R diag(R)^-1 the same codes come from feedback without moving weights (methods.md sections 2 and 7.12):
+ * The published recursion quantizes column k and moves its error onto the later columns through U,
+ * H^-1 = U^T U. With H = R R^T (R = U^-1 upper) and M = R diag(R)^-1 the same codes come from
+ * feedback without moving weights (methods.md sections 2 and 7.12):
  *
- *     What_k = quant(W_k + sum over j < k of E_j M_jk),    E = W - What                                               (1)
+ *     What_k = quant(W_k + sum over j < k of E_j M_jk),   E = W - What  (1)
  *
- * so no inverse is needed and the rows are independent. Columns are in the order of quantization (act_order: diag H descending).
+ * so no inverse is needed and the rows are independent. Columns are in the order of quantization
+ * (act_order: diag H descending).
  *
- * Grids. Rows and tensors: from the original weights. Static groups: from the original weights with dead inputs at 0. Dynamic
- * groups: from the weights as the published code would hold them when the group G = [i, i + g) begins. Those are W_G + D_G with
+ * Grids. Rows and tensors: from the original weights. Static groups: from the original weights with
+ * dead inputs at 0. Dynamic groups: from the weights as the published code would hold them when the
+ * group G = [i, i + g) begins. Those are W_G + D_G with
  *
- *     D_T M_TT = E_{<s} M_{<s,T}         (a right solve; M_TT is unit upper)                                            (2)
+ *     D_T M_TT = E_{<s} M_{<s,T}       (a right solve; M_TT is unit upper)       (2)
  *
- * fresh: s = i and T = G: all columns before the group have been compensated for. stale: s = block * floor(i / block) and
- * T = [s, i + g): the published code refreshes the weights that grids read only at block ends.
+ * fresh: s = i and T = G: all columns before the group have been compensated for. stale: s is
+ * the last multiple of block up to i and T = [s, i + g): the published code refreshes the weights
+ * that grids read only at block ends.
  *
- * Departures from the published code: scales are rounded to their stored format before codes see them; a dead input gets the mean
- * of the live diagonal (dead=reference: the published rule); a Hessian that is not positive definite is damped again and retried.
- * E uses the stored fp32 value of a weight in both precisions.
+ * Departures from the published code: scales are rounded to their stored format before codes see
+ * them; a dead input gets the mean of the live diagonal (dead=reference: the published rule); a
+ * Hessian that is not positive definite is damped again and retried. E uses the stored fp32 value
+ * of a weight in both precisions.
  *
- * Work: a piece of CHUNK rows goes through all columns, panel by panel of `block` columns. What earlier panels feed into a panel is
- * one product; inside the panel LANES rows at a time stay in the first cache, transposed, so that loops run over rows. */
+ * Work: a piece of CHUNK rows goes through all columns, panel by panel of `block` columns. What
+ * earlier panels feed into a panel is one product; inside the panel LANES rows at a time stay in
+ * the first cache, transposed, so that loops run over rows. */
 #include "ptq.h"
 #include <string.h>
 
@@ -33,6 +40,7 @@ struct opts {
 };
 
 typedef const struct PTQ_REAL(ptq_factor) factor;
+#define fit_hess PTQ_REAL(ptq_grid_fit_hess)
 
 /* ---- one layer, shared by all pieces ---- */
 
@@ -44,25 +52,27 @@ struct job {
     factor *f;
     const struct ptq_part *part;
     struct ptq_part_arrays at;
-    bool dynamic;              /* grids are fitted on the way */
-    int64_t rows, n, width;    /* width: most columns that a panel and the groups that begin in it span */
+    bool dynamic; /* grids are fitted on the way */
+    int64_t rows, n;
+    int64_t width; /* most columns that a panel and the groups that begin in it span */
     int64_t padded_rows, groups; /* rows up to whole LANES; grids of a row, at least 1 */
-    float *scale, *zero;       /* (groups x padded_rows): the lanes of a column lie side by side */
-    ptq_real *e;               /* (rows x n) in order of quantization: weights, overwritten by E column by column */
-    struct scratch *scratch;   /* [ptq_threads] */
+    float *scale, *zero; /* (groups x padded_rows): the lanes of a column lie side by side */
+    /* (rows x n) in order of quantization: weights, overwritten by E column by column */
+    ptq_real *e;
+    struct scratch *scratch; /* [ptq_threads] */
 };
 
 /* ---- scratch of a thread ---- */
 
 struct scratch {
-    ptq_real *p;    /* (CHUNK x width): E of earlier panels times M */
-    ptq_real *mt;   /* (width x width): mt[k][j] = M_jk of the panel's columns */
-    ptq_real *w;    /* (width x LANES): weights */
-    ptq_real *fed;  /* (width x LANES): feedback of earlier panels */
-    ptq_real *err;  /* (block x LANES): E of this panel */
-    ptq_real *d;    /* (width x LANES): D of (2), then W + D */
-    uint16_t *code; /* (block x LANES) */
-    uint16_t *row;  /* [n] codes of a row before they go back to original order */
+    ptq_real *p;        /* (CHUNK x width): E of earlier panels times M */
+    ptq_real *mt;       /* (width x width): mt[k][j] = M_jk of the panel's columns */
+    ptq_real *w;        /* (width x LANES): weights */
+    ptq_real *fed;      /* (width x LANES): feedback of earlier panels */
+    ptq_real *err;      /* (block x LANES): E of this panel */
+    ptq_real *d;        /* (width x LANES): D of (2), then W + D */
+    uint16_t *code;     /* (block x LANES) */
+    uint16_t *row;      /* [n] codes of a row before they go back to original order */
     double *h, *search; /* grid = hess: a group's block of H, and what the search wants */
     int64_t n_clipped, n_widened;
     int rc; /* of the first chunk that failed here */
@@ -81,14 +91,17 @@ static bool scratch_alloc(struct job *job, struct scratch *s)
     s->code = ptq_alloc(job->ctx, PTQ_ARENA_CALL, block * LANES, sizeof *s->code);
     s->row = ptq_alloc(job->ctx, PTQ_ARENA_CALL, job->n, sizeof *s->row);
     s->h = ptq_alloc(job->ctx, PTQ_ARENA_CALL, hess ? g * g : 0, sizeof *s->h);
-    s->search = ptq_alloc(job->ctx, PTQ_ARENA_CALL, hess ? g * PTQ_HESS_LANES : 0, sizeof *s->search);
-    return s->p && s->mt && s->w && s->fed && s->d && s->err && s->code && s->row && s->h && s->search;
+    s->search =
+        ptq_alloc(job->ctx, PTQ_ARENA_CALL, hess ? g * PTQ_HESS_LANES : 0, sizeof *s->search);
+    return s->p && s->mt && s->w && s->fed && s->d && s->err && s->code && s->row && s->h &&
+           s->search;
 }
 
 /* ---- loops over the rows of a block of LANES ---- */
 
 /* acc += sign * sum over j of x[j] m[j], in index order. */
-PTQ_CLONES static void feed(ptq_real *restrict acc, const ptq_real *restrict x, const ptq_real *restrict m, int64_t n, ptq_real sign)
+PTQ_CLONES static void feed(ptq_real *restrict acc, const ptq_real *restrict x,
+                            const ptq_real *restrict m, int64_t n, ptq_real sign)
 {
     ptq_real a[LANES];
     for (int r = 0; r < LANES; r++)
@@ -104,12 +117,15 @@ PTQ_CLONES static void feed(ptq_real *restrict acc, const ptq_real *restrict x, 
 
 static inline ptq_real round_real(ptq_real v)
 {
-    return sizeof v == sizeof(float) ? (ptq_real)__builtin_rintf((float)v) : (ptq_real)__builtin_rint((double)v);
+    return sizeof v == sizeof(float) ? (ptq_real)__builtin_rintf((float)v)
+                                     : (ptq_real)__builtin_rint((double)v);
 }
 
-/* Codes and errors of one column; x: the weights with their feedback. Returns how many codes were clipped. */
-PTQ_CLONES static int round_column(const ptq_real *restrict x, const ptq_real *restrict w, const float *restrict scale,
-                                   const float *restrict zero, ptq_real maxq, uint16_t *restrict code, ptq_real *restrict err)
+/* Codes and errors of one column; x: the weights with their feedback. Returns how many codes
+ * were clipped. */
+PTQ_CLONES static int round_column(const ptq_real *restrict x, const ptq_real *restrict w,
+                                   const float *restrict scale, const float *restrict zero,
+                                   ptq_real maxq, uint16_t *restrict code, ptq_real *restrict err)
 {
     int clipped = 0;
     for (int r = 0; r < LANES; r++) {
@@ -152,8 +168,8 @@ static int load_panel(struct job *job, const struct panel *p, struct scratch *s)
     memset(s->p, 0, (size_t)(p->n_rows * width) * sizeof *s->p);
     if (p->begin == 0)
         return PTQ_OK;
-    return PTQ_REAL(ptq_gemm_add)(job->ctx, 1, p->n_rows, width, p->begin, job->e + p->row * n, n, job->f->m + p->begin, n, s->p,
-                                  width);
+    return PTQ_REAL(ptq_gemm_add)(job->ctx, 1, p->n_rows, width, p->begin, job->e + p->row * n, n,
+                                  job->f->m + p->begin, n, s->p, width);
 }
 
 /* Rows [r0, r0 + LANES) of the chunk, transposed; rows that do not exist are 0. */
@@ -165,7 +181,8 @@ static void load_lanes(const struct job *job, const struct panel *p, int64_t r0,
         memset(s->fed, 0, (size_t)(width * LANES) * sizeof *s->fed);
     }
     for (int64_t r = 0; r < rows; r++) {
-        const ptq_real *w = job->e + (p->row + r0 + r) * job->n + p->begin, *fed = s->p + (r0 + r) * width;
+        const ptq_real *w = job->e + (p->row + r0 + r) * job->n + p->begin,
+                       *fed = s->p + (r0 + r) * width;
         for (int64_t k = 0; k < width; k++) {
             s->w[k * LANES + r] = w[k];
             s->fed[k * LANES + r] = fed[k];
@@ -188,7 +205,8 @@ static void store_lanes(struct job *job, const struct panel *p, int64_t r0, cons
 
 /* ---- dynamic grids ---- */
 
-/* Columns [first, last) of the panel: d[k] = right hand side - sum of d_j M_jk, forward; it then holds D. */
+/* Columns [first, last) of the panel: d[k] = right hand side - sum of d_j M_jk, forward; it then
+ * holds D. */
 static void solve(const struct job *job, int64_t first, int64_t last, struct scratch *s)
 {
     for (int64_t k = first; k < last; k++)
@@ -232,16 +250,18 @@ static void gather_hess(const struct job *job, int64_t first, int64_t last, doub
 }
 
 /* Fits the grids of the group that begins at column k of the panel. */
-static void fit_group(struct job *job, const struct panel *p, int64_t r0, int64_t k, struct scratch *s)
+static void fit_group(struct job *job, const struct panel *p, int64_t r0, int64_t k,
+                      struct scratch *s)
 {
-    int64_t first = p->begin + k, g = job->part->group_cols, n = least(g, job->n - first), row0 = p->row + r0;
+    int64_t first = p->begin + k, g = job->part->group_cols, n = least(g, job->n - first),
+            row0 = p->row + r0;
     if (!job->opts->stale_scales)
         fresh_weights(job, k, k + n, s);
     if (job->cell->grid == PTQ_GRID_HESS)
         gather_hess(job, first, first + n, s->h);
     for (int64_t r = 0; r < least(LANES, p->n_rows - r0); r++) {
         struct ptq_grid_fit fit;
-        PTQ_REAL(ptq_grid_fit_hess)(job->cell, s->d + k * LANES + r, n, LANES, s->h, n, s->search, &fit);
+        fit_hess(job->cell, s->d + k * LANES + r, n, LANES, s->h, n, s->search, &fit);
         int64_t at = first / g * job->padded_rows + row0 + r;
         job->scale[at] = fit.scale;
         job->zero[at] = fit.zero;
@@ -253,7 +273,9 @@ static void fit_group(struct job *job, const struct panel *p, int64_t r0, int64_
 
 static int64_t group_of(const struct job *job, int64_t column)
 {
-    return job->groups == 1 ? 0 : (job->dynamic ? column : job->f->perm[column]) / job->part->group_cols;
+    return job->groups == 1
+               ? 0
+               : (job->dynamic ? column : job->f->perm[column]) / job->part->group_cols;
 }
 
 static int quantize_lanes(struct job *job, const struct panel *p, int64_t r0, struct scratch *s)
@@ -270,7 +292,8 @@ static int quantize_lanes(struct job *job, const struct panel *p, int64_t r0, st
             x[r] = s->w[k * LANES + r] + s->fed[k * LANES + r];
         feed(x, s->err, s->mt + k * job->width, k, 1);
         int64_t at = group_of(job, p->begin + k) * job->padded_rows + p->row + r0;
-        clipped += round_column(x, s->w + k * LANES, job->scale + at, job->zero + at, maxq, s->code + k * LANES, s->err + k * LANES);
+        clipped += round_column(x, s->w + k * LANES, job->scale + at, job->zero + at, maxq,
+                                s->code + k * LANES, s->err + k * LANES);
     }
     return clipped;
 }
@@ -280,7 +303,9 @@ static void load_weights(struct job *job, int64_t begin, int64_t end)
     const int32_t *perm = job->f->perm;
     for (int64_t i = begin; i < end; i++)
         for (int64_t p = 0; p < job->n; p++)
-            job->e[i * job->n + p] = job->f->dead[perm[p]] ? 0 : (ptq_real)job->layer->w.at[i * job->layer->w.ld + perm[p]];
+            job->e[i * job->n + p] =
+                job->f->dead[perm[p]] ? 0
+                                      : (ptq_real)job->layer->w.at[i * job->layer->w.ld + perm[p]];
 }
 
 static void codes_to_original_order(struct job *job, int64_t begin, int64_t end, uint16_t *row)
@@ -333,8 +358,10 @@ static bool grids_alloc(struct job *job)
 {
     job->padded_rows = (job->rows + LANES - 1) / LANES * LANES;
     job->groups = job->part->groups_per_row ? job->part->groups_per_row : 1;
-    job->scale = ptq_alloc(job->ctx, PTQ_ARENA_CALL, job->groups * job->padded_rows, sizeof *job->scale);
-    job->zero = ptq_alloc(job->ctx, PTQ_ARENA_CALL, job->groups * job->padded_rows, sizeof *job->zero);
+    job->scale =
+        ptq_alloc(job->ctx, PTQ_ARENA_CALL, job->groups * job->padded_rows, sizeof *job->scale);
+    job->zero =
+        ptq_alloc(job->ctx, PTQ_ARENA_CALL, job->groups * job->padded_rows, sizeof *job->zero);
     for (int64_t i = 0; job->scale && i < job->groups * job->padded_rows; i++)
         job->scale[i] = 1;
     return job->scale && job->zero;
@@ -356,7 +383,8 @@ static void grids_to_part(struct job *job)
     for (int64_t i = 0; i < job->rows; i++)
         for (int64_t g = 0; g < job->groups; g++) {
             int64_t from = g * job->padded_rows + i;
-            ptq_part_set_grid(&job->at, i * job->groups + g, &(struct ptq_grid_fit){job->scale[from], job->zero[from], false});
+            ptq_part_set_grid(&job->at, i * job->groups + g,
+                              &(struct ptq_grid_fit){job->scale[from], job->zero[from], false});
         }
 }
 
@@ -384,10 +412,12 @@ static int permuted_groups(struct job *job, struct ptq_part *part)
 
 /* ---- hooks ---- */
 
-static int prepare(struct ptq_ctx *ctx, const struct ptq_layer *layer, const void *opts, const void **shared)
+static int prepare(struct ptq_ctx *ctx, const struct ptq_layer *layer, const void *opts,
+                   const void **shared)
 {
     const struct opts *o = opts;
-    struct ptq_factor_args args = {.percdamp = o->percdamp, .dead = (enum ptq_dead_rule)o->dead, .act_order = o->act_order};
+    struct ptq_factor_args args = {
+        .percdamp = o->percdamp, .dead = (enum ptq_dead_rule)o->dead, .act_order = o->act_order};
     factor *f;
     int rc = PTQ_REAL(ptq_factor_get)(ctx, layer, &args, &f);
     if (rc != PTQ_OK)
@@ -420,8 +450,9 @@ static int finish(struct job *job, struct ptq_part *part)
         return rc;
     for (int64_t i = 0; i < job->rows * job->n; i++)
         if (!(job->e[i] - job->e[i] == 0))
-            return ptq_fail(job->ctx, PTQ_ERR_NUMERIC, "%s: row %lld grew to Inf under error feedback; raise percdamp", job->layer->name,
-                            (long long)(i / job->n));
+            return ptq_fail(job->ctx, PTQ_ERR_NUMERIC,
+                            "%s: row %lld grew to Inf under error feedback; raise percdamp",
+                            job->layer->name, (long long)(i / job->n));
     if (job->dynamic) {
         grids_to_part(job);
         if (job->at.zero && !job->cell->zero_in_range)
@@ -431,13 +462,20 @@ static int finish(struct job *job, struct ptq_part *part)
     return permuted_groups(job, part);
 }
 
-static int quantize(struct ptq_ctx *ctx, const struct ptq_layer *layer, const struct ptq_cell *cell, const void *opts,
-                    const void *shared, struct ptq_quant *out)
+static int quantize(struct ptq_ctx *ctx, const struct ptq_layer *layer, const struct ptq_cell *cell,
+                    const void *opts, const void *shared, struct ptq_quant *out)
 {
     const struct opts *o = opts;
     struct ptq_part *part = &out->part[0];
-    struct job job = {.ctx = ctx, .layer = layer, .cell = cell, .opts = o, .f = shared, .part = part, .rows = layer->w.rows,
-                      .n = layer->w.cols, .dynamic = cell->group_size > 0 && !o->static_groups};
+    struct job job = {.ctx = ctx,
+                      .layer = layer,
+                      .cell = cell,
+                      .opts = o,
+                      .f = shared,
+                      .part = part,
+                      .rows = layer->w.rows,
+                      .n = layer->w.cols,
+                      .dynamic = cell->group_size > 0 && !o->static_groups};
     int rc = ptq_part_uniform(ctx, layer, cell, part, &job.at);
     if (rc != PTQ_OK)
         return rc;
@@ -456,11 +494,15 @@ static int quantize(struct ptq_ctx *ctx, const struct ptq_layer *layer, const st
     return finish(&job, part);
 }
 
-static void cost(const struct ptq_layer *layer, const struct ptq_cell *cell, const void *opts, struct ptq_cost *out)
+static void cost(const struct ptq_layer *layer, const struct ptq_cell *cell, const void *opts,
+                 struct ptq_cost *out)
 {
     const struct opts *o = opts;
-    double rows = (double)layer->w.rows, n = (double)layer->w.cols, group = (double)ptq_group_cols(cell, layer->w.cols);
-    double search = cell->grid == PTQ_GRID_MSE ? 80 * 30 : cell->grid == PTQ_GRID_HESS ? 200 * group : 0;
+    double rows = (double)layer->w.rows, n = (double)layer->w.cols,
+           group = (double)ptq_group_cols(cell, layer->w.cols);
+    double search = cell->grid == PTQ_GRID_MSE    ? 80 * 30
+                    : cell->grid == PTQ_GRID_HESS ? 200 * group
+                                                  : 0;
     bool dynamic = cell->group_size > 0 && !o->static_groups;
     out->flops = n * n * n / 3 + rows * n * (n + (dynamic ? group + (double)o->block : 0) + search);
     out->bytes = n * n * 12 + rows * n * 10;
@@ -469,18 +511,47 @@ static void cost(const struct ptq_layer *layer, const struct ptq_cell *cell, con
 
 static const char *const dead_words[] = {"mean", "reference", NULL};
 static const struct ptq_opt options[] = {
-    {.name = "act_order", .type = PTQ_OPT_BOOL, .offset = offsetof(struct opts, act_order), .def = 1, .prepare = true,
-     .alias = "desc_act", .help = "columns by diag H descending [1: what GPTQ worth comparing with uses; paper 0]"},
-    {.name = "static_groups", .type = PTQ_OPT_BOOL, .offset = offsetof(struct opts, static_groups), .def = 1,
-     .help = "group scales from the original weights [1: best at 2 bits, needs no stored permutation; published code 0]"},
-    {.name = "stale_scales", .type = PTQ_OPT_BOOL, .offset = offsetof(struct opts, stale_scales), .def = 0,
+    {.name = "act_order",
+     .type = PTQ_OPT_BOOL,
+     .offset = offsetof(struct opts, act_order),
+     .def = 1,
+     .prepare = true,
+     .alias = "desc_act",
+     .help = "columns by diag H descending [1: what GPTQ worth comparing with uses; paper 0]"},
+    {.name = "static_groups",
+     .type = PTQ_OPT_BOOL,
+     .offset = offsetof(struct opts, static_groups),
+     .def = 1,
+     .help = "group scales from the original weights [1: best at 2 bits, needs no stored "
+             "permutation; published code 0]"},
+    {.name = "stale_scales",
+     .type = PTQ_OPT_BOOL,
+     .offset = offsetof(struct opts, stale_scales),
+     .def = 0,
      .help = "dynamic groups read weights as of the last block end [0; published code 1]"},
-    {.name = "percdamp", .type = PTQ_OPT_REAL, .offset = offsetof(struct opts, percdamp), .def = 0.01, .min = 0, .max = 1000,
-     .prepare = true, .help = "damping as a share of the mean diagonal [0.01: published code]"},
-    {.name = "dead", .type = PTQ_OPT_CHOICE, .offset = offsetof(struct opts, dead), .def = 0, .choices = dead_words, .prepare = true,
+    {.name = "percdamp",
+     .type = PTQ_OPT_REAL,
+     .offset = offsetof(struct opts, percdamp),
+     .def = 0.01,
+     .min = 0,
+     .max = 1000,
+     .prepare = true,
+     .help = "damping as a share of the mean diagonal [0.01: published code]"},
+    {.name = "dead",
+     .type = PTQ_OPT_CHOICE,
+     .offset = offsetof(struct opts, dead),
+     .def = 0,
+     .choices = dead_words,
+     .prepare = true,
      .help = "diagonal of dead inputs: mean of the live ones, or the published code's 1 [mean]"},
-    {.name = "block", .type = PTQ_OPT_INT, .offset = offsetof(struct opts, block), .def = 128, .min = 1, .max = 4096,
-     .alias = "blocksize", .help = "columns between lazy updates; decides codes only with stale_scales [128: paper]"},
+    {.name = "block",
+     .type = PTQ_OPT_INT,
+     .offset = offsetof(struct opts, block),
+     .def = 128,
+     .min = 1,
+     .max = 4096,
+     .alias = "blocksize",
+     .help = "columns between lazy updates; decides codes only with stale_scales [128: paper]"},
     {.name = NULL},
 };
 
@@ -490,7 +561,8 @@ PTQ_METHOD(gptq) = {
     .cite = "Frantar et al., ICLR 2023, arXiv 2210.17323",
     .status = "reference",
     .needs = PTQ_NEEDS_HESS,
-    .caps = PTQ_CAP_SYM | PTQ_CAP_ASYM | PTQ_CAP_GROUPS | PTQ_CAP_TENSOR | PTQ_CAP_GRID_MSE | PTQ_CAP_GRID_HESS | PTQ_CAP_ZERO_FREE,
+    .caps = PTQ_CAP_SYM | PTQ_CAP_ASYM | PTQ_CAP_GROUPS | PTQ_CAP_TENSOR | PTQ_CAP_GRID_MSE |
+            PTQ_CAP_GRID_HESS | PTQ_CAP_ZERO_FREE,
     .opts_size = sizeof(struct opts),
     .opts = options,
     .prepare = prepare,

@@ -37,8 +37,10 @@ static int add_row(struct merge *m, const char *dir, json_t *row)
     const json_t *known = json_object_get(m->by_key, key);
     if (known && !same_result(known, row))
         return ptq_status_set(m->st, PTQ_ERR_USAGE,
-                              "%s: the row of key %s (%s, bits %g, %s) differs from one merged before; these are not shards of one run", dir,
-                              key, ptq_row_text(row, "label"), ptq_row_num(row, "bits"), ptq_row_text(row, "layer"));
+                              "%s: the row of key %s (%s, bits %g, %s) differs from one merged "
+                              "before; these are not shards of one run",
+                              dir, key, ptq_row_text(row, "label"), ptq_row_num(row, "bits"),
+                              ptq_row_text(row, "layer"));
     if (!known && json_object_set(m->by_key, key, row))
         return ptq_status_nomem(m->st, "the rows", 0);
     return PTQ_OK;
@@ -70,7 +72,9 @@ static const char *run_text(const json_t *run, const char *field)
 /* Where and how a part ran is not part of what was asked. Lines are cut out in place. */
 static void drop_local_lines(char *config)
 {
-    static const char *const local[] = {"model.source", "run.threads", "run.memory", "run.budget", "run.out", "run.name", "run.keep_forms"};
+    static const char *const local[] = {"model.source",  "run.threads", "run.memory",
+                                        "run.budget",    "run.out",     "run.name",
+                                        "run.keep_forms"};
     for (char *line = config; *line;) {
         char *next = strchr(line, '\n');
         next = next ? next + 1 : line + strlen(line);
@@ -105,8 +109,10 @@ static int compare_runs(struct merge *m, const char *dir, const char *text)
     int code = PTQ_OK;
     for (size_t i = 0; i < 2 && code >= 0; i++)
         if (!same_field(a, b, fields[i]))
-            code = ptq_status_set(m->st, PTQ_ERR_USAGE, "%s: run.json: another %s than %s has; --force merges all the same", dir,
-                                  i ? "harness (source of the program)" : "configuration", m->first);
+            code = ptq_status_set(
+                m->st, PTQ_ERR_USAGE,
+                "%s: run.json: another %s than %s has; --force merges all the same", dir,
+                i ? "harness (source of the program)" : "configuration", m->first);
     json_decref(a);
     json_decref(b);
     return code;
@@ -121,7 +127,8 @@ static char *read_run_json(const char *dir)
         for (int i = n > 1 ? 2 : 1; i <= n && !text; i++) {
             struct ptq_status absent = {0};
             struct stat info;
-            int w = n == 1 ? snprintf(path, sizeof path, "%s/run.json", dir) : snprintf(path, sizeof path, "%s/run.%d-of-%d.json", dir, i, n);
+            int w = n == 1 ? snprintf(path, sizeof path, "%s/run.json", dir)
+                           : snprintf(path, sizeof path, "%s/run.%d-of-%d.json", dir, i, n);
             if (w < (int)sizeof path && stat(path, &info) == 0)
                 ptq_read_file(path, 1 << 24, &text, &bytes, &absent);
         }
@@ -169,7 +176,8 @@ static int write_rows(struct merge *m, const char *dir)
         free(line);
     }
     int bad = fclose(f);
-    int code = bad ? ptq_status_nomem(m->st, "the rows", n) : write_to(m, dir, "cells.jsonl", text, n);
+    int code =
+        bad ? ptq_status_nomem(m->st, "the rows", n) : write_to(m, dir, "cells.jsonl", text, n);
     free(text);
     return code;
 }
@@ -197,7 +205,9 @@ static int check_out(const char *out, struct ptq_status *st)
     if (code >= 0)
         code = ptq_rows_read_all(out, &rows, st);
     if (code >= 0 && rows.n)
-        code = ptq_status_set(st, PTQ_ERR_USAGE, "%s: holds %lld rows already; merge into a new folder", out, (long long)rows.n);
+        code = ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: holds %lld rows already; merge into a new folder", out,
+                              (long long)rows.n);
     ptq_rows_release(&rows);
     return code;
 }
@@ -222,9 +232,11 @@ static int merge_into(struct merge *m, const char *out)
 static int run(const struct ptq_args *a, struct ptq_status *st)
 {
     struct merge m = {.args = a, .by_key = json_object(), .plan = json_object(), .st = st};
-    int code = m.by_key && m.plan ? merge_into(&m, a->positional[0]) : ptq_status_nomem(st, "the rows", 0);
+    int code =
+        m.by_key && m.plan ? merge_into(&m, a->positional[0]) : ptq_status_nomem(st, "the rows", 0);
     if (code >= 0)
-        printf("%s: %zu rows of %d runs\n", a->positional[0], json_object_size(m.by_key), a->n_positional - 1);
+        printf("%s: %zu rows of %d runs\n", a->positional[0], json_object_size(m.by_key),
+               a->n_positional - 1);
     json_decref(m.by_key);
     json_decref(m.plan);
     free(m.run_json);
@@ -232,16 +244,19 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
 }
 
 static const struct ptq_flag flags[] = {
-    {"force", 'f', PTQ_FLAG_SWITCH, NULL, "merge runs of different configurations or program versions", NULL},
+    {"force", 'f', PTQ_FLAG_SWITCH, NULL,
+     "merge runs of different configurations or program versions", NULL},
     {NULL, 0, PTQ_FLAG_SWITCH, NULL, NULL, NULL}};
 
 const struct ptq_verb ptq_verb_merge = {
     .name = "merge",
     .title = "Put the rows of several runs (shards) into one folder",
     .usage = "OUT_DIR RUN_DIR...",
-    .details = "Concatenates the rows of cells*.jsonl. Equal rows of one key are kept once; rows of one key that differ (time and host\n"
-               "aside), and runs of different configurations, are refused. OUT_DIR must hold no rows.\n"
-               "  ptq merge results/all results/node1 results/node2 && ptq report results/all",
+    .details =
+        "Concatenates the rows of cells*.jsonl. Equal rows of one key are kept once; rows of one "
+        "key that differ (time and host\n"
+        "aside), and runs of different configurations, are refused. OUT_DIR must hold no rows.\n"
+        "  ptq merge results/all results/node1 results/node2 && ptq report results/all",
     .flags = flags,
     .min_positional = 2,
     .max_positional = PTQ_MAX_POSITIONAL,

@@ -1,4 +1,5 @@
-/* cmd_run.c: `ptq run FILE`: one cell of one layer: every metric of it, and its stored form in a container. */
+/* cmd_run.c: `ptq run FILE`: one cell of one layer: every metric of it, and its stored form in a
+ * container. */
 #include "cli/cli.h"
 #include "cli/layer_source.h"
 #include "core/hash.h"
@@ -37,7 +38,8 @@ static const char *const precision_words[] = {"single", "double", NULL};
 
 /* ---- command line ---- */
 
-static int word(const struct ptq_args *a, const char *flag, const char *const *words, int def, int *out, struct ptq_status *st)
+static int word(const struct ptq_args *a, const char *flag, const char *const *words, int def,
+                int *out, struct ptq_status *st)
 {
     const char *text = ptq_arg(a, flag);
     char what[64];
@@ -53,12 +55,14 @@ static int word(const struct ptq_args *a, const char *flag, const char *const *w
     return ptq_unknown_word(what, text, words, st);
 }
 
-static int number(const struct ptq_args *a, const char *flag, int64_t min, int64_t def, int64_t *out, struct ptq_status *st)
+static int number(const struct ptq_args *a, const char *flag, int64_t min, int64_t def,
+                  int64_t *out, struct ptq_status *st)
 {
     char what[64];
     *out = def;
     snprintf(what, sizeof what, "--%s", flag);
-    return ptq_arg(a, flag) ? ptq_parse_i64(ptq_arg(a, flag), what, min, INT32_MAX, out, st) : PTQ_OK;
+    return ptq_arg(a, flag) ? ptq_parse_i64(ptq_arg(a, flag), what, min, INT32_MAX, out, st)
+                            : PTQ_OK;
 }
 
 static int parse_cell(const struct ptq_args *a, struct ptq_cell *c, struct ptq_status *st)
@@ -66,11 +70,14 @@ static int parse_cell(const struct ptq_args *a, struct ptq_cell *c, struct ptq_s
     int64_t bits, group, seed = 0;
     int sym_kind, grid, scale;
     if (!ptq_arg(a, "bits"))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "-b BITS is required (1 to 8); see ptq run --help");
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "-b BITS is required (1 to 8); see ptq run --help");
     int rc = ptq_parse_i64(ptq_arg(a, "bits"), "--bits", 1, 8, &bits, st);
-    if (rc || (rc = number(a, "group-size", -1, PTQ_GROUP_ROW, &group, st)) || (rc = number(a, "seed", 0, 0, &seed, st)) ||
+    if (rc || (rc = number(a, "group-size", -1, PTQ_GROUP_ROW, &group, st)) ||
+        (rc = number(a, "seed", 0, 0, &seed, st)) ||
         (rc = word(a, "sym-kind", ptq_sym_kind_words, PTQ_SYM_FULL, &sym_kind, st)) ||
-        (rc = word(a, "grid", ptq_grid_words, PTQ_GRID_MINMAX, &grid, st)) || (rc = word(a, "scale", ptq_scale_words, 0, &scale, st)))
+        (rc = word(a, "grid", ptq_grid_words, PTQ_GRID_MINMAX, &grid, st)) ||
+        (rc = word(a, "scale", ptq_scale_words, 0, &scale, st)))
         return rc;
     *c = (struct ptq_cell){.w_bits = (int)bits,
                            .group_size = group,
@@ -83,15 +90,20 @@ static int parse_cell(const struct ptq_args *a, struct ptq_cell *c, struct ptq_s
     return PTQ_OK;
 }
 
-static int parse(const struct ptq_args *a, struct ptq_arena *arena, struct request *q, struct ptq_status *st)
+static int parse(const struct ptq_args *a, struct ptq_arena *arena, struct request *q,
+                 struct ptq_status *st)
 {
     int precision;
     struct ptq_cell cell;
     if (!ptq_arg(a, "method"))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "-m SPEC is required, such as -m gptq; `ptq list` names methods and presets");
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "-m SPEC is required, such as -m gptq; `ptq list` names methods and presets");
     int rc = ptq_spec_parse(ptq_arg(a, "method"), arena, &q->spec, st);
-    if (rc || (rc = parse_cell(a, &cell, st)) || (rc = ptq_format_parse(ptq_arg(a, "format"), &q->format, st)) ||
-        (rc = number(a, "threads", 1, 0, &q->threads, st)) || (rc = number(a, "sequences", 1, 0, &q->layer.n_sequences, st)) ||
+    if (rc || (rc = parse_cell(a, &cell, st)) ||
+        (rc = ptq_format_parse(ptq_arg(a, "format"), &q->format, st)) ||
+        (rc = number(a, "threads", 1, 0, &q->threads, st)) ||
+        (rc = number(a, "sequences", 1, 0, &q->layer.n_sequences, st)) ||
         (rc = word(a, "normalisation", norm_words, -1, &q->layer.norm, st)) ||
         (rc = word(a, "precision", precision_words, PTQ_SINGLE, &precision, st)))
         return rc;
@@ -147,13 +159,15 @@ static int facts_of(const struct outcome *o, struct fact f[MAX_FACTS])
     return (int)(sizeof all / sizeof *all);
 }
 
-static int add(struct ptq_table *t, const char *name, const char *value, const char *unit, const char *what)
+static int add(struct ptq_table *t, const char *name, const char *value, const char *unit,
+               const char *what)
 {
     const char *cells[] = {name, value, unit, what};
     return ptq_table_row(t, cells);
 }
 
-static int add_number(struct ptq_table *t, const char *name, double v, const char *unit, const char *what)
+static int add_number(struct ptq_table *t, const char *name, double v, const char *unit,
+                      const char *what)
 {
     char text[40];
     snprintf(text, sizeof text, "%.9g", v);
@@ -170,7 +184,8 @@ static int add_metrics(struct ptq_table *t, const struct outcome *o)
         if (o->values[i].reason)
             rc = add(t, m[i].metric->id, "-", "", o->values[i].reason);
         else
-            rc = add_number(t, m[i].metric->id, o->values[i].v, m[i].metric->unit, m[i].metric->title);
+            rc = add_number(t, m[i].metric->id, o->values[i].v, m[i].metric->unit,
+                            m[i].metric->title);
     }
     return rc;
 }
@@ -189,7 +204,8 @@ static int print_table(const struct outcome *o, struct ptq_status *st)
     if (!rc)
         rc = add_metrics(t, o);
     for (int i = 0; i < o->result.n_notes && !rc; i++)
-        rc = add_number(t, o->result.notes[i].key, o->result.notes[i].value, "", "note of the method");
+        rc = add_number(t, o->result.notes[i].key, o->result.notes[i].value, "",
+                        "note of the method");
     if (!rc)
         rc = add_number(t, "prepare_s", o->result.prepare_s, "s", "shared work of the layer");
     if (!rc)
@@ -205,17 +221,23 @@ static int put_values(json_t *row, const struct outcome *o)
 {
     int n, bad;
     const struct ptq_metric_entry *m = ptq_metrics(&n);
-    json_t *metrics = json_object(), *absent = json_object(), *notes = json_object(), *times = json_object();
-    bad = json_object_set_new(row, "metrics", metrics) | json_object_set_new(row, "absent", absent) |
-          json_object_set_new(row, "notes", notes) | json_object_set_new(row, "time", times);
+    json_t *metrics = json_object(), *absent = json_object(), *notes = json_object(),
+           *times = json_object();
+    bad = json_object_set_new(row, "metrics", metrics) |
+          json_object_set_new(row, "absent", absent) | json_object_set_new(row, "notes", notes) |
+          json_object_set_new(row, "time", times);
     for (int i = 0; i < n && !bad; i++)
         if (m[i].metric->layer) {
-            bad = json_object_set_new(metrics, m[i].metric->id, o->values[i].reason ? json_null() : ptq_json_num(o->values[i].v));
+            bad = json_object_set_new(metrics, m[i].metric->id,
+                                      o->values[i].reason ? json_null()
+                                                          : ptq_json_num(o->values[i].v));
             if (o->values[i].reason)
-                bad |= json_object_set_new(absent, m[i].metric->id, json_string(o->values[i].reason));
+                bad |=
+                    json_object_set_new(absent, m[i].metric->id, json_string(o->values[i].reason));
         }
     for (int i = 0; i < o->result.n_notes && !bad; i++)
-        bad = json_object_set_new(notes, o->result.notes[i].key, ptq_json_num(o->result.notes[i].value));
+        bad = json_object_set_new(notes, o->result.notes[i].key,
+                                  ptq_json_num(o->result.notes[i].value));
     return bad || json_object_set_new(times, "prepare_s", ptq_json_num(o->result.prepare_s)) ||
            json_object_set_new(times, "quantize_s", ptq_json_num(o->result.quantize_s));
 }
@@ -224,7 +246,8 @@ static json_t *fact_json(const struct fact *f)
 {
     if (f->text)
         return json_string(f->text);
-    return f->number == rint(f->number) ? json_integer((json_int_t)f->number) : ptq_json_num(f->number);
+    return f->number == rint(f->number) ? json_integer((json_int_t)f->number)
+                                        : ptq_json_num(f->number);
 }
 
 static int print_json(const struct outcome *o, struct ptq_status *st)
@@ -244,20 +267,24 @@ static int print_json(const struct outcome *o, struct ptq_status *st)
 
 /* ---- output file ---- */
 
-/* The file is written beside its place and renamed, so that it is whole or untouched; the input must not be the output. */
+/* The file is written beside its place and renamed, so that it is whole or untouched; the input
+ * must not be the output. */
 static int check_out(const struct request *q, struct ptq_status *st)
 {
     struct stat in, out;
     if (!q->out || stat(q->out, &out) != 0)
         return PTQ_OK;
     if (!S_ISREG(out.st_mode))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: not a regular file; name another with -o", q->out);
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: not a regular file; name another with -o",
+                              q->out);
     if (stat(q->layer.file, &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: is the input; name another file with -o", q->out);
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: is the input; name another file with -o",
+                              q->out);
     return PTQ_OK;
 }
 
-static int write_attributes(struct ptq_h5 *h5, const struct outcome *o, struct ptq_arena *arena, struct ptq_status *st)
+static int write_attributes(struct ptq_h5 *h5, const struct outcome *o, struct ptq_arena *arena,
+                            struct ptq_status *st)
 {
     char cell[96];
     const char *object = ptq_arena_printf(arena, st, "/quant/%s", o->layer.name);
@@ -272,7 +299,8 @@ static int write_attributes(struct ptq_h5 *h5, const struct outcome *o, struct p
     return rc;
 }
 
-static int fill_file(const char *path, const struct outcome *o, struct ptq_arena *arena, struct ptq_status *st)
+static int fill_file(const char *path, const struct outcome *o, struct ptq_arena *arena,
+                     struct ptq_status *st)
 {
     struct ptq_h5 *h5 = NULL;
     int rc = ptq_h5_open(&h5, path, PTQ_H5_CREATE, st);
@@ -304,7 +332,8 @@ static int write_file(const struct outcome *o, struct ptq_arena *arena, struct p
 static int quantize(struct outcome *o, struct ptq_status *st)
 {
     struct ptq_session *s = NULL;
-    const struct ptq_session_args args = {.layer = &o->layer, .precision = o->q->layer.precision, .pool = o->q->layer.pool};
+    const struct ptq_session_args args = {
+        .layer = &o->layer, .precision = o->q->layer.precision, .pool = o->q->layer.pool};
     int rc = ptq_session_new(&s, &args, st);
     if (rc == PTQ_OK)
         rc = ptq_session_quantize(s, &o->q->spec, &o->q->cell, &o->result, st);
@@ -314,7 +343,8 @@ static int quantize(struct outcome *o, struct ptq_status *st)
     struct ptq_status why = *st;
     ptq_status_clear(st);
     /* One cell was asked for by name: a skip is an error here. */
-    return ptq_status_set(st, rc == PTQ_SKIP ? PTQ_ERR_USAGE : (enum ptq_code)rc, "%s: %s", o->q->layer.file, why.text);
+    return ptq_status_set(st, rc == PTQ_SKIP ? PTQ_ERR_USAGE : (enum ptq_code)rc, "%s: %s",
+                          o->q->layer.file, why.text);
 }
 
 static int score(struct outcome *o, struct ptq_arena *arena, struct ptq_status *st)
@@ -323,14 +353,17 @@ static int score(struct outcome *o, struct ptq_arena *arena, struct ptq_status *
     struct ptq_layer_truth truth;
     ptq_metrics(&n);
     o->values = ptq_arena_alloc(arena, st, n, sizeof *o->values);
-    int rc = o->values ? ptq_layer_truth_init(&truth, &o->layer, NULL, o->q->layer.pool, arena, st) : PTQ_ERR_MEMORY;
+    int rc = o->values ? ptq_layer_truth_init(&truth, &o->layer, NULL, o->q->layer.pool, arena, st)
+                       : PTQ_ERR_MEMORY;
     if (rc == PTQ_OK)
-        rc = ptq_metrics_layer_eval(&truth, &o->result.quant, o->result.what, o->q->layer.pool, o->values, st);
+        rc = ptq_metrics_layer_eval(&truth, &o->result.quant, o->result.what, o->q->layer.pool,
+                                    o->values, st);
     ptq_quant_hash(&o->result.quant, o->codes_hash);
     return rc;
 }
 
-static int run_request(const struct ptq_args *a, struct request *q, struct ptq_arena *arena, struct ptq_status *st)
+static int run_request(const struct ptq_args *a, struct request *q, struct ptq_arena *arena,
+                       struct ptq_status *st)
 {
     struct outcome o = {.q = q, .args = a};
     int rc = ptq_layer_load(&q->layer, arena, &o.layer, &o.source, st);
@@ -367,24 +400,33 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
 }
 
 static const struct ptq_flag flags[] = {
-    {"method", 'm', PTQ_FLAG_TEXT, "SPEC", "method or preset, with options: gptq:percdamp=0.1:act_order=0 (required)", NULL},
+    {"method", 'm', PTQ_FLAG_TEXT, "SPEC",
+     "method or preset, with options: gptq:percdamp=0.1:act_order=0 (required)", NULL},
     {"bits", 'b', PTQ_FLAG_TEXT, "N", "bits of a code, 1 to 8 (required)", "wbits"},
-    {"group-size", 'g', PTQ_FLAG_TEXT, "N", "columns of a group; -1: whole rows, 0: one grid for the tensor [-1]", "groupsize"},
+    {"group-size", 'g', PTQ_FLAG_TEXT, "N",
+     "columns of a group; -1: whole rows, 0: one grid for the tensor [-1]", "groupsize"},
     {"layer", 'l', PTQ_FLAG_TEXT, "LAYER", "the layer's name [the only one of the file]", NULL},
-    {"out", 'o', PTQ_FLAG_TEXT, "OUT.h5", "container for /quant/LAYER and /packed/LAYER [none]", NULL},
-    {"sym", 0, PTQ_FLAG_SWITCH, NULL, "symmetric grid: the zero is a constant that costs nothing", NULL},
+    {"out", 'o', PTQ_FLAG_TEXT, "OUT.h5", "container for /quant/LAYER and /packed/LAYER [none]",
+     NULL},
+    {"sym", 0, PTQ_FLAG_SWITCH, NULL, "symmetric grid: the zero is a constant that costs nothing",
+     NULL},
     {"sym-kind", 0, PTQ_FLAG_TEXT, "K", "full, gptq or absmax; implies --sym [full]", NULL},
     {"scale", 0, PTQ_FLAG_TEXT, "F", "format of scales: f16, bf16 or f32 [f16]", NULL},
     {"grid", 0, PTQ_FLAG_TEXT, "G", "minmax, mse or hess [minmax, or the preset's]", NULL},
-    {"zero-free", 0, PTQ_FLAG_SWITCH, NULL, "ranges need not hold 0; zeros are stored in 16 bits", NULL},
+    {"zero-free", 0, PTQ_FLAG_SWITCH, NULL, "ranges need not hold 0; zeros are stored in 16 bits",
+     NULL},
     {"precision", 0, PTQ_FLAG_TEXT, "P", "single or double arithmetic [single]", NULL},
-    {"normalisation", 0, PTQ_FLAG_TEXT, "N", "of the Hessian: token, sequence or unknown [as the file says; made from activations: token]",
+    {"normalisation", 0, PTQ_FLAG_TEXT, "N",
+     "of the Hessian: token, sequence or unknown [as the file says; made from activations: token]",
      "normalization"},
-    {"sequences", 0, PTQ_FLAG_TEXT, "N", "how many sequences are behind the Hessian or activations [as the file says]", NULL},
-    {"stats", 0, PTQ_FLAG_TEXT, "NAME", "which /stats/NAME of a model's container [the only one]", NULL},
+    {"sequences", 0, PTQ_FLAG_TEXT, "N",
+     "how many sequences are behind the Hessian or activations [as the file says]", NULL},
+    {"stats", 0, PTQ_FLAG_TEXT, "NAME", "which /stats/NAME of a model's container [the only one]",
+     NULL},
     {"seed", 0, PTQ_FLAG_TEXT, "N", "seed of methods that draw numbers [0]", NULL},
     {"threads", 'j', PTQ_FLAG_TEXT, "N", "threads; no result depends on it [all cores]", NULL},
-    {"portable", 0, PTQ_FLAG_SWITCH, NULL, "AVX2 arithmetic: the same bits on every AVX2 machine", NULL},
+    {"portable", 0, PTQ_FLAG_SWITCH, NULL, "AVX2 arithmetic: the same bits on every AVX2 machine",
+     NULL},
     {"format", 0, PTQ_FLAG_TEXT, "F", "text, md, csv or jsonl [text]", NULL},
     {NULL},
 };
@@ -392,13 +434,19 @@ const struct ptq_verb ptq_verb_run = {
     .name = "run",
     .title = "Quantize one layer with one method: every metric, and the stored form",
     .usage = "FILE -m SPEC -b BITS [-g GROUP] [-l LAYER] [-o OUT.h5] [options]",
-    .details = "FILE: bare layers (/layers/LAYER/weight with activations or hess; a Hessian is used before activations), a model's\n"
-               "container with statistics (`ptq capture`), a llama2.c checkpoint (.bin), or `demo`. datasets/SCHEMA.md is the contract.\n"
-               "Prints every layer metric with its id, what the method notes, and the stored bits. OUT.h5 is replaced; it holds\n"
-               "/quant/LAYER/{codes,scale,zero,dequant} (one code an element, rows x cols, original column order) and /packed/LAYER,\n"
+    .details = "FILE: bare layers (/layers/LAYER/weight with activations or hess; a Hessian is "
+               "used before activations), a model's\n"
+               "container with statistics (`ptq capture`), a llama2.c checkpoint (.bin), or "
+               "`demo`. datasets/SCHEMA.md is the contract.\n"
+               "Prints every layer metric with its id, what the method notes, and the stored bits. "
+               "OUT.h5 is replaced; it holds\n"
+               "/quant/LAYER/{codes,scale,zero,dequant} (one code an element, rows x cols, "
+               "original column order) and /packed/LAYER,\n"
                "the bytes that bits_stored counts. jsonl: one row with the fields of a sweep's.\n"
-               "Exit codes: 0 ok, 2 usage or a wrong file, 5 NaN, Inf or a Hessian that cannot be factored, 6 writing or memory failed.\n"
-               "  ptq run layer.h5 -m gptq-paper:percdamp=0.01 -b 3 -g 128 --sym --scale f32 -l my_layer -o out.h5",
+               "Exit codes: 0 ok, 2 usage or a wrong file, 5 NaN, Inf or a Hessian that cannot be "
+               "factored, 6 writing or memory failed.\n"
+               "  ptq run layer.h5 -m gptq-paper:percdamp=0.01 -b 3 -g 128 --sym --scale f32 -l "
+               "my_layer -o out.h5",
     .flags = flags,
     .min_positional = 1,
     .max_positional = 1,

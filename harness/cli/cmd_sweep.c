@@ -31,7 +31,8 @@ static void catch_signals(void)
 
 static int override_run(const struct ptq_args *a, struct ptq_config_run *run, struct ptq_status *st)
 {
-    const char *threads = ptq_arg(a, "threads"), *memory = ptq_arg(a, "memory"), *budget = ptq_arg(a, "budget");
+    const char *threads = ptq_arg(a, "threads"), *memory = ptq_arg(a, "memory"),
+               *budget = ptq_arg(a, "budget");
     int code = threads ? ptq_parse_i64(threads, "--threads", 0, 4096, &run->threads, st) : PTQ_OK;
     if (code >= 0 && memory)
         code = ptq_parse_bytes(memory, "--memory", &run->memory_bytes, st);
@@ -47,7 +48,9 @@ static int parse_shard(const char *text, struct ptq_sweep_args *s, struct ptq_st
     if (!text)
         return PTQ_OK;
     if (sscanf(text, "%d/%d%n", &i, &n, &end) != 2 || text[end] || i < 1 || n < i || n > 1000)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "--shard '%.40s': write I/N with 1 <= I <= N <= 1000, such as 1/4", text);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "--shard '%.40s': write I/N with 1 <= I <= N <= 1000, such as 1/4",
+                              text);
     s->shard = i - 1;
     s->n_shards = n;
     return PTQ_OK;
@@ -72,7 +75,9 @@ static int portable(const struct ptq_args *a, struct ptq_status *st)
     const char **argv = calloc((size_t)a->argc + 2, sizeof *argv);
     if (getenv("PTQ_NO_REEXEC")) {
         free(argv);
-        return ptq_status_set(st, PTQ_ERR_USAGE, "[run] portable = 1 starts the program again, which PTQ_NO_REEXEC forbids: give --portable");
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "[run] portable = 1 starts the program again, which PTQ_NO_REEXEC "
+                              "forbids: give --portable");
     }
     if (!argv)
         return ptq_status_nomem(st, "the command line", 0);
@@ -80,12 +85,15 @@ static int portable(const struct ptq_args *a, struct ptq_status *st)
     argv[a->argc] = "--portable";
     execv("/proc/self/exe", (char *const *)argv);
     free(argv);
-    return ptq_status_set(st, PTQ_ERR_IO, "cannot start again with --portable: %s; give it on the command line", strerror(errno));
+    return ptq_status_set(st, PTQ_ERR_IO,
+                          "cannot start again with --portable: %s; give it on the command line",
+                          strerror(errno));
 }
 
 /* ---- the run ----------------------------------------------------------------------------------- */
 
-static int report(const struct ptq_args *a, const struct ptq_sweep_summary *s, struct ptq_status *st)
+static int report(const struct ptq_args *a, const struct ptq_sweep_summary *s,
+                  struct ptq_status *st)
 {
     int code = ptq_report_print(s->run_dir, "text", stdout, st);
     if (code < 0 || ptq_arg(a, "no-report"))
@@ -98,16 +106,21 @@ static int report(const struct ptq_args *a, const struct ptq_sweep_summary *s, s
     return code;
 }
 
-static int finish(const struct ptq_args *a, const struct ptq_sweep_summary *s, struct ptq_status *st)
+static int finish(const struct ptq_args *a, const struct ptq_sweep_summary *s,
+                  struct ptq_status *st)
 {
     if (!ptq_arg(a, "quiet"))
-        fprintf(stderr, "%s: %lld cells: %lld were done before, %lld ok, %lld skipped, %lld failed\n", s->run_dir, (long long)s->n_cells,
-                (long long)s->n_done_before, (long long)s->n_ok, (long long)s->n_skipped, (long long)s->n_failed);
+        fprintf(stderr,
+                "%s: %lld cells: %lld were done before, %lld ok, %lld skipped, %lld failed\n",
+                s->run_dir, (long long)s->n_cells, (long long)s->n_done_before, (long long)s->n_ok,
+                (long long)s->n_skipped, (long long)s->n_failed);
     int code = report(a, s, st);
     if (code < 0 || !s->n_failed)
         return code;
-    fprintf(stderr, "ptq sweep: %lld cells failed: their rows in %s say why; --retry-failed runs them again\n", (long long)s->n_failed,
-            s->run_dir);
+    fprintf(
+        stderr,
+        "ptq sweep: %lld cells failed: their rows in %s say why; --retry-failed runs them again\n",
+        (long long)s->n_failed, s->run_dir);
     return 106;
 }
 
@@ -141,7 +154,8 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
     struct ptq_arena arena;
     struct ptq_config config;
     ptq_arena_init(&arena, 0);
-    int code = ptq_config_read(a->positional[0], ptq_arg(a, "set"), ptq_arg(a, "model"), &arena, &config, st);
+    int code = ptq_config_read(a->positional[0], ptq_arg(a, "set"), ptq_arg(a, "model"), &arena,
+                               &config, st);
     if (code >= 0)
         code = override_run(a, &config.run, st);
     if (code >= 0 && config.run.portable && !ptq_arg(a, "portable"))
@@ -154,15 +168,22 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
 
 static const struct ptq_flag flags[] = {
     {"model", 'm', PTQ_FLAG_TEXT, "SRC", "model or layer file, in place of [model] source", NULL},
-    {"set", 's', PTQ_FLAG_TEXT, "WORDS", "\"section.key=value ...\": overrides lines of CONFIG", NULL},
-    {"threads", 't', PTQ_FLAG_TEXT, "N", "threads [all there are]; results do not depend on it", NULL},
+    {"set", 's', PTQ_FLAG_TEXT, "WORDS", "\"section.key=value ...\": overrides lines of CONFIG",
+     NULL},
+    {"threads", 't', PTQ_FLAG_TEXT, "N", "threads [all there are]; results do not depend on it",
+     NULL},
     {"memory", 0, PTQ_FLAG_TEXT, "SIZE", "memory budget, such as 2G [3/4 of the machine's]", NULL},
-    {"dry-run", 'n', PTQ_FLAG_SWITCH, NULL, "print cells, flops, bytes, memory and predicted time; run nothing", NULL},
-    {"budget", 0, PTQ_FLAG_TEXT, "TIME", "start no cell after 90s, 10m, 2h; the next run goes on", NULL},
-    {"shard", 0, PTQ_FLAG_TEXT, "I/N", "this part of the cells, into a file of its own (array jobs)", NULL},
-    {"retry-failed", 0, PTQ_FLAG_SWITCH, NULL, "run failed cells again though nothing changed", NULL},
+    {"dry-run", 'n', PTQ_FLAG_SWITCH, NULL,
+     "print cells, flops, bytes, memory and predicted time; run nothing", NULL},
+    {"budget", 0, PTQ_FLAG_TEXT, "TIME", "start no cell after 90s, 10m, 2h; the next run goes on",
+     NULL},
+    {"shard", 0, PTQ_FLAG_TEXT, "I/N",
+     "this part of the cells, into a file of its own (array jobs)", NULL},
+    {"retry-failed", 0, PTQ_FLAG_SWITCH, NULL, "run failed cells again though nothing changed",
+     NULL},
     {"no-report", 0, PTQ_FLAG_SWITCH, NULL, "print the table, write no report", NULL},
-    {"portable", 0, PTQ_FLAG_SWITCH, NULL, "AVX2 arithmetic: the same bits on every AVX2 machine", NULL},
+    {"portable", 0, PTQ_FLAG_SWITCH, NULL, "AVX2 arithmetic: the same bits on every AVX2 machine",
+     NULL},
     {"quiet", 'q', PTQ_FLAG_SWITCH, NULL, "no progress on stderr", NULL},
     {NULL, 0, PTQ_FLAG_SWITCH, NULL, NULL, NULL}};
 
@@ -170,14 +191,19 @@ const struct ptq_verb ptq_verb_sweep = {
     .name = "sweep",
     .title = "Sweep methods x bits x groups over a model or bare layers; resumable",
     .usage = "CONFIG [--model SRC] [--set \"section.key=value ...\"] [options]",
-    .details = "Runs the cells that results/NAME/ lacks, prints the main table and writes results/NAME/report.html.\n"
-               "Rows lie in results/NAME/cells.jsonl, one a line; a finished cell is never run again. Ctrl-C ends the\n"
-               "sweep in good order; the same command goes on. A failed or skipped cell is a row with its reason.\n"
-               "  ptq sweep configs/demo.ini\n"
-               "  ptq sweep configs/demo.ini --set \"sweep.methods=gptq:percdamp=0.01|0.1 sweep.bits=3\"\n"
-               "  ptq sweep configs/layers.ini --model layers.h5\n"
-               "Exit codes: 0 all cells done; 2 configuration or input; 5 numerical failure; 6 cells failed or left, disk full,\n"
-               "or the results folder cannot be written.",
+    .details =
+        "Runs the cells that results/NAME/ lacks, prints the main table and writes "
+        "results/NAME/report.html.\n"
+        "Rows lie in results/NAME/cells.jsonl, one a line; a finished cell is never run again. "
+        "Ctrl-C ends the\n"
+        "sweep in good order; the same command goes on. A failed or skipped cell is a row with its "
+        "reason.\n"
+        "  ptq sweep configs/demo.ini\n"
+        "  ptq sweep configs/demo.ini --set \"sweep.methods=gptq:percdamp=0.01|0.1 sweep.bits=3\"\n"
+        "  ptq sweep configs/layers.ini --model layers.h5\n"
+        "Exit codes: 0 all cells done; 2 configuration or input; 5 numerical failure; 6 cells "
+        "failed or left, disk full,\n"
+        "or the results folder cannot be written.",
     .flags = flags,
     .min_positional = 1,
     .max_positional = 1,

@@ -10,13 +10,14 @@ struct loader {
     const struct ptq_layer_request *ask;
     struct ptq_arena *arena;
     struct ptq_layer *layer;
-    const char *path; /* of the container */
+    const char *path;  /* of the container */
     struct ptq_h5 *h5; /* NULL: no container */
     struct ptq_status *st;
 };
 
 /* The name asked for, or the only one of names. */
-static int choose(struct loader *l, const char *what, const char *asked, char **names, int64_t n, const char **out)
+static int choose(struct loader *l, const char *what, const char *asked, char **names, int64_t n,
+                  const char **out)
 {
     const char **valid = ptq_arena_alloc(l->arena, l->st, n + 1, sizeof *valid);
     if (!valid)
@@ -34,8 +35,9 @@ static int choose(struct loader *l, const char *what, const char *asked, char **
         *out = names[0];
         return PTQ_OK;
     }
-    return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s: holds %lld of kind %s; name one (the first is %s)", l->ask->file, (long long)n, what,
-                          n ? names[0] : "absent");
+    return ptq_status_set(l->st, PTQ_ERR_USAGE,
+                          "%s: holds %lld of kind %s; name one (the first is %s)", l->ask->file,
+                          (long long)n, what, n ? names[0] : "absent");
 }
 
 /* ---- bare layers ---- */
@@ -54,12 +56,16 @@ static int apply_norm(struct loader *l)
         return PTQ_OK;
     y->hess_norm = l->ask->norm >= 0 ? (enum ptq_norm)l->ask->norm : PTQ_NORM_TOKEN;
     if (y->hess_norm == PTQ_NORM_UNKNOWN)
-        return ptq_status_set(l->st, PTQ_ERR_USAGE, "a Hessian made from activations is scaled by token or sequence");
+        return ptq_status_set(l->st, PTQ_ERR_USAGE,
+                              "a Hessian made from activations is scaled by token or sequence");
     if (y->hess_norm == PTQ_NORM_SEQUENCE && l->ask->n_sequences < 1)
-        return ptq_status_set(l->st, PTQ_ERR_USAGE, "normalisation sequence: say how many sequences the activations are (--sequences N)");
+        return ptq_status_set(
+            l->st, PTQ_ERR_USAGE,
+            "normalisation sequence: say how many sequences the activations are (--sequences N)");
     y->n_tokens = (double)y->acts.rows;
     y->n_sequences = (double)l->ask->n_sequences;
-    return ptq_hess_from_acts(l->ask->pool, &y->acts, y->hess_norm, l->ask->n_sequences, l->ask->precision, l->arena, &y->hess, l->st);
+    return ptq_hess_from_acts(l->ask->pool, &y->acts, y->hess_norm, l->ask->n_sequences,
+                              l->ask->precision, l->arena, &y->hess, l->st);
 }
 
 static int load_bare(struct loader *l, const char **object)
@@ -72,12 +78,14 @@ static int load_bare(struct loader *l, const char **object)
         rc = choose(l, "layer", l->ask->layer, names, n, &name);
     if (rc != PTQ_OK)
         return rc;
-    struct ptq_layerfile_args args = {.name = name, .precision = l->ask->precision, .pool = l->ask->pool};
+    struct ptq_layerfile_args args = {
+        .name = name, .precision = l->ask->precision, .pool = l->ask->pool};
     rc = ptq_layerfile_read(l->h5, &args, l->arena, l->layer, l->st);
     if (rc == PTQ_OK)
         rc = apply_norm(l);
     if (rc == PTQ_OK && l->layer->hess.at && !l->layer->hess_key)
-        l->layer->hess_key = ptq_hash64(l->layer->hess.at, (size_t)(l->layer->hess.rows * l->layer->hess.ld) * sizeof(double));
+        l->layer->hess_key = ptq_hash64(
+            l->layer->hess.at, (size_t)(l->layer->hess.rows * l->layer->hess.ld) * sizeof(double));
     *object = ptq_arena_printf(l->arena, l->st, "/layers/%s", name);
     return rc == PTQ_OK && !*object ? PTQ_ERR_MEMORY : rc;
 }
@@ -85,7 +93,8 @@ static int load_bare(struct loader *l, const char **object)
 /* ---- models ---- */
 
 /* Names of all linears; *block of the one asked for, -1 when there is none of that name. */
-static int layer_names(struct loader *l, const struct ptq_model *m, char ***names, int64_t *n, int *block)
+static int layer_names(struct loader *l, const struct ptq_model *m, char ***names, int64_t *n,
+                       int *block)
 {
     int64_t n_blocks = ptq_model_info(m)->n_blocks;
     *names = ptq_arena_alloc(l->arena, l->st, n_blocks * PTQ_MAX_LINEARS, sizeof **names);
@@ -110,7 +119,8 @@ static int layer_names(struct loader *l, const struct ptq_model *m, char ***name
     return PTQ_OK;
 }
 
-/* Statistics of the layer's input; none in the file: the layer has none, and methods that need them say so. */
+/* Statistics of the layer's input; none in the file: the layer has none, and methods that need
+ * them say so. */
 static int load_stats(struct loader *l, const char *input, struct ptq_input_stats **out)
 {
     char **names;
@@ -119,7 +129,9 @@ static int load_stats(struct loader *l, const char *input, struct ptq_input_stat
     *out = NULL;
     if (!l->h5 || !ptq_h5_exists(l->h5, "/stats")) {
         if (l->ask->stats)
-            return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s: holds no /stats; make them with `ptq capture`", l->ask->file);
+            return ptq_status_set(l->st, PTQ_ERR_USAGE,
+                                  "%s: holds no /stats; make them with `ptq capture`",
+                                  l->ask->file);
         return PTQ_OK;
     }
     int rc = ptq_h5_list(l->h5, "/stats", l->arena, &names, &n, l->st);
@@ -154,8 +166,10 @@ static int load_linear(struct loader *l, const struct ptq_model *m, const char *
     if (rc != PTQ_OK)
         return rc;
     if (stats && stats->d_in != lin->d_in)
-        return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s: statistics of %s have %lld columns, %s has %lld; capture them again",
-                              l->ask->file, lin->input, (long long)stats->d_in, lin->name, (long long)lin->d_in);
+        return ptq_status_set(
+            l->st, PTQ_ERR_USAGE,
+            "%s: statistics of %s have %lld columns, %s has %lld; capture them again", l->ask->file,
+            lin->input, (long long)stats->d_in, lin->name, (long long)lin->d_in);
     ptq_layer_from_model(lin, loaded.index, stats, l->layer);
     *object = lin->name;
     return PTQ_OK;
@@ -189,14 +203,15 @@ static int open_container(struct loader *l)
     return ptq_h5_open(&l->h5, l->path, PTQ_H5_READ, l->st);
 }
 
-int ptq_layer_load(const struct ptq_layer_request *ask, struct ptq_arena *arena, struct ptq_layer *layer, const char **source,
-                   struct ptq_status *st)
+int ptq_layer_load(const struct ptq_layer_request *ask, struct ptq_arena *arena,
+                   struct ptq_layer *layer, const char **source, struct ptq_status *st)
 {
     struct loader l = {.ask = ask, .arena = arena, .layer = layer, .st = st};
     const char *object = "";
     int rc = open_container(&l);
     if (rc == PTQ_OK)
-        rc = l.h5 && !ptq_h5_exists(l.h5, "/model") ? load_bare(&l, &object) : load_model(&l, &object);
+        rc = l.h5 && !ptq_h5_exists(l.h5, "/model") ? load_bare(&l, &object)
+                                                    : load_model(&l, &object);
     ptq_h5_close(l.h5, NULL);
     if (rc == PTQ_OK && !(*source = ptq_arena_printf(arena, st, "%s: %s", ask->file, object)))
         rc = PTQ_ERR_MEMORY;

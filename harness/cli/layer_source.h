@@ -1,21 +1,23 @@
-/* layer_source.h: one layer of a file, whatever the file is: bare layers, or a model with statistics. */
+/* layer_source.h: one layer of a file, whatever the file is: bare layers, or a model with
+ * statistics. */
 #ifndef PTQ_CLI_LAYER_SOURCE_H
 #define PTQ_CLI_LAYER_SOURCE_H
 #include "quant/run.h"
 
 struct ptq_layer_request {
-    const char *file;       /* container, llama2.c checkpoint, or "demo" */
-    const char *layer;      /* NULL: the only one */
-    const char *stats;      /* /stats/NAME of a container with a model; NULL: the only one there */
+    const char *file;  /* container, llama2.c checkpoint, or "demo" */
+    const char *layer; /* NULL: the only one */
+    const char *stats; /* /stats/NAME of a container with a model; NULL: the only one there */
     enum ptq_precision precision;
     struct ptq_pool *pool;
-    /* What the file leaves open. norm: -1 as the file says; of a given Hessian, or of the one made from activations.
-     * n_sequences: 0 as the file says; activations are then so many sequences of equal length. */
-    int norm;               /* enum ptq_norm */
+    /* What the file leaves open. norm: -1 as the file says; of a given Hessian, or of the one
+     * made from activations. n_sequences: 0 as the file says; activations are then so many
+     * sequences of equal length. */
+    int norm; /* enum ptq_norm */
     int64_t n_sequences;
 };
-/* The layer with weights and statistics, checked; everything in the arena. A given Hessian is used before activations. *source: "FILE:
- * OBJECT" for messages. */
-int ptq_layer_load(const struct ptq_layer_request *, struct ptq_arena *, struct ptq_layer *, const char **source,
-                   struct ptq_status *);
+/* The layer with weights and statistics, checked; everything in the arena. A given Hessian is
+ * used before activations. *source: "FILE: OBJECT" for messages. */
+int ptq_layer_load(const struct ptq_layer_request *, struct ptq_arena *, struct ptq_layer *,
+                   const char **source, struct ptq_status *);
 #endif

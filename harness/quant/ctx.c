@@ -1,4 +1,5 @@
-/* ctx.c: the services of ptq.h that need no numbers: memory, messages, notes, loops, the empty part. */
+/* ctx.c: the services of ptq.h that need no numbers: memory, messages, notes, loops, the empty
+ * part. */
 #include "quant/ctx.h"
 #include "core/size.h"
 #include <math.h>
@@ -20,9 +21,10 @@ void *ptq_alloc(struct ptq_ctx *ctx, enum ptq_arena_kind kind, int64_t n, size_t
     pthread_mutex_lock(&ctx->lock);
     void *p = arena ? ptq_arena_alloc(arena, ctx->st, n, size) : NULL;
     if (!arena)
-        ptq_status_set(ctx->st, PTQ_ERR_NUMERIC,
-                       "the method takes memory of an arena that this hook has not (prepare: CALL and LAYER; "
-                       "quantize: CALL and RESULT; check: CALL)");
+        ptq_status_set(
+            ctx->st, PTQ_ERR_NUMERIC,
+            "the method takes memory of an arena that this hook has not (prepare: CALL and LAYER; "
+            "quantize: CALL and RESULT; check: CALL)");
     pthread_mutex_unlock(&ctx->lock);
     return p;
 }
@@ -76,8 +78,8 @@ bool ptq_cancelled(struct ptq_ctx *ctx)
     return ctx->cancel && atomic_load(ctx->cancel);
 }
 
-void ptq_parallel_for(struct ptq_ctx *ctx, int64_t n, int64_t grain, void (*fn)(void *arg, int64_t begin, int64_t end),
-                      void *arg)
+void ptq_parallel_for(struct ptq_ctx *ctx, int64_t n, int64_t grain,
+                      void (*fn)(void *arg, int64_t begin, int64_t end), void *arg)
 {
     ptq_pool_for(ctx->pool, n, grain, fn, arg);
 }
@@ -87,7 +89,8 @@ int ptq_threads(struct ptq_ctx *ctx)
     return ptq_pool_inside() ? 1 : ptq_pool_threads(ctx->pool);
 }
 
-/* A piece of the loop over slots takes pieces of the method's loop one by one, as whoever is free. */
+/* A piece of the loop over slots takes pieces of the method's loop one by one, as whoever is
+ * free. */
 struct slots {
     void (*fn)(void *arg, int slot, int64_t begin, int64_t end);
     void *arg;
@@ -131,13 +134,13 @@ int64_t ptq_groups_per_row(const struct ptq_cell *cell, int64_t cols)
     return (cols - 1) / g + 1;
 }
 
-int ptq_part_uniform(struct ptq_ctx *ctx, const struct ptq_layer *layer, const struct ptq_cell *cell, struct ptq_part *part,
-                     struct ptq_part_arrays *at)
+int ptq_part_uniform(struct ptq_ctx *ctx, const struct ptq_layer *layer,
+                     const struct ptq_cell *cell, struct ptq_part *part, struct ptq_part_arrays *at)
 {
     int64_t rows = layer->w.rows, cols = layer->w.cols, n, groups = ptq_groups_per_row(cell, cols);
     if (!ptq_size_mul(rows, cols, &n))
-        return ptq_fail(ctx, PTQ_ERR_MEMORY, "%s: %lld x %lld weights overflow a size", layer->name, (long long)rows,
-                        (long long)cols);
+        return ptq_fail(ctx, PTQ_ERR_MEMORY, "%s: %lld x %lld weights overflow a size", layer->name,
+                        (long long)rows, (long long)cols);
     at->n_groups = groups ? rows * groups : 1; /* at most rows * cols */
     at->codes = ptq_alloc(ctx, PTQ_ARENA_RESULT, n, sizeof *at->codes);
     at->scale = ptq_alloc(ctx, PTQ_ARENA_RESULT, at->n_groups, sizeof *at->scale);

@@ -49,11 +49,12 @@ void ptq_factor_cache_free(struct ptq_factor_cache *c)
 static bool same_key(const struct ptq_factor_key *a, const struct ptq_factor_key *b)
 {
     bool fill = a->fill == b->fill || (isnan(a->fill) && isnan(b->fill));
-    return a->hess_key == b->hess_key && a->n == b->n && a->percdamp == b->percdamp && fill && a->act_order == b->act_order &&
-           a->no_hess == b->no_hess && a->f64 == b->f64;
+    return a->hess_key == b->hess_key && a->n == b->n && a->percdamp == b->percdamp && fill &&
+           a->act_order == b->act_order && a->no_hess == b->no_hess && a->f64 == b->f64;
 }
 
-static struct ptq_factor_slot *find(const struct ptq_factor_cache *c, const struct ptq_factor_key *key)
+static struct ptq_factor_slot *find(const struct ptq_factor_cache *c,
+                                    const struct ptq_factor_key *key)
 {
     struct ptq_factor_slot *s = c->slots;
     while (s && !same_key(&s->key, key))
@@ -61,8 +62,8 @@ static struct ptq_factor_slot *find(const struct ptq_factor_cache *c, const stru
     return s;
 }
 
-int ptq_factor_cache_take(struct ptq_factor_cache *c, const struct ptq_factor_key *key, struct ptq_factor_slot **out,
-                          bool *made, struct ptq_status *st)
+int ptq_factor_cache_take(struct ptq_factor_cache *c, const struct ptq_factor_key *key,
+                          struct ptq_factor_slot **out, bool *made, struct ptq_status *st)
 {
     struct ptq_factor_slot *s;
     *made = false;

@@ -1,7 +1,9 @@
-/* factor_real.c: the feedback matrix of GPTQ (methods.md section 2, "LDLQ form"), compiled for float and for double.
+/* factor_real.c: the feedback matrix of GPTQ (methods.md section 2, "LDLQ form"), compiled for
+ * float and for double.
  *
- * With A the permuted damped Hessian and J the reversal of indices, J A J = L L^T gives A = (J L J)(J L J)^T = R R^T with R = J L J
- * upper. Reversing both indices of a full (n x n) array is reversing the array as one vector, so R overwrites L in place. */
+ * With A the permuted damped Hessian and J the reversal of indices, J A J = L L^T gives A = (J L
+ * J)(J L J)^T = R R^T with R = J L J upper. Reversing both indices of a full (n x n) array is
+ * reversing the array as one vector, so R overwrites L in place. */
 #include "core/linalg.h"
 #include "core/size.h"
 #include "quant/ctx.h"
@@ -18,11 +20,11 @@ struct work {
     const struct ptq_factor_key *key;
     struct ptq_arena *arena;
     int64_t n;
-    double *diag;  /* [n] by original column, dead inputs filled */
+    double *diag; /* [n] by original column, dead inputs filled */
     uint8_t *dead;
     int32_t *perm;
-    ptq_real *a;   /* (n x n) */
-    ptq_real *d;   /* [n] */
+    ptq_real *a; /* (n x n) */
+    ptq_real *d; /* [n] */
     double lambda;
 };
 
@@ -44,10 +46,11 @@ static int fill_dead(struct work *w, int64_t *n_dead, struct ptq_status *st)
         live += w->diag[j];
     }
     if (*n_dead == w->n)
-        return ptq_status_set(st, PTQ_ERR_NUMERIC,
-                              "%s: the Hessian is zero (every input is dead); capture statistics over a text that "
-                              "reaches this layer",
-                              w->layer->name);
+        return ptq_status_set(
+            st, PTQ_ERR_NUMERIC,
+            "%s: the Hessian is zero (every input is dead); capture statistics over a text that "
+            "reaches this layer",
+            w->layer->name);
     double fill = isnan(w->key->fill) ? live / (double)(w->n - *n_dead) : w->key->fill;
     for (int64_t j = 0; j < w->n; j++)
         if (w->dead[j])
@@ -55,7 +58,8 @@ static int fill_dead(struct work *w, int64_t *n_dead, struct ptq_status *st)
     return PTQ_OK;
 }
 
-/* percdamp times the mean of the diagonal. Dead inputs at the live mean leave it where it is; to the last bit by leaving them out. */
+/* percdamp times the mean of the diagonal. Dead inputs at the live mean leave it where it is; to
+ * the last bit by leaving them out. */
 static double damping(const struct work *w)
 {
     bool all = !isnan(w->key->fill);
@@ -77,7 +81,8 @@ struct ordered {
 static int by_diag_descending(const void *pa, const void *pb)
 {
     const struct ordered *a = pa, *b = pb;
-    return a->diag != b->diag ? (a->diag < b->diag) - (a->diag > b->diag) : (a->column > b->column) - (a->column < b->column);
+    return a->diag != b->diag ? (a->diag < b->diag) - (a->diag > b->diag)
+                              : (a->column > b->column) - (a->column < b->column);
 }
 
 static int choose_order(struct work *w, struct ptq_arena *scratch, struct ptq_status *st)
@@ -162,18 +167,20 @@ static int factorise(struct work *w, factor *f, struct ptq_status *st)
             break;
     }
     return ptq_status_set(st, PTQ_ERR_NUMERIC,
-                          "%s: the Hessian is not positive definite: pivot %lld of %lld (column %d) fails at damping %g after %d "
+                          "%s: the Hessian is not positive definite: pivot %lld of %lld (column "
+                          "%d) fails at damping %g after %d "
                           "retries; raise percdamp (now %g)",
-                          w->layer->name, (long long)(w->n - 1 - bad), (long long)w->n, w->perm[w->n - 1 - bad], w->lambda,
-                          step == 0 ? 0 : MAX_RETRIES, w->key->percdamp);
+                          w->layer->name, (long long)(w->n - 1 - bad), (long long)w->n,
+                          w->perm[w->n - 1 - bad], w->lambda, step == 0 ? 0 : MAX_RETRIES,
+                          w->key->percdamp);
 }
 
 static int compute(struct work *w, factor **out, struct ptq_arena *scratch, struct ptq_status *st)
 {
     int64_t n = w->n, nn;
     if (!ptq_size_mul(n, n, &nn) || n > INT32_MAX)
-        return ptq_status_set(st, PTQ_ERR_MEMORY, "%s: a Hessian of %lld columns overflows a size", w->layer->name,
-                              (long long)n);
+        return ptq_status_set(st, PTQ_ERR_MEMORY, "%s: a Hessian of %lld columns overflows a size",
+                              w->layer->name, (long long)n);
     factor *f = ptq_arena_alloc(w->arena, st, 1, sizeof *f);
     w->diag = ptq_arena_alloc(scratch, st, n, sizeof *w->diag);
     w->dead = ptq_arena_alloc(w->arena, st, n, sizeof *w->dead);
@@ -196,7 +203,8 @@ static int compute(struct work *w, factor **out, struct ptq_arena *scratch, stru
     return rc;
 }
 
-/* The published code puts 1 into H scaled by sequences; H scaled by tokens is n_sequences / n_tokens of that. */
+/* The published code puts 1 into H scaled by sequences; H scaled by tokens is n_sequences /
+ * n_tokens of that. */
 static double dead_fill(const struct ptq_layer *l, enum ptq_dead_rule rule)
 {
     if (rule == PTQ_DEAD_MEAN)
@@ -205,8 +213,8 @@ static double dead_fill(const struct ptq_layer *l, enum ptq_dead_rule rule)
     return token ? l->n_sequences / l->n_tokens : 1;
 }
 
-int PTQ_REAL(ptq_factor_get)(struct ptq_ctx *ctx, const struct ptq_layer *layer, const struct ptq_factor_args *args,
-                             const factor **out)
+int PTQ_REAL(ptq_factor_get)(struct ptq_ctx *ctx, const struct ptq_layer *layer,
+                             const struct ptq_factor_args *args, const factor **out)
 {
     struct ptq_status st = {0};
     struct ptq_factor_key key = {.hess_key = args->no_hess ? 0 : layer->hess_key,
@@ -224,7 +232,11 @@ int PTQ_REAL(ptq_factor_get)(struct ptq_ctx *ctx, const struct ptq_layer *layer,
     if (rc == PTQ_OK && made) {
         struct ptq_arena scratch;
         ptq_arena_init(&scratch, 0);
-        struct work w = {.pool = ctx->pool, .layer = layer, .key = &key, .arena = &slot->arena, .n = layer->w.cols};
+        struct work w = {.pool = ctx->pool,
+                         .layer = layer,
+                         .key = &key,
+                         .arena = &slot->arena,
+                         .n = layer->w.cols};
         factor *f = NULL;
         rc = compute(&w, &f, &scratch, &st);
         slot->factor = f;

@@ -13,10 +13,12 @@ static int broken(struct ptq_status *st, int part, const char *what)
     return ptq_status_set(st, PTQ_ERR_NUMERIC, "stored form, part %d: %s", part, what);
 }
 
-static int check_value(const struct ptq_arr *a, int64_t i, int part, const char *name, struct ptq_status *st)
+static int check_value(const struct ptq_arr *a, int64_t i, int part, const char *name,
+                       struct ptq_status *st)
 {
     float v = a->at[i];
-    double most = ldexp(1, a->bits - a->is_signed) - 1, least = a->is_signed ? -ldexp(1, a->bits - 1) : 0;
+    double most = ldexp(1, a->bits - a->is_signed) - 1,
+           least = a->is_signed ? -ldexp(1, a->bits - 1) : 0;
     const char *fault = NULL;
     if (!isfinite(v))
         fault = "is not finite";
@@ -32,7 +34,8 @@ static int check_value(const struct ptq_arr *a, int64_t i, int part, const char 
                           part, name, (long long)i, (double)v, fault, a->bits);
 }
 
-static int check_array(const struct ptq_arr *a, int64_t n, int part, const char *name, struct ptq_status *st)
+static int check_array(const struct ptq_arr *a, int64_t n, int part, const char *name,
+                       struct ptq_status *st)
 {
     if (a->n != n || !a->at)
         return broken(st, part, "scale or zero array of the wrong length");
@@ -72,9 +75,10 @@ static int check_codes(const struct ptq_quant *q, int k, struct ptq_status *st)
     int64_t i = 0;
     while (p->codes[i] >> p->bits == 0)
         i++;
-    return ptq_status_set(st, PTQ_ERR_NUMERIC,
-                          "stored form, part %d: code %d at row %lld, column %lld is not below 2^%d", k,
-                          p->codes[i], (long long)(i / q->cols), (long long)(i % q->cols), p->bits);
+    return ptq_status_set(
+        st, PTQ_ERR_NUMERIC,
+        "stored form, part %d: code %d at row %lld, column %lld is not below 2^%d", k, p->codes[i],
+        (long long)(i / q->cols), (long long)(i % q->cols), p->bits);
 }
 
 static int check_part(const struct ptq_quant *q, int k, struct ptq_status *st)
@@ -116,8 +120,8 @@ int ptq_quant_validate(const struct ptq_quant *q, struct ptq_status *st)
 
 /* ---- values ---- */
 
-PTQ_CLONES static void dequant_run(const uint16_t *restrict codes, int64_t n, float scale, float zero, bool add,
-                                   float *restrict what)
+PTQ_CLONES static void dequant_run(const uint16_t *restrict codes, int64_t n, float scale,
+                                   float zero, bool add, float *restrict what)
 {
     if (add)
         for (int64_t j = 0; j < n; j++)

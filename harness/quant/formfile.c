@@ -6,10 +6,12 @@
 enum { OBJECT = 1100 };
 
 /* Layer names hold dots, not slashes (SCHEMA.md). */
-static int object_name(char out[OBJECT], const char *group, const char *layer, const char *leaf, struct ptq_status *st)
+static int object_name(char out[OBJECT], const char *group, const char *layer, const char *leaf,
+                       struct ptq_status *st)
 {
     if (!*layer || strchr(layer, '/'))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "layer name '%s': empty or with a slash; use dots", layer);
+        return ptq_status_set(st, PTQ_ERR_USAGE, "layer name '%s': empty or with a slash; use dots",
+                              layer);
     if (snprintf(out, OBJECT, "/%s/%s%s%s", group, layer, *leaf ? "/" : "", leaf) >= OBJECT)
         return ptq_status_set(st, PTQ_ERR_USAGE, "layer name of more than 1000 bytes");
     return PTQ_OK;
@@ -26,16 +28,22 @@ enum { N_FIELDS = 10 };
 static void head_fields(const struct ptq_form_head *h, int k, struct field f[N_FIELDS])
 {
     struct field all[N_FIELDS] = {
-        {"kind", h->part[k].kind},           {"bits", h->part[k].bits},
-        {"group_cols", h->part[k].group_cols}, {"groups_per_row", h->part[k].groups_per_row},
-        {"n_groups", h->part[k].n_groups},   {"scale_fmt", h->part[k].scale_fmt},
-        {"zero_fmt", h->part[k].zero_fmt},   {"zero_bits", h->part[k].zero_bits},
-        {"zero_signed", h->part[k].zero_signed}, {"has_perm", h->part[k].has_perm},
+        {"kind", h->part[k].kind},
+        {"bits", h->part[k].bits},
+        {"group_cols", h->part[k].group_cols},
+        {"groups_per_row", h->part[k].groups_per_row},
+        {"n_groups", h->part[k].n_groups},
+        {"scale_fmt", h->part[k].scale_fmt},
+        {"zero_fmt", h->part[k].zero_fmt},
+        {"zero_bits", h->part[k].zero_bits},
+        {"zero_signed", h->part[k].zero_signed},
+        {"has_perm", h->part[k].has_perm},
     };
     memcpy(f, all, sizeof all);
 }
 
-static int write_head(struct ptq_h5 *h5, const char *object, const struct ptq_form_head *h, struct ptq_status *st)
+static int write_head(struct ptq_h5 *h5, const char *object, const struct ptq_form_head *h,
+                      struct ptq_status *st)
 {
     char name[48];
     int rc = ptq_h5_set_i64(h5, object, "rows", h->rows, st);
@@ -57,7 +65,8 @@ static int write_head(struct ptq_h5 *h5, const char *object, const struct ptq_fo
     return rc;
 }
 
-int ptq_form_write_packed(struct ptq_h5 *h5, const char *layer, const struct ptq_quant *q, struct ptq_status *st)
+int ptq_form_write_packed(struct ptq_h5 *h5, const char *layer, const struct ptq_quant *q,
+                          struct ptq_status *st)
 {
     char object[OBJECT];
     struct ptq_arena arena;
@@ -76,22 +85,25 @@ int ptq_form_write_packed(struct ptq_h5 *h5, const char *layer, const struct ptq
     return rc;
 }
 
-static int need_i64(struct ptq_h5 *h5, const char *object, const char *name, int64_t min, int64_t max, int64_t *out,
-                    struct ptq_status *st)
+static int need_i64(struct ptq_h5 *h5, const char *object, const char *name, int64_t min,
+                    int64_t max, int64_t *out, struct ptq_status *st)
 {
     int rc = ptq_h5_get_i64(h5, object, name, out, st);
     if (rc < 0)
         return rc;
     if (rc == PTQ_SKIP)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s: attribute %s is absent; write the form again", ptq_h5_path(h5),
-                              object, name);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: %s: attribute %s is absent; write the form again",
+                              ptq_h5_path(h5), object, name);
     if (*out < min || *out > max)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s: attribute %s = %lld is out of range; write the form again",
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: %s: attribute %s = %lld is out of range; write the form again",
                               ptq_h5_path(h5), object, name, (long long)*out);
     return PTQ_OK;
 }
 
-static int read_part(struct ptq_h5 *h5, const char *object, int k, struct ptq_form_head *h, struct ptq_status *st)
+static int read_part(struct ptq_h5 *h5, const char *object, int k, struct ptq_form_head *h,
+                     struct ptq_status *st)
 {
     char name[48];
     struct field f[N_FIELDS];
@@ -122,7 +134,8 @@ static int read_part(struct ptq_h5 *h5, const char *object, int k, struct ptq_fo
     return PTQ_OK;
 }
 
-static int read_head(struct ptq_h5 *h5, const char *object, struct ptq_form_head *h, struct ptq_status *st)
+static int read_head(struct ptq_h5 *h5, const char *object, struct ptq_form_head *h,
+                     struct ptq_status *st)
 {
     int64_t n_parts;
     memset(h, 0, sizeof *h);
@@ -139,8 +152,8 @@ static int read_head(struct ptq_h5 *h5, const char *object, struct ptq_form_head
     return rc;
 }
 
-int ptq_form_read_packed(struct ptq_h5 *h5, const char *layer, struct ptq_arena *arena, struct ptq_quant *q,
-                         struct ptq_status *st)
+int ptq_form_read_packed(struct ptq_h5 *h5, const char *layer, struct ptq_arena *arena,
+                         struct ptq_quant *q, struct ptq_status *st)
 {
     char object[OBJECT];
     uint8_t *at;
@@ -155,7 +168,9 @@ int ptq_form_read_packed(struct ptq_h5 *h5, const char *layer, struct ptq_arena 
     if (rc != PTQ_OK)
         return rc;
     rc = ptq_quant_unpack(&head, at, info.n, arena, q, &reason);
-    return rc == PTQ_OK ? rc : ptq_status_set(st, (enum ptq_code)rc, "%s: %s: %s", ptq_h5_path(h5), object, reason.text);
+    return rc == PTQ_OK ? rc
+                        : ptq_status_set(st, (enum ptq_code)rc, "%s: %s: %s", ptq_h5_path(h5),
+                                         object, reason.text);
 }
 
 /* ---- /quant ---- */
@@ -167,8 +182,8 @@ struct writer {
     struct ptq_status *st;
 };
 
-static int write_array(const struct writer *w, const char *leaf, enum ptq_h5_type type, int rank, const int64_t *dim,
-                       const void *data)
+static int write_array(const struct writer *w, const char *leaf, enum ptq_h5_type type, int rank,
+                       const int64_t *dim, const void *data)
 {
     char object[OBJECT];
     int rc = object_name(object, "quant", w->layer, leaf, w->st);
@@ -208,21 +223,24 @@ static int write_attributes(const struct writer *w)
 {
     char object[OBJECT];
     const struct ptq_part *p = &w->q->part[0];
-    int64_t group = p->groups_per_row == 0 ? PTQ_GROUP_TENSOR : p->groups_per_row == 1 ? PTQ_GROUP_ROW : p->group_cols;
+    int64_t group = p->groups_per_row == 0   ? PTQ_GROUP_TENSOR
+                    : p->groups_per_row == 1 ? PTQ_GROUP_ROW
+                                             : p->group_cols;
     int rc = object_name(object, "quant", w->layer, "", w->st);
     if (rc == PTQ_OK)
         rc = ptq_h5_set_i64(w->h5, object, "bits", p->bits, w->st);
     return rc == PTQ_OK ? ptq_h5_set_i64(w->h5, object, "group_size", group, w->st) : rc;
 }
 
-int ptq_form_write_quant(struct ptq_h5 *h5, const char *layer, const struct ptq_quant *q, const float *what,
-                         struct ptq_status *st)
+int ptq_form_write_quant(struct ptq_h5 *h5, const char *layer, const struct ptq_quant *q,
+                         const float *what, struct ptq_status *st)
 {
     struct writer w = {h5, layer, q, st};
     struct ptq_arena arena;
     int64_t dim[2] = {q->rows, q->cols};
     if (q->n_parts != 1)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: /quant holds forms of one part; read /packed instead", layer);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: /quant holds forms of one part; read /packed instead", layer);
     ptq_arena_init(&arena, 0);
     int rc = write_codes(&w, &arena);
     if (rc == PTQ_OK)

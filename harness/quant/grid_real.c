@@ -1,12 +1,20 @@
-/* grid_real.c: the grid of one group of weights (methods.md section 1), compiled for float and for double.
- * Ranges and scales are made in fp64 from ptq_real data; the codes of a search are rounded in ptq_real, as the final codes are. */
+/* grid_real.c: the grid of one group of weights (methods.md section 1), compiled for float and
+ * for double. Ranges and scales are made in fp64 from ptq_real data; the codes of a search are
+ * rounded in ptq_real, as the final codes are. */
 #include "quant/ctx.h"
 #include "core/linalg.h"
 #include "core/size.h"
 #include <math.h>
 #include <string.h>
 
-enum { MSE_STEPS = 80, HESS_STEPS = 100, LANES = 8, BLOCK = 256, ROWS_A_PIECE = 16, WIDE_ZERO = 32767 };
+enum {
+    MSE_STEPS = 80,
+    HESS_STEPS = 100,
+    LANES = 8,
+    BLOCK = 256,
+    ROWS_A_PIECE = 16,
+    WIDE_ZERO = 32767
+};
 
 struct range {
     double lo, hi;
@@ -86,8 +94,10 @@ static double max_code(const struct ptq_cell *cell)
 static struct ptq_grid_fit sym_grid(const struct ptq_cell *cell, struct range r)
 {
     int half = 1 << (cell->w_bits - 1);
-    double step = cell->sym_kind == PTQ_SYM_ABSMAX ? r.hi / (half - 1) : (r.hi - r.lo) / max_code(cell);
-    return (struct ptq_grid_fit){.scale = ptq_round_fmt(step, cell->scale_fmt), .zero = (float)half};
+    double step =
+        cell->sym_kind == PTQ_SYM_ABSMAX ? r.hi / (half - 1) : (r.hi - r.lo) / max_code(cell);
+    return (struct ptq_grid_fit){.scale = ptq_round_fmt(step, cell->scale_fmt),
+                                 .zero = (float)half};
 }
 
 static float asym_scale(const struct ptq_cell *cell, struct range r)
@@ -97,10 +107,12 @@ static float asym_scale(const struct ptq_cell *cell, struct range r)
     return ptq_round_fmt(step, cell->scale_fmt);
 }
 
-/* `rounded` is -lo / scale rounded by some rule. + 0.0 turns -0 into 0: stored zeros have no sign. */
+/* `rounded` is -lo / scale rounded by some rule. + 0.0 turns -0 into 0: stored zeros have no
+ * sign. */
 static float fitting_zero(const struct ptq_cell *cell, double rounded)
 {
-    double most = cell->zero_in_range ? max_code(cell) : WIDE_ZERO, least = cell->zero_in_range ? 0 : -WIDE_ZERO;
+    double most = cell->zero_in_range ? max_code(cell) : WIDE_ZERO,
+           least = cell->zero_in_range ? 0 : -WIDE_ZERO;
     return (float)((rounded > most ? most : rounded < least ? least : rounded) + 0.0);
 }
 
@@ -112,22 +124,24 @@ static struct ptq_grid_fit grid_of(const struct ptq_cell *cell, struct range r)
     if (r.lo == r.hi)
         g.zero = r.lo > 0 ? -1 : 1;
     else {
-        /* In ptq_real, as the codes: a range with lo = -hi is an exact tie at every width, and the published arithmetic (fp32)
-         * decides it by this division. */
+        /* In ptq_real, as the codes: a range with lo = -hi is an exact tie at every width, and
+         * the published arithmetic (fp32) decides it by this division. */
         ptq_real z = (ptq_real)-r.lo / (ptq_real)g.scale;
         g.zero = fitting_zero(cell, ptq_round(z));
     }
     return g;
 }
 
-/* Shrinks towards 0; a range without 0 about its middle, since towards 0 it would only slide off the weights. */
+/* Shrinks towards 0; a range without 0 about its middle, since towards 0 it would only slide off
+ * the weights. */
 static struct range shrink(struct range r, double p)
 {
     double middle = r.lo > 0 || r.hi < 0 ? (r.lo + r.hi) / 2 : 0;
     return (struct range){middle + p * (r.lo - middle), middle + p * (r.hi - middle)};
 }
 
-/* The range that searches start from. A zero that does not fit its 16 bits: the range is widened to hold 0. */
+/* The range that searches start from. A zero that does not fit its 16 bits: the range is widened
+ * to hold 0. */
 static struct range start_range(const struct ptq_cell *cell, struct range data, bool *widened)
 {
     struct range r = cell_range(cell, data);
@@ -143,9 +157,10 @@ struct vector {
     int64_t n, stride;
 };
 
-/* t^(-1/5) for t in (1e-300, 1e300): the exponent by an integer fifth of the bits (1/5 = 3/16 (1 + 1/16) (1 + 1/256) ...), good to
- * 3.2 %, then Newton's y (6 - t y^5) / 5, whose error e becomes 3 e^2: 3e-3, 3e-5, 2e-9, rounding. The constant is
- * 1.2 (1023 - 0.05) 2^52; 0.05 makes the first guess's largest error smallest. */
+/* t^(-1/5) for t in (1e-300, 1e300): the exponent by an integer fifth of the bits (1/5 = 3/16 (1
+ * + 1/16) (1 + 1/256) ...), good to 3.2 %, then Newton's y (6 - t y^5) / 5, whose error e
+ * becomes 3 e^2: 3e-3, 3e-5, 2e-9, rounding. The constant is 1.2 (1023 - 0.05) 2^52; 0.05 makes
+ * the first guess's largest error smallest. */
 static inline double inverse_fifth_root(double t)
 {
     uint64_t u;
@@ -164,7 +179,8 @@ static inline double inverse_fifth_root(double t)
     return y;
 }
 
-/* |e|^2.4 = t^2 (t^(-1/5))^4 with t = e^2. The small term keeps 0 out of the root; squared it is 0. */
+/* |e|^2.4 = t^2 (t^(-1/5))^4 with t = e^2. The small term keeps 0 out of the root; squared it is
+ * 0. */
 static inline double power_2_4(double e)
 {
     double t = e * e + 1e-300, y = inverse_fifth_root(t), y2 = y * y;
@@ -173,7 +189,8 @@ static inline double power_2_4(double e)
 
 static inline ptq_real round_real(ptq_real v)
 {
-    return sizeof v == sizeof(float) ? (ptq_real)__builtin_rintf((float)v) : (ptq_real)__builtin_rint((double)v);
+    return sizeof v == sizeof(float) ? (ptq_real)__builtin_rintf((float)v)
+                                     : (ptq_real)__builtin_rint((double)v);
 }
 
 /* Stored value of x on a grid. */
@@ -185,8 +202,10 @@ static inline float value_on(ptq_real x, float scale, float zero, ptq_real maxq)
     return scale * ((float)q - zero);
 }
 
-/* Adds |What - x|^2.4 of n <= BLOCK elements to the lanes: lane l takes elements l, l + LANES, ... */
-PTQ_CLONES static void add_powers(const ptq_real *restrict x, int64_t n, const struct ptq_grid_fit *g, ptq_real maxq,
+/* Adds |What - x|^2.4 of n <= BLOCK elements to the lanes: lane l takes elements l, l + LANES,
+ * ... */
+PTQ_CLONES static void add_powers(const ptq_real *restrict x, int64_t n,
+                                  const struct ptq_grid_fit *g, ptq_real maxq,
                                   double *restrict lanes)
 {
     float scale = g->scale, zero = g->zero;
@@ -226,7 +245,8 @@ static double sum_powers(struct vector v, const struct ptq_grid_fit *g, ptq_real
 
 /* ---- MSE search ---- */
 
-static void search_mse(const struct ptq_cell *cell, struct range r, struct vector v, struct ptq_grid_fit *out)
+static void search_mse(const struct ptq_cell *cell, struct range r, struct vector v,
+                       struct ptq_grid_fit *out)
 {
     double best = INFINITY;
     for (int i = 0; i < MSE_STEPS; i++) {
@@ -239,8 +259,8 @@ static void search_mse(const struct ptq_cell *cell, struct range r, struct vecto
     }
 }
 
-void PTQ_REAL(ptq_grid_fit)(const struct ptq_cell *cell, const ptq_real *x, int64_t n, int64_t stride,
-                            struct ptq_grid_fit *out)
+void PTQ_REAL(ptq_grid_fit)(const struct ptq_cell *cell, const ptq_real *x, int64_t n,
+                            int64_t stride, struct ptq_grid_fit *out)
 {
     bool widened;
     struct range r = start_range(cell, range_of(x, n, stride), &widened);
@@ -252,7 +272,8 @@ void PTQ_REAL(ptq_grid_fit)(const struct ptq_cell *cell, const ptq_real *x, int6
 
 /* ---- Hessian-weighted search ---- */
 
-struct rows { /* the vectors that share one grid and one block of H: one, or every row of a matrix */
+/* The vectors that share one grid and one block of H: one, or every row of a matrix. */
+struct rows {
     const ptq_real *x;
     int64_t n_rows, row_stride, n, stride;
     const double *h;
@@ -260,9 +281,10 @@ struct rows { /* the vectors that share one grid and one block of H: one, or eve
     double *d; /* [n][PTQ_HESS_LANES] */
 };
 
-/* score[c] += d_c H d_c^T for PTQ_HESS_LANES candidates at once: sum of d_i (H_ii d_i + 2 sum of H_ij d_j over j < i). */
-PTQ_CLONES static void add_quadforms(const double *restrict d, int64_t n, const double *restrict h, int64_t ldh,
-                                     double *restrict score)
+/* score[c] += d_c H d_c^T for PTQ_HESS_LANES candidates at once: sum of d_i (H_ii d_i + 2 sum of
+ * H_ij d_j over j < i). */
+PTQ_CLONES static void add_quadforms(const double *restrict d, int64_t n, const double *restrict h,
+                                     int64_t ldh, double *restrict score)
 {
     for (int64_t i = 0; i < n; i++) {
         double acc[PTQ_HESS_LANES] = {0};
@@ -280,7 +302,8 @@ PTQ_CLONES static void add_quadforms(const double *restrict d, int64_t n, const 
 }
 
 /* Scores candidates [0, PTQ_HESS_LANES). */
-static void score_candidates(const struct ptq_cell *cell, const struct rows *s, const struct ptq_grid_fit *g, double *score)
+static void score_candidates(const struct ptq_cell *cell, const struct rows *s,
+                             const struct ptq_grid_fit *g, double *score)
 {
     memset(score, 0, PTQ_HESS_LANES * sizeof *score);
     for (int64_t row = 0; row < s->n_rows; row++) {
@@ -289,7 +312,8 @@ static void score_candidates(const struct ptq_cell *cell, const struct rows *s, 
             ptq_real v = x[i * s->stride];
             for (int c = 0; c < PTQ_HESS_LANES; c++)
                 s->d[i * PTQ_HESS_LANES + c] =
-                    (double)value_on(v, g[c].scale, g[c].zero, (ptq_real)max_code(cell)) - (double)v;
+                    (double)value_on(v, g[c].scale, g[c].zero, (ptq_real)max_code(cell)) -
+                    (double)v;
         }
         add_quadforms(s->d, s->n, s->h, s->ldh, score);
     }
@@ -308,7 +332,8 @@ static struct ptq_grid_fit candidate(const struct ptq_cell *cell, struct range s
     return g;
 }
 
-static void search_hess(const struct ptq_cell *cell, struct range start, const struct rows *s, struct ptq_grid_fit *out)
+static void search_hess(const struct ptq_cell *cell, struct range start, const struct rows *s,
+                        struct ptq_grid_fit *out)
 {
     int n = HESS_STEPS * (cell->sym ? 1 : 2);
     double best = INFINITY;
@@ -326,8 +351,9 @@ static void search_hess(const struct ptq_cell *cell, struct range start, const s
     }
 }
 
-void PTQ_REAL(ptq_grid_fit_hess)(const struct ptq_cell *cell, const ptq_real *x, int64_t n, int64_t stride, const double *h,
-                                 int64_t ldh, double *scratch, struct ptq_grid_fit *out)
+void PTQ_REAL(ptq_grid_fit_hess)(const struct ptq_cell *cell, const ptq_real *x, int64_t n,
+                                 int64_t stride, const double *h, int64_t ldh, double *scratch,
+                                 struct ptq_grid_fit *out)
 {
     PTQ_REAL(ptq_grid_fit)(cell, x, n, stride, out);
     if (cell->grid != PTQ_GRID_HESS)
@@ -340,6 +366,8 @@ void PTQ_REAL(ptq_grid_fit_hess)(const struct ptq_cell *cell, const ptq_real *x,
 }
 
 /* ---- all grids of a layer ---- */
+
+#define fit_hess PTQ_REAL(ptq_grid_fit_hess)
 
 struct all {
     struct ptq_ctx *ctx;
@@ -363,13 +391,15 @@ static double *hess_scratch(struct all *a, int64_t n)
     int64_t lanes;
     if (!ptq_size_mul(n, PTQ_HESS_LANES, &lanes))
         lanes = -1; /* refused by ptq_alloc */
-    return ptq_alloc(a->ctx, PTQ_ARENA_CALL, a->cell->grid == PTQ_GRID_HESS ? lanes : 0, sizeof(double));
+    return ptq_alloc(a->ctx, PTQ_ARENA_CALL, a->cell->grid == PTQ_GRID_HESS ? lanes : 0,
+                     sizeof(double));
 }
 
 static void fit_rows(void *arg, int64_t begin, int64_t end)
 {
     struct all *a = arg;
-    int64_t cols = a->layer->w.cols, g = ptq_group_cols(a->cell, cols), groups = ptq_groups_per_row(a->cell, cols);
+    int64_t cols = a->layer->w.cols, g = ptq_group_cols(a->cell, cols),
+            groups = ptq_groups_per_row(a->cell, cols);
     ptq_real *x = ptq_alloc(a->ctx, PTQ_ARENA_CALL, cols, sizeof *x);
     double *scratch = hess_scratch(a, g);
     if (!x || !scratch) {
@@ -382,7 +412,8 @@ static void fit_rows(void *arg, int64_t begin, int64_t end)
         for (int64_t k = 0; k < groups; k++) {
             int64_t j = k * g, n = cols - j < g ? cols - j : g;
             struct ptq_grid_fit fit;
-            PTQ_REAL(ptq_grid_fit_hess)(a->cell, x + j, n, 1, h->at ? h->at + j * h->ld + j : NULL, h->ld, scratch, &fit);
+            const double *block = h->at ? h->at + j * h->ld + j : NULL;
+            fit_hess(a->cell, x + j, n, 1, block, h->ld, scratch, &fit);
             ptq_part_set_grid(a->at, row * groups + k, &fit);
             a->n_widened += fit.widened;
         }
@@ -412,8 +443,9 @@ static int fit_tensor(struct all *a)
     return PTQ_OK;
 }
 
-int PTQ_REAL(ptq_grid_fit_all)(struct ptq_ctx *ctx, const struct ptq_layer *layer, const struct ptq_cell *cell,
-                               const uint8_t *zeroed, const struct ptq_part_arrays *at)
+int PTQ_REAL(ptq_grid_fit_all)(struct ptq_ctx *ctx, const struct ptq_layer *layer,
+                               const struct ptq_cell *cell, const uint8_t *zeroed,
+                               const struct ptq_part_arrays *at)
 {
     struct all a = {.ctx = ctx, .layer = layer, .cell = cell, .zeroed = zeroed, .at = at};
     if (cell->group_size == PTQ_GROUP_TENSOR) {
@@ -434,12 +466,22 @@ int PTQ_REAL(ptq_grid_fit_all)(struct ptq_ctx *ctx, const struct ptq_layer *laye
 
 /* ---- products ---- */
 
-int PTQ_REAL(ptq_gemm_add)(struct ptq_ctx *ctx, int sign, int64_t m, int64_t n, int64_t k, const ptq_real *a, int64_t lda,
-                           const ptq_real *b, int64_t ldb, ptq_real *c, int64_t ldc)
+int PTQ_REAL(ptq_gemm_add)(struct ptq_ctx *ctx, int sign, int64_t m, int64_t n, int64_t k,
+                           const ptq_real *a, int64_t lda, const ptq_real *b, int64_t ldb,
+                           ptq_real *c, int64_t ldc)
 {
     struct ptq_status st = {0};
-    struct PTQ_REAL(ptq_gemm) g = {.m = m, .n = n, .k = k, .alpha = sign < 0 ? -1 : 1, .beta = 1, .a = a, .lda = lda,
-                                   .b = b, .ldb = ldb, .c = c, .ldc = ldc};
+    struct PTQ_REAL(ptq_gemm) g = {.m = m,
+                                   .n = n,
+                                   .k = k,
+                                   .alpha = sign < 0 ? -1 : 1,
+                                   .beta = 1,
+                                   .a = a,
+                                   .lda = lda,
+                                   .b = b,
+                                   .ldb = ldb,
+                                   .c = c,
+                                   .ldc = ldc};
     int rc = PTQ_REAL(ptq_gemm)(ctx->pool, &g, &st);
     return rc == PTQ_OK ? rc : ptq_ctx_adopt(ctx, &st);
 }

@@ -9,13 +9,16 @@ enum { UNIT_ROWS = 512 }; /* rows of one fp32 partial of a token Hessian */
 
 /* ---- checks ---- */
 
-static int nonfinite(const char *source, const char *what, int64_t row, int64_t col, double v, struct ptq_status *st)
+static int nonfinite(const char *source, const char *what, int64_t row, int64_t col, double v,
+                     struct ptq_status *st)
 {
-    return ptq_status_set(st, PTQ_ERR_NUMERIC, "%s: %s: row %lld, column %lld is %g; remove or repair it", source, what,
+    return ptq_status_set(st, PTQ_ERR_NUMERIC,
+                          "%s: %s: row %lld, column %lld is %g; remove or repair it", source, what,
                           (long long)row, (long long)col, v);
 }
 
-static int check_finite(const struct ptq_cmat *m, const char *source, const char *what, struct ptq_status *st)
+static int check_finite(const struct ptq_cmat *m, const char *source, const char *what,
+                        struct ptq_status *st)
 {
     for (int64_t i = 0; m->at && i < m->rows; i++) {
         int64_t j = ptq_first_nonfinite_f32(m->at + i * m->ld, m->cols);
@@ -34,18 +37,22 @@ static int check_diagonal(const struct ptq_cdmat *h, const char *source, struct 
             return nonfinite(source, "hess", i, j, h->at[i * h->ld + j], st);
         double d = h->at[i * h->ld + i];
         if (d < 0)
-            return ptq_status_set(st, PTQ_ERR_NUMERIC, "%s: hess: diagonal element %lld is %g; a sum of squares is not negative",
-                                  source, (long long)i, d);
+            return ptq_status_set(
+                st, PTQ_ERR_NUMERIC,
+                "%s: hess: diagonal element %lld is %g; a sum of squares is not negative", source,
+                (long long)i, d);
         zero = zero && d == 0;
     }
     if (zero)
-        return ptq_status_set(st, PTQ_ERR_NUMERIC, "%s: hess: the diagonal is all zero; capture activations that reach this layer",
-                              source);
+        return ptq_status_set(
+            st, PTQ_ERR_NUMERIC,
+            "%s: hess: the diagonal is all zero; capture activations that reach this layer",
+            source);
     return PTQ_OK;
 }
 
-/* |H_ij| <= sqrt(H_ii H_jj) for a sum of x x^T: that is the scale of a fault at (i, j). An input that is never active has no
- * product with others. */
+/* |H_ij| <= sqrt(H_ii H_jj) for a sum of x x^T: that is the scale of a fault at (i, j). An input
+ * that is never active has no product with others. */
 static int check_symmetric(const struct ptq_cdmat *h, const char *source, struct ptq_status *st)
 {
     for (int64_t i = 0; i < h->rows; i++)
@@ -54,12 +61,15 @@ static int check_symmetric(const struct ptq_cdmat *h, const char *source, struct
             double scale = sqrt(h->at[i * h->ld + i]) * sqrt(h->at[j * h->ld + j]);
             if (!(fabs(a - b) <= 1e-5 * scale))
                 return ptq_status_set(st, PTQ_ERR_NUMERIC,
-                                      "%s: hess: not symmetric: (%lld, %lld) is %.9g, (%lld, %lld) is %.9g; symmetrise it first", source,
-                                      (long long)i, (long long)j, a, (long long)j, (long long)i, b);
+                                      "%s: hess: not symmetric: (%lld, %lld) is %.9g, (%lld, %lld) "
+                                      "is %.9g; symmetrise it first",
+                                      source, (long long)i, (long long)j, a, (long long)j,
+                                      (long long)i, b);
             if (scale == 0 && a != 0)
                 return ptq_status_set(st, PTQ_ERR_NUMERIC,
-                                      "%s: hess: (%lld, %lld) is %.9g although an input has diagonal 0; it is no sum of x x^T", source,
-                                      (long long)i, (long long)j, a);
+                                      "%s: hess: (%lld, %lld) is %.9g although an input has "
+                                      "diagonal 0; it is no sum of x x^T",
+                                      source, (long long)i, (long long)j, a);
         }
     return PTQ_OK;
 }
@@ -69,11 +79,14 @@ int ptq_layer_check(const struct ptq_layer *l, const char *source, struct ptq_st
     if (!l->w.at || l->w.rows < 1 || l->w.cols < 1)
         return ptq_status_set(st, PTQ_ERR_USAGE, "%s: weight is absent or empty", source);
     if (l->hess.at && (l->hess.rows != l->w.cols || l->hess.cols != l->w.cols))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: hess is %lld x %lld, the weight has %lld columns; give H of this layer's inputs",
-                              source, (long long)l->hess.rows, (long long)l->hess.cols, (long long)l->w.cols);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: hess is %lld x %lld, the weight has %lld columns; give H of this layer's inputs",
+            source, (long long)l->hess.rows, (long long)l->hess.cols, (long long)l->w.cols);
     if (l->acts.at && l->acts.cols != l->w.cols)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: activations have %lld columns, the weight %lld; one token a row", source,
-                              (long long)l->acts.cols, (long long)l->w.cols);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: activations have %lld columns, the weight %lld; one token a row",
+                              source, (long long)l->acts.cols, (long long)l->w.cols);
     int rc = check_finite(&l->w, source, "weight", st);
     if (rc == PTQ_OK)
         rc = check_finite(&l->acts, source, "activations", st);
@@ -90,8 +103,8 @@ struct accumulator {
     struct ptq_pool *pool;
     const struct ptq_cmat *x;
     int64_t n;
-    double *h;         /* (n x n) sum of x x^T */
-    float *part32;     /* single */
+    double *h;            /* (n x n) sum of x x^T */
+    float *part32;        /* single */
     double *part64, *x64; /* double: a unit of x in fp64 */
 };
 
@@ -131,21 +144,25 @@ static int accumulate(struct accumulator *a, int64_t unit, struct ptq_status *st
     return rc;
 }
 
-int ptq_hess_from_acts(struct ptq_pool *pool, const struct ptq_cmat *acts, enum ptq_norm norm, int64_t n_sequences,
-                       enum ptq_precision precision, struct ptq_arena *arena, struct ptq_cdmat *hess, struct ptq_status *st)
+int ptq_hess_from_acts(struct ptq_pool *pool, const struct ptq_cmat *acts, enum ptq_norm norm,
+                       int64_t n_sequences, enum ptq_precision precision, struct ptq_arena *arena,
+                       struct ptq_cdmat *hess, struct ptq_status *st)
 {
     bool sequences = norm == PTQ_NORM_SEQUENCE;
     int64_t n = acts->cols, nn, unit = UNIT_ROWS;
     if (acts->rows < 1 || n < 1 || !ptq_size_mul(n, n, &nn))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "activations of %lld x %lld give no Hessian", (long long)acts->rows, (long long)n);
+        return ptq_status_set(st, PTQ_ERR_USAGE, "activations of %lld x %lld give no Hessian",
+                              (long long)acts->rows, (long long)n);
     if (sequences && (n_sequences < 1 || acts->rows % n_sequences))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%lld rows of activations are no whole sequences of %lld", (long long)acts->rows,
-                              (long long)n_sequences);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%lld rows of activations are no whole sequences of %lld",
+                              (long long)acts->rows, (long long)n_sequences);
     if (sequences)
         unit = acts->rows / n_sequences;
     struct ptq_arena scratch;
     ptq_arena_init(&scratch, 0);
-    struct accumulator a = {.pool = pool, .x = acts, .n = n, .h = ptq_arena_alloc(arena, st, nn, sizeof(double))};
+    struct accumulator a = {
+        .pool = pool, .x = acts, .n = n, .h = ptq_arena_alloc(arena, st, nn, sizeof(double))};
     if (precision == PTQ_SINGLE)
         a.part32 = ptq_arena_alloc(&scratch, st, nn, sizeof(float));
     else {

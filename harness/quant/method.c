@@ -10,7 +10,8 @@
 
 /* ---- registry ---- */
 
-#define ENTRY(method, hash) extern const struct ptq_method ptq_method_##method##_f32, ptq_method_##method##_f64;
+#define ENTRY(method, hash)                                                                        \
+    extern const struct ptq_method ptq_method_##method##_f32, ptq_method_##method##_f64;
 #include "methods.inc"
 #undef ENTRY
 
@@ -41,7 +42,8 @@ const char *const ptq_scale_words[] = {"f16", "bf16", "f32", NULL};
 
 /* ---- presets ---- */
 
-static int read_preset(const struct ptq_ini *ini, const char *section, struct ptq_preset *p, struct ptq_status *st)
+static int read_preset(const struct ptq_ini *ini, const char *section, struct ptq_preset *p,
+                       struct ptq_status *st)
 {
     static const char *const keys[] = {"method", "options", "help", NULL};
     for (int64_t i = 0; i < ini->n; i++) {
@@ -58,7 +60,9 @@ static int read_preset(const struct ptq_ini *ini, const char *section, struct pt
             return ptq_ini_unknown_key(ini, e, keys, st);
     }
     if (!p->method)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: preset [%s] has no key method; add method = NAME", ini->file, section);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: preset [%s] has no key method; add method = NAME", ini->file,
+                              section);
     return PTQ_OK;
 }
 
@@ -130,7 +134,8 @@ static void opt_store(const struct ptq_opt *o, double v, void *opts)
     }
 }
 
-static int word_index(const char *what, const char *word, const char *const *words, int64_t *out, struct ptq_status *st)
+static int word_index(const char *what, const char *word, const char *const *words, int64_t *out,
+                      struct ptq_status *st)
 {
     for (int i = 0; words[i]; i++)
         if (!strcmp(words[i], word)) {
@@ -140,7 +145,8 @@ static int word_index(const char *what, const char *word, const char *const *wor
     return ptq_unknown_word(what, word, words, st);
 }
 
-static int opt_parse(const struct ptq_opt *o, const char *what, const char *text, void *opts, struct ptq_status *st)
+static int opt_parse(const struct ptq_opt *o, const char *what, const char *text, void *opts,
+                     struct ptq_status *st)
 {
     bool b = false;
     int64_t i = 0;
@@ -220,7 +226,9 @@ static int unknown_opt(struct parse *p, const char *name)
 static int repeated(struct parse *p, int bit, const char *name)
 {
     if (p->seen >> bit & 1)
-        return ptq_status_set(p->st, PTQ_ERR_USAGE, "method '%s': option %s stands twice; remove one", p->spec->label, name);
+        return ptq_status_set(p->st, PTQ_ERR_USAGE,
+                              "method '%s': option %s stands twice; remove one", p->spec->label,
+                              name);
     p->seen |= INT64_C(1) << bit;
     return PTQ_OK;
 }
@@ -230,7 +238,8 @@ static int apply(struct parse *p, char *field, bool from_text)
 {
     char *value = strchr(field, '='), what[128];
     if (!value)
-        return ptq_status_set(p->st, PTQ_ERR_USAGE, "method '%s': '%s' is not option=value", p->spec->label, field);
+        return ptq_status_set(p->st, PTQ_ERR_USAGE, "method '%s': '%s' is not option=value",
+                              p->spec->label, field);
     *value++ = 0;
     snprintf(what, sizeof what, "method %.50s: option %.50s", p->spec->name, field);
     if (!strcmp(field, "grid")) {
@@ -257,8 +266,8 @@ static int apply_all(struct parse *p, char **fields, int64_t n, bool from_text)
     return rc;
 }
 
-static int unknown_method(const char *name, const struct ptq_preset *presets, int64_t n_presets, struct ptq_arena *arena,
-                          struct ptq_status *st)
+static int unknown_method(const char *name, const struct ptq_preset *presets, int64_t n_presets,
+                          struct ptq_arena *arena, struct ptq_status *st)
 {
     int n_methods, k = 0;
     const struct ptq_method_entry *e = ptq_methods(&n_methods);
@@ -302,7 +311,8 @@ static int canonical(struct parse *p)
         text = ptq_arena_printf(p->arena, p->st, "%s%s%s=%s", text, *text ? ":" : "", o->name,
                                 opt_text(o, p->spec->opts, buf));
     if (text && p->spec->has_grid)
-        text = ptq_arena_printf(p->arena, p->st, "%s%sgrid=%s", text, *text ? ":" : "", ptq_grid_words[p->spec->grid]);
+        text = ptq_arena_printf(p->arena, p->st, "%s%sgrid=%s", text, *text ? ":" : "",
+                                ptq_grid_words[p->spec->grid]);
     p->spec->canonical = text;
     return text ? PTQ_OK : PTQ_ERR_MEMORY;
 }
@@ -327,7 +337,8 @@ static int set_options(struct parse *p, char **fields, int64_t n_fields, const c
     }
     for (const struct ptq_opt *o = p->m->opts; o && o->name; o++)
         opt_store(o, o->def, p->spec->opts);
-    int rc = ptq_split(preset_options, ':', "options of a preset", p->arena, &preset, &n_preset, p->st);
+    int rc =
+        ptq_split(preset_options, ':', "options of a preset", p->arena, &preset, &n_preset, p->st);
     if (rc == PTQ_OK)
         rc = apply_all(p, preset, n_preset, false);
     if (rc == PTQ_OK)
@@ -335,7 +346,8 @@ static int set_options(struct parse *p, char **fields, int64_t n_fields, const c
     return rc == PTQ_OK ? canonical(p) : rc;
 }
 
-int ptq_spec_parse(const char *text, struct ptq_arena *arena, struct ptq_spec *out, struct ptq_status *st)
+int ptq_spec_parse(const char *text, struct ptq_arena *arena, struct ptq_spec *out,
+                   struct ptq_status *st)
 {
     char **fields;
     int64_t n;
@@ -369,7 +381,7 @@ void ptq_spec_cell(const struct ptq_spec *spec, const struct ptq_cell *cell, str
 
 enum { MAX_SPECS = 4096 };
 
-struct axis { /* one field of the text: "percdamp=0.01|0.1" */
+struct axis {         /* one field of the text: "percdamp=0.01|0.1" */
     const char *head; /* "percdamp=" */
     char **values;
     int64_t n;
@@ -390,18 +402,21 @@ static int read_axis(char *field, struct ptq_arena *arena, struct axis *a, struc
     return rc;
 }
 
-static int combination(const struct axis *axes, int64_t n_axes, int64_t k, struct ptq_arena *arena, struct ptq_spec *out,
-                       struct ptq_status *st)
+static int combination(const struct axis *axes, int64_t n_axes, int64_t k, struct ptq_arena *arena,
+                       struct ptq_spec *out, struct ptq_status *st)
 {
     const char *text = "";
-    for (int64_t i = n_axes - 1; i >= 0 && text; i--) { /* last axis fastest, written from the right */
-        text = ptq_arena_printf(arena, st, "%s%s%s%s", axes[i].head, axes[i].values[k % axes[i].n], *text ? ":" : "", text);
+    for (int64_t i = n_axes - 1; i >= 0 && text;
+         i--) { /* last axis fastest, written from the right */
+        text = ptq_arena_printf(arena, st, "%s%s%s%s", axes[i].head, axes[i].values[k % axes[i].n],
+                                *text ? ":" : "", text);
         k /= axes[i].n;
     }
     return text ? ptq_spec_parse(text, arena, out, st) : PTQ_ERR_MEMORY;
 }
 
-int ptq_spec_expand(const char *text, struct ptq_arena *arena, struct ptq_spec **out, int64_t *n, struct ptq_status *st)
+int ptq_spec_expand(const char *text, struct ptq_arena *arena, struct ptq_spec **out, int64_t *n,
+                    struct ptq_status *st)
 {
     char **fields;
     int64_t n_axes;
@@ -416,8 +431,10 @@ int ptq_spec_expand(const char *text, struct ptq_arena *arena, struct ptq_spec *
         if ((rc = read_axis(fields[i], arena, &axes[i], st)) != PTQ_OK)
             return rc;
         if (axes[i].n > MAX_SPECS / *n)
-            return ptq_status_set(st, PTQ_ERR_USAGE, "method '%s': more than %d combinations of options; split the sweep", text,
-                                  MAX_SPECS);
+            return ptq_status_set(
+                st, PTQ_ERR_USAGE,
+                "method '%s': more than %d combinations of options; split the sweep", text,
+                MAX_SPECS);
         *n *= axes[i].n;
     }
     *out = ptq_arena_alloc(arena, st, *n, sizeof **out);

@@ -1,4 +1,5 @@
-/* pack.c: the stored form as bytes and back. A section is a stream of fields, least significant bit first, padded to a whole byte. */
+/* pack.c: the stored form as bytes and back. A section is a stream of fields, least significant
+ * bit first, padded to a whole byte. */
 #include "quant/pack.h"
 #include "core/half.h"
 #include "core/size.h"
@@ -37,10 +38,13 @@ static bool section(int64_t n, int bits, int64_t *bytes)
 bool ptq_part_section_bytes(const struct ptq_form_head *h, int k, int64_t bytes[PTQ_N_SECTIONS])
 {
     int64_t n, groups = h->part[k].n_groups;
-    return ptq_size_mul(h->rows, h->cols, &n) && section(n, h->part[k].bits, &bytes[PTQ_SECTION_CODES]) &&
+    return ptq_size_mul(h->rows, h->cols, &n) &&
+           section(n, h->part[k].bits, &bytes[PTQ_SECTION_CODES]) &&
            section(groups, fmt_bits(h->part[k].scale_fmt, 0), &bytes[PTQ_SECTION_SCALE]) &&
-           section(groups, fmt_bits(h->part[k].zero_fmt, h->part[k].zero_bits), &bytes[PTQ_SECTION_ZERO]) &&
-           section(h->part[k].has_perm ? h->cols : 0, ptq_index_bits(h->cols), &bytes[PTQ_SECTION_PERM]);
+           section(groups, fmt_bits(h->part[k].zero_fmt, h->part[k].zero_bits),
+                   &bytes[PTQ_SECTION_ZERO]) &&
+           section(h->part[k].has_perm ? h->cols : 0, ptq_index_bits(h->cols),
+                   &bytes[PTQ_SECTION_PERM]);
 }
 
 static bool total_bytes(const struct ptq_form_head *h, int64_t *total)
@@ -116,7 +120,8 @@ static float decode(uint32_t u, enum ptq_fmt fmt, int bits, bool is_signed)
     case PTQ_FMT_F16: return ptq_f32_from_f16((uint16_t)u);
     case PTQ_FMT_BF16: return ptq_f32_from_bf16((uint16_t)u);
     case PTQ_FMT_F32: memcpy(&v, &u, sizeof v); return v;
-    default: return is_signed && u >> (bits - 1) ? (float)((int64_t)u - (INT64_C(1) << bits)) : (float)u;
+    default:
+        return is_signed && u >> (bits - 1) ? (float)((int64_t)u - (INT64_C(1) << bits)) : (float)u;
     }
 }
 
@@ -128,7 +133,8 @@ static void put_array(struct stream *s, const struct ptq_arr *a)
     put_end(s);
 }
 
-static int get_array(struct stream *s, struct ptq_arena *arena, struct ptq_arr *a, struct ptq_status *st)
+static int get_array(struct stream *s, struct ptq_arena *arena, struct ptq_arr *a,
+                     struct ptq_status *st)
 {
     int bits = fmt_bits(a->fmt, a->bits);
     if (!bits)
@@ -145,13 +151,15 @@ static int get_array(struct stream *s, struct ptq_arena *arena, struct ptq_arr *
 
 /* ---- pack ---- */
 
-int ptq_quant_pack(const struct ptq_quant *q, struct ptq_arena *arena, struct ptq_packed *out, struct ptq_status *st)
+int ptq_quant_pack(const struct ptq_quant *q, struct ptq_arena *arena, struct ptq_packed *out,
+                   struct ptq_status *st)
 {
     struct ptq_form_head h;
     ptq_quant_head(q, &h);
     if (!total_bytes(&h, &out->bytes))
-        return ptq_status_set(st, PTQ_ERR_MEMORY, "a packed form of %lld x %lld weights overflows a size", (long long)q->rows,
-                              (long long)q->cols);
+        return ptq_status_set(st, PTQ_ERR_MEMORY,
+                              "a packed form of %lld x %lld weights overflows a size",
+                              (long long)q->rows, (long long)q->cols);
     out->at = ptq_arena_alloc(arena, st, out->bytes, 1);
     if (!out->at)
         return PTQ_ERR_MEMORY;
@@ -192,8 +200,9 @@ static const char *part_fault(const struct ptq_form_head *h, int k)
         return "n_groups does not fit rows";
     if (!valid_float(h->part[k].scale_fmt))
         return "scale_fmt is unknown";
-    if (h->part[k].zero_fmt == PTQ_FMT_INT ? h->part[k].zero_bits < 1 || h->part[k].zero_bits > 24
-                                           : h->part[k].zero_fmt != PTQ_FMT_NONE && !valid_float(h->part[k].zero_fmt))
+    if (h->part[k].zero_fmt == PTQ_FMT_INT
+            ? h->part[k].zero_bits < 1 || h->part[k].zero_bits > 24
+            : h->part[k].zero_fmt != PTQ_FMT_NONE && !valid_float(h->part[k].zero_fmt))
         return "zero_fmt or zero_bits is unknown";
     return NULL;
 }
@@ -209,29 +218,39 @@ static int check_head(const struct ptq_form_head *h, int64_t bytes, struct ptq_s
     for (int k = 0; !fault && k < h->n_parts; k++)
         fault = part_fault(h, k);
     if (fault)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "packed form: %s; the attributes are damaged, write the form again", fault);
-    if (!total_bytes(h, &want) || want != bytes)
         return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "packed form: %lld bytes do not fill the shape of its attributes; write the form again",
-                              (long long)bytes);
+                              "packed form: %s; the attributes are damaged, write the form again",
+                              fault);
+    if (!total_bytes(h, &want) || want != bytes)
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "packed form: %lld bytes do not fill the shape of its attributes; write the form again",
+            (long long)bytes);
     return PTQ_OK;
 }
 
-static int unpack_part(const struct ptq_form_head *h, int k, struct stream *s, struct ptq_arena *arena, struct ptq_part *p,
-                       struct ptq_status *st)
+static int unpack_part(const struct ptq_form_head *h, int k, struct stream *s,
+                       struct ptq_arena *arena, struct ptq_part *p, struct ptq_status *st)
 {
     int64_t n = h->rows * h->cols;
     uint16_t *codes = ptq_arena_alloc(arena, st, n, sizeof *codes);
     int32_t *perm = h->part[k].has_perm ? ptq_arena_alloc(arena, st, h->cols, sizeof *perm) : NULL;
     if (!codes || (h->part[k].has_perm && !perm))
         return PTQ_ERR_MEMORY;
-    *p = (struct ptq_part){.kind = PTQ_PART_UNIFORM, .bits = h->part[k].bits, .codes = codes, .perm = perm,
-                           .group_cols = h->part[k].group_cols, .groups_per_row = h->part[k].groups_per_row,
+    *p = (struct ptq_part){.kind = PTQ_PART_UNIFORM,
+                           .bits = h->part[k].bits,
+                           .codes = codes,
+                           .perm = perm,
+                           .group_cols = h->part[k].group_cols,
+                           .groups_per_row = h->part[k].groups_per_row,
                            .zero_const = h->part[k].zero_const};
-    p->scale = (struct ptq_arr){.fmt = (enum ptq_fmt)h->part[k].scale_fmt, .n = h->part[k].n_groups};
+    p->scale =
+        (struct ptq_arr){.fmt = (enum ptq_fmt)h->part[k].scale_fmt, .n = h->part[k].n_groups};
     if (h->part[k].zero_fmt != PTQ_FMT_NONE)
-        p->zero = (struct ptq_arr){.fmt = (enum ptq_fmt)h->part[k].zero_fmt, .bits = h->part[k].zero_bits,
-                                   .is_signed = h->part[k].zero_signed, .n = h->part[k].n_groups};
+        p->zero = (struct ptq_arr){.fmt = (enum ptq_fmt)h->part[k].zero_fmt,
+                                   .bits = h->part[k].zero_bits,
+                                   .is_signed = h->part[k].zero_signed,
+                                   .n = h->part[k].n_groups};
     for (int64_t i = 0; i < n; i++)
         codes[i] = (uint16_t)get(s, p->bits);
     get_end(s);
@@ -244,8 +263,8 @@ static int unpack_part(const struct ptq_form_head *h, int k, struct stream *s, s
     return rc;
 }
 
-int ptq_quant_unpack(const struct ptq_form_head *h, const uint8_t *at, int64_t bytes, struct ptq_arena *arena,
-                     struct ptq_quant *q, struct ptq_status *st)
+int ptq_quant_unpack(const struct ptq_form_head *h, const uint8_t *at, int64_t bytes,
+                     struct ptq_arena *arena, struct ptq_quant *q, struct ptq_status *st)
 {
     int rc = check_head(h, bytes, st);
     if (rc != PTQ_OK)
@@ -259,6 +278,7 @@ int ptq_quant_unpack(const struct ptq_form_head *h, const uint8_t *at, int64_t b
         rc = unpack_part(h, k, &s, arena, &q->part[k], st);
     struct ptq_status rules = {0};
     if (rc == PTQ_OK && ptq_quant_validate(q, &rules) != PTQ_OK)
-        rc = ptq_status_set(st, PTQ_ERR_USAGE, "packed form: damaged (%s); write the form again", rules.text);
+        rc = ptq_status_set(st, PTQ_ERR_USAGE, "packed form: damaged (%s); write the form again",
+                            rules.text);
     return rc;
 }

@@ -11,7 +11,8 @@
 
 enum { MAX_PREPARE_OPTIONS = 32 };
 
-/* What prepare made for one value of the options marked so. The first cell computes it, the others wait; failures are not kept. */
+/* What prepare made for one value of the options marked so. The first cell computes it, the
+ * others wait; failures are not kept. */
 struct shared_work {
     struct shared_work *next;
     const struct ptq_method *method;
@@ -31,14 +32,16 @@ struct ptq_session {
     struct shared_work *works;
 };
 
-int ptq_session_new(struct ptq_session **out, const struct ptq_session_args *args, struct ptq_status *st)
+int ptq_session_new(struct ptq_session **out, const struct ptq_session_args *args,
+                    struct ptq_status *st)
 {
     struct ptq_session *s = calloc(1, sizeof *s);
     *out = NULL;
     if (!s)
         return ptq_status_nomem(st, "a session", sizeof *s);
     s->args = *args;
-    s->cache = args->layer->hess_key ? args->cache : NULL; /* without a key two Hessians would be taken for one */
+    s->cache = args->layer->hess_key ? args->cache
+                                     : NULL; /* without a key two Hessians would be taken for one */
     if (!s->cache && ptq_factor_cache_new(&s->own_cache, st) != PTQ_OK) {
         free(s);
         return PTQ_ERR_MEMORY;
@@ -79,11 +82,15 @@ static int check_cell(const struct ptq_cell *c, const struct ptq_layer *l, struc
     if (c->w_bits < 1 || c->w_bits > 8)
         return ptq_status_set(st, PTQ_ERR_USAGE, "%s: bits = %d; use 1 to 8", l->name, c->w_bits);
     if (c->group_size < PTQ_GROUP_ROW)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: group_size = %lld; use -1 (row), 0 (tensor) or a number of columns", l->name,
-                              (long long)c->group_size);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: group_size = %lld; use -1 (row), 0 (tensor) or a number of columns", l->name,
+            (long long)c->group_size);
     if (c->group_size > l->w.cols)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: group_size = %lld is larger than the row (%lld columns); use -1 for whole rows",
-                              l->name, (long long)c->group_size, (long long)l->w.cols);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: group_size = %lld is larger than the row (%lld columns); use -1 for whole rows",
+            l->name, (long long)c->group_size, (long long)l->w.cols);
     if (c->scale_fmt != PTQ_FMT_F16 && c->scale_fmt != PTQ_FMT_BF16 && c->scale_fmt != PTQ_FMT_F32)
         return ptq_status_set(st, PTQ_ERR_USAGE, "%s: scales are f16, bf16 or f32", l->name);
     if (c->sym && c->sym_kind == PTQ_SYM_ABSMAX && c->w_bits == 1)
@@ -93,7 +100,11 @@ static int check_cell(const struct ptq_cell *c, const struct ptq_layer *l, struc
 
 static int check_caps(const struct ptq_method *m, const struct ptq_cell *c, struct ptq_status *st)
 {
-    const struct { bool wanted; unsigned cap; const char *what; } rules[] = {
+    const struct {
+        bool wanted;
+        unsigned cap;
+        const char *what;
+    } rules[] = {
         {c->sym, PTQ_CAP_SYM, "symmetric grids"},
         {!c->sym, PTQ_CAP_ASYM, "asymmetric grids"},
         {c->group_size > 0, PTQ_CAP_GROUPS, "groups of columns"},
@@ -108,14 +119,20 @@ static int check_caps(const struct ptq_method *m, const struct ptq_cell *c, stru
     return PTQ_OK;
 }
 
-static int check_needs(const struct ptq_method *m, const struct ptq_cell *c, const struct ptq_layer *l, struct ptq_status *st)
+static int check_needs(const struct ptq_method *m, const struct ptq_cell *c,
+                       const struct ptq_layer *l, struct ptq_status *st)
 {
     if ((m->needs & PTQ_NEEDS_HESS) && !l->hess.at)
-        return ptq_status_set(st, PTQ_SKIP, "%s needs a Hessian or activations; layer %s has neither", m->name, l->name);
+        return ptq_status_set(st, PTQ_SKIP,
+                              "%s needs a Hessian or activations; layer %s has neither", m->name,
+                              l->name);
     if ((m->needs & PTQ_NEEDS_ACTS) && !l->acts.at)
-        return ptq_status_set(st, PTQ_SKIP, "%s needs activations; layer %s has none", m->name, l->name);
+        return ptq_status_set(st, PTQ_SKIP, "%s needs activations; layer %s has none", m->name,
+                              l->name);
     if (c->grid == PTQ_GRID_HESS && !l->hess.at)
-        return ptq_status_set(st, PTQ_SKIP, "grid = hess needs a Hessian or activations; layer %s has neither", l->name);
+        return ptq_status_set(st, PTQ_SKIP,
+                              "grid = hess needs a Hessian or activations; layer %s has neither",
+                              l->name);
     return PTQ_OK;
 }
 
@@ -145,7 +162,8 @@ static void ctx_open(struct ptq_ctx *x, struct call *c, struct ptq_note_value *n
     pthread_mutex_init(&x->lock, NULL);
 }
 
-/* Ends a hook: frees what was its own. A hook that failed without a message, or filled the notes, is the method's bug. */
+/* Ends a hook: frees what was its own. A hook that failed without a message, or filled the
+ * notes, is the method's bug. */
 static int ctx_close(struct ptq_ctx *x, struct call *c, int rc)
 {
     pthread_mutex_destroy(&x->lock);
@@ -153,17 +171,21 @@ static int ctx_close(struct ptq_ctx *x, struct call *c, int rc)
     if (rc == PTQ_OK && c->st->code < 0)
         rc = c->st->code;
     if (rc == PTQ_OK && x->notes_full)
-        rc = ptq_status_set(c->st, PTQ_ERR_NUMERIC, "%s: more than %d notes, or a key over 31 bytes; this is a bug of the method",
-                            c->m->name, PTQ_MAX_NOTES);
+        rc = ptq_status_set(
+            c->st, PTQ_ERR_NUMERIC,
+            "%s: more than %d notes, or a key over 31 bytes; this is a bug of the method",
+            c->m->name, PTQ_MAX_NOTES);
     if (rc != PTQ_OK && c->st->code == PTQ_OK)
-        ptq_status_set(c->st, (enum ptq_code)rc, "%s gave up on %s without a reason; this is a bug of the method", c->m->name,
+        ptq_status_set(c->st, (enum ptq_code)rc,
+                       "%s gave up on %s without a reason; this is a bug of the method", c->m->name,
                        c->layer->name);
     return rc;
 }
 
 /* ---- prepare ---- */
 
-static void prepare_options(const struct ptq_spec *spec, const struct ptq_method *m, double out[MAX_PREPARE_OPTIONS])
+static void prepare_options(const struct ptq_spec *spec, const struct ptq_method *m,
+                            double out[MAX_PREPARE_OPTIONS])
 {
     int n = 0;
     memset(out, 0, MAX_PREPARE_OPTIONS * sizeof *out);
@@ -172,7 +194,8 @@ static void prepare_options(const struct ptq_spec *spec, const struct ptq_method
             out[n++] = ptq_opt_value(o, spec->opts);
 }
 
-static struct shared_work *find_work(const struct ptq_session *s, const struct ptq_method *m, const double *options)
+static struct shared_work *find_work(const struct ptq_session *s, const struct ptq_method *m,
+                                     const double *options)
 {
     struct shared_work *w = s->works;
     while (w && (w->method != m || memcmp(w->options, options, sizeof w->options)))
@@ -266,7 +289,8 @@ static int run_quantize(struct call *c, const void *shared)
     x.result = &c->r->arena;
     c->r->quant.rows = c->layer->w.rows;
     c->r->quant.cols = c->layer->w.cols;
-    int rc = ctx_close(&x, c, c->m->quantize(&x, c->layer, &c->cell, c->spec->opts, shared, &c->r->quant));
+    int rc = ctx_close(&x, c,
+                       c->m->quantize(&x, c->layer, &c->cell, c->spec->opts, shared, &c->r->quant));
     c->r->n_notes = x.n_notes;
     c->r->quantize_s = 1e-9 * (double)(ptq_now_ns() - start);
     return rc;
@@ -280,8 +304,8 @@ static int adopt_form(struct call *c)
     if (rc == PTQ_OK && (q->rows != c->layer->w.rows || q->cols != c->layer->w.cols))
         rc = ptq_status_set(&rules, PTQ_ERR_NUMERIC, "stored form: its shape is not the layer's");
     if (rc != PTQ_OK)
-        return ptq_status_set(c->st, (enum ptq_code)rc, "%s on %s: %s; this is a bug of the method", c->m->name, c->layer->name,
-                              rules.text);
+        return ptq_status_set(c->st, (enum ptq_code)rc, "%s on %s: %s; this is a bug of the method",
+                              c->m->name, c->layer->name, rules.text);
     int64_t n = q->rows * q->cols, bad;
     c->r->what = ptq_arena_alloc(&c->r->arena, c->st, n, sizeof *c->r->what);
     if (!c->r->what)
@@ -289,13 +313,15 @@ static int adopt_form(struct call *c)
     ptq_quant_dequant(q, c->r->what);
     bad = ptq_first_nonfinite_f32(c->r->what, n);
     if (bad >= 0)
-        return ptq_status_set(c->st, PTQ_ERR_NUMERIC, "%s on %s: the quantized weight at row %lld, column %lld overflows fp32",
-                              c->m->name, c->layer->name, (long long)(bad / q->cols), (long long)(bad % q->cols));
+        return ptq_status_set(
+            c->st, PTQ_ERR_NUMERIC,
+            "%s on %s: the quantized weight at row %lld, column %lld overflows fp32", c->m->name,
+            c->layer->name, (long long)(bad / q->cols), (long long)(bad % q->cols));
     return PTQ_OK;
 }
 
-int ptq_session_quantize(struct ptq_session *s, const struct ptq_spec *spec, const struct ptq_cell *cell, struct ptq_result *r,
-                         struct ptq_status *st)
+int ptq_session_quantize(struct ptq_session *s, const struct ptq_spec *spec,
+                         const struct ptq_cell *cell, struct ptq_result *r, struct ptq_status *st)
 {
     struct ptq_status own = {0};
     struct call c = {.s = s, .spec = spec, .layer = s->args.layer, .r = r, .st = st ? st : &own};
@@ -329,7 +355,8 @@ void ptq_result_release(struct ptq_result *r)
     memset(r, 0, sizeof *r);
 }
 
-void ptq_spec_cost(const struct ptq_spec *spec, const struct ptq_layer *layer, const struct ptq_cell *cell, struct ptq_cost *out)
+void ptq_spec_cost(const struct ptq_spec *spec, const struct ptq_layer *layer,
+                   const struct ptq_cell *cell, struct ptq_cost *out)
 {
     struct ptq_cell c;
     memset(out, 0, sizeof *out);
@@ -347,7 +374,9 @@ const char *ptq_cell_text(const struct ptq_cell *c, char buf[96])
         strcpy(group, "tensor");
     else
         snprintf(group, sizeof group, "g%lld", (long long)c->group_size);
-    snprintf(buf, 96, "b%d %s %s%s %s %s%s", c->w_bits, group, c->sym ? "sym-" : "asym", c->sym ? ptq_sym_kind_words[c->sym_kind] : "",
-             ptq_grid_words[c->grid], ptq_scale_words[c->scale_fmt - PTQ_FMT_F16], c->sym || c->zero_in_range ? "" : " zero-free");
+    snprintf(buf, 96, "b%d %s %s%s %s %s%s", c->w_bits, group, c->sym ? "sym-" : "asym",
+             c->sym ? ptq_sym_kind_words[c->sym_kind] : "", ptq_grid_words[c->grid],
+             ptq_scale_words[c->scale_fmt - PTQ_FMT_F16],
+             c->sym || c->zero_in_range ? "" : " zero-free");
     return buf;
 }

@@ -35,16 +35,17 @@ static json_t *begin_row(const struct ptq_layer_cell *c)
     return row;
 }
 
-static int write_outcome(const struct ptq_layer_cell *c, int outcome, const char *reason, const struct ptq_times *t,
-                         struct ptq_status *st)
+static int write_outcome(const struct ptq_layer_cell *c, int outcome, const char *reason,
+                         const struct ptq_times *t, struct ptq_status *st)
 {
     json_t *row = begin_row(c);
     ptq_row_set_outcome(row, outcome, reason);
     return ptq_row_finish(c->job, row, t, st);
 }
 
-static int write_scores(const struct ptq_layer_cell *c, const struct ptq_result *r, const struct ptq_value *values,
-                        const struct ptq_times *t, struct ptq_status *st)
+static int write_scores(const struct ptq_layer_cell *c, const struct ptq_result *r,
+                        const struct ptq_value *values, const struct ptq_times *t,
+                        struct ptq_status *st)
 {
     char hash[PTQ_KEY_CHARS], on[PTQ_KEY_CHARS];
     json_t *row = begin_row(c);
@@ -56,7 +57,8 @@ static int write_scores(const struct ptq_layer_cell *c, const struct ptq_result 
     return ptq_row_finish(c->job, row, t, st);
 }
 
-static int score(const struct ptq_layer_cell *c, const struct ptq_result *r, struct ptq_times *t, struct ptq_status *st)
+static int score(const struct ptq_layer_cell *c, const struct ptq_result *r, struct ptq_times *t,
+                 struct ptq_status *st)
 {
     int n;
     struct ptq_arena arena;
@@ -64,7 +66,8 @@ static int score(const struct ptq_layer_cell *c, const struct ptq_result *r, str
     ptq_metrics(&n);
     int64_t score_ns = ptq_now_ns();
     struct ptq_value *values = ptq_arena_alloc(&arena, st, n, sizeof *values);
-    int code = values ? ptq_metrics_layer_eval(c->truth, &r->quant, r->what, c->pool, values, st) : PTQ_ERR_MEMORY;
+    int code = values ? ptq_metrics_layer_eval(c->truth, &r->quant, r->what, c->pool, values, st)
+                      : PTQ_ERR_MEMORY;
     t->prepare_s = r->prepare_s;
     t->quantize_s = r->quantize_s;
     t->score_s = 1e-9 * (double)(ptq_now_ns() - score_ns);
@@ -79,7 +82,8 @@ bool ptq_is_fatal(int code)
     return code == PTQ_ERR_IO;
 }
 
-int ptq_layer_cell_run(const struct ptq_layer_cell *c, struct ptq_result *out, struct ptq_status *st)
+int ptq_layer_cell_run(const struct ptq_layer_cell *c, struct ptq_result *out,
+                       struct ptq_status *st)
 {
     struct ptq_times t = {.begin_ns = ptq_now_ns()};
     int code = get_form(c, out, st);

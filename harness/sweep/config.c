@@ -20,10 +20,10 @@ struct key {
 
 static const char *const stats_words[] = {"fp", "sequential", NULL};
 static const char *const precision_words[] = {"single", "double", NULL};
-static const int scale_values[] = { /* of ptq_scale_words */ PTQ_FMT_F16, PTQ_FMT_BF16, PTQ_FMT_F32};
+static const int scale_values[] = {/* of ptq_scale_words */ PTQ_FMT_F16, PTQ_FMT_BF16, PTQ_FMT_F32};
 static const char *const format_words[] = {"auto", "h5", NULL};
 
-#define AT(field) offsetof(struct ptq_config, field)
+#define AT(field)      offsetof(struct ptq_config, field)
 #define LIST(field, n) AT(field), AT(n)
 static const struct key keys[] = {
     {"model", "source", NULL, TEXT, AT(model.source), 0, 0, 0, NULL, NULL},
@@ -42,8 +42,8 @@ static const struct key keys[] = {
     {"calib", "heldout_seed", NULL, INT, AT(calib.heldout_seed), 0, 0, INT64_MAX, NULL, NULL},
     {"sweep", "methods", NULL, METHODS, LIST(sweep.specs, sweep.n_specs), 0, 0, NULL, NULL},
     {"sweep", "bits", "wbits", INTS, LIST(sweep.bits, sweep.n_bits), 1, 8, NULL, NULL},
-    {"sweep", "group_size", "groupsize", INTS, LIST(sweep.groups, sweep.n_groups), -1, 1 << 30, NULL,
-     NULL},
+    {"sweep", "group_size", "groupsize", INTS, LIST(sweep.groups, sweep.n_groups), -1, 1 << 30,
+     NULL, NULL},
     {"sweep", "sym", NULL, INTS, LIST(sweep.sym, sweep.n_sym), 0, 1, NULL, NULL},
     {"sweep", "sym_kind", NULL, CHOICE, AT(sweep.sym_kind), 0, 0, 0, ptq_sym_kind_words, NULL},
     {"sweep", "grid", NULL, CHOICES, LIST(sweep.grid, sweep.n_grid), 0, 0, ptq_grid_words, NULL},
@@ -91,8 +91,8 @@ int ptq_parse_duration(const char *text, const char *what, double *seconds, stru
         n--;
     }
     if (!n || n >= sizeof number)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: '%.40s' is no duration; write 90, 90s, 10m or 2h",
-                              what, text);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: '%.40s' is no duration; write 90, 90s, 10m or 2h", what, text);
     memcpy(number, text, n);
     number[n] = 0;
     int code = ptq_parse_f64(number, what, 0, 1e9, seconds, st);
@@ -130,7 +130,8 @@ static int read_ints(struct reader *r, const struct key *k, const struct ptq_ini
     if (code < 0)
         return code;
     if (!n)
-        return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: an empty list; give at least one value", what);
+        return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: an empty list; give at least one value",
+                              what);
     for (int64_t i = 0; i < n; i++)
         if (list[i] < k->min || list[i] > k->max)
             return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: %lld is outside %lld .. %lld", what,
@@ -150,7 +151,8 @@ static int read_choices(struct reader *r, const struct key *k, const struct ptq_
     if (!list)
         return code < 0 ? code : PTQ_ERR_MEMORY;
     if (!n)
-        return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: an empty list; give at least one value", what);
+        return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: an empty list; give at least one value",
+                              what);
     for (int64_t i = 0; i < n; i++) {
         int value = 0;
         if ((code = word_index(r, k, e, words[i], &value)) < 0)
@@ -158,7 +160,8 @@ static int read_choices(struct reader *r, const struct key *k, const struct ptq_
         list[i] = value;
         for (int64_t j = 0; j < i; j++)
             if (list[j] == value)
-                return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: '%s' is listed twice", what, words[i]);
+                return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: '%s' is listed twice", what,
+                                      words[i]);
     }
     *(int64_t **)((char *)r->config + k->at) = list;
     *(int64_t *)((char *)r->config + k->at_n) = n;
@@ -212,7 +215,8 @@ static int read_metrics(struct reader *r, const struct ptq_ini_entry *e, const c
         names[i] = known[i].metric->id;
     for (int64_t i = 0; code >= 0 && i < r->config->eval.n_metrics; i++)
         if (!ptq_metric_find(r->config->eval.metrics[i]))
-            code = ptq_ini_unknown_value(&r->ini, e, "metric", r->config->eval.metrics[i], names, r->st);
+            code = ptq_ini_unknown_value(&r->ini, e, "metric", r->config->eval.metrics[i], names,
+                                         r->st);
     return code;
 }
 
@@ -221,8 +225,8 @@ static int read_text(struct reader *r, const struct key *k, const struct ptq_ini
 {
     bool none = !strcmp(e->value, "none");
     if (!*e->value)
-        return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: the value is empty; write one or remove the line",
-                              what);
+        return ptq_status_set(r->st, PTQ_ERR_USAGE,
+                              "%s: the value is empty; write one or remove the line", what);
     *(const char **)((char *)r->config + k->at) = none ? NULL : e->value;
     return PTQ_OK;
 }
@@ -251,8 +255,9 @@ static int read_value(struct reader *r, const struct key *k, const struct ptq_in
     case ONLY_16:
         code = ptq_parse_i64(e->value, what, 1, 16, &number, r->st);
         if (code >= 0 && number != 16)
-            code = ptq_status_set(r->st, PTQ_ERR_USAGE,
-                                  "%s: activations are not quantized yet: only 16 is possible", what);
+            code =
+                ptq_status_set(r->st, PTQ_ERR_USAGE,
+                               "%s: activations are not quantized yet: only 16 is possible", what);
         return code;
     }
     return code;
@@ -298,8 +303,9 @@ static int read_entry(struct reader *r, const struct ptq_ini_entry *e)
     if (before && !before->line)
         return PTQ_OK;
     if (before && e->line)
-        return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s is the same as %s in line %d; remove one of the two",
-                              what, before->key, before->line);
+        return ptq_status_set(r->st, PTQ_ERR_USAGE,
+                              "%s is the same as %s in line %d; remove one of the two", what,
+                              before->key, before->line);
     r->set_by[k - keys] = e;
     return at_place(r, what, read_value(r, k, e, what));
 }
@@ -324,8 +330,8 @@ static const char *stem(const char *path, struct ptq_arena *arena, struct ptq_st
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     const char *dot = strrchr(base, '.');
-    return ptq_arena_printf(arena, st, "%.*s", dot && dot > base ? (int)(dot - base) : (int)strlen(base),
-                            base);
+    return ptq_arena_printf(arena, st, "%.*s",
+                            dot && dot > base ? (int)(dot - base) : (int)strlen(base), base);
 }
 
 static int defaults(struct ptq_config *c, const char *path, struct ptq_arena *arena,
@@ -365,17 +371,20 @@ static bool is_file_name(const char *s)
 static int check(struct ptq_config *c, struct ptq_status *st)
 {
     if (!c->model.source)
-        return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: [model] source is missing; name a model or layer file, or 'demo'", c->file);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: [model] source is missing; name a model or layer file, or 'demo'", c->file);
     if (!c->sweep.n_specs)
         return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: [sweep] methods is missing; list some, such as rtn, gptq", c->file);
+                              "%s: [sweep] methods is missing; list some, such as rtn, gptq",
+                              c->file);
     if (!c->run.out)
         c->run.out = "results";
     if (!c->run.name || !is_file_name(c->run.name))
-        return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: [run] name '%s' is no folder name; the folder above it is [run] out",
-                              c->file, c->run.name ? c->run.name : "none");
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: [run] name '%s' is no folder name; the folder above it is [run] out", c->file,
+            c->run.name ? c->run.name : "none");
     if (!c->sweep.layers)
         c->sweep.layers = "*";
     return PTQ_OK;
@@ -387,8 +396,8 @@ static int effective_text(struct reader *r)
     const char *text = "";
     for (int i = 0; i < N_KEYS && text; i++)
         if (r->set_by[i])
-            text = ptq_arena_printf(r->arena, r->st, "%s%s.%s = %s\n", text, keys[i].section, keys[i].name,
-                                    r->set_by[i]->value);
+            text = ptq_arena_printf(r->arena, r->st, "%s%s.%s = %s\n", text, keys[i].section,
+                                    keys[i].name, r->set_by[i]->value);
     r->config->text = text;
     return text ? PTQ_OK : PTQ_ERR_MEMORY;
 }

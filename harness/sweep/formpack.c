@@ -13,7 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct record { /* as it lies in the file: this machine's byte order, written and read by one build (checked through `build`) */
+struct
+    record { /* as it lies in the file: this machine's byte order, written and read by one build (checked through `build`) */
     char magic[8], build[24], key[PTQ_KEY_CHARS];
     int32_t n_notes;
     int64_t bytes;
@@ -31,10 +32,10 @@ struct place {
 enum { MAX_FILES = 1024 };
 struct ptq_pack {
     pthread_mutex_t lock;
-    char path[PATH_MAX];  /* own file: fd[0] */
+    char path[PATH_MAX]; /* own file: fd[0] */
     int fd[MAX_FILES], n_files;
-    int64_t size;         /* of the own file */
-    json_t *by_key;       /* key -> index in places */
+    int64_t size;   /* of the own file */
+    json_t *by_key; /* key -> index in places */
     struct place *places;
     int64_t n_places, room;
 };
@@ -78,8 +79,9 @@ static bool read_at(int fd, void *to, size_t bytes, int64_t at)
 static bool whole_record(const struct record *r, int64_t room)
 {
     return !memcmp(r->magic, magic, sizeof magic) && r->header_hash == hash_header(r) &&
-           !strncmp(r->build, ptq_harness_hash(), sizeof r->build) && r->key[PTQ_KEY_CHARS - 1] == 0 && r->bytes >= 0 &&
-           r->bytes <= room && r->n_notes >= 0 && r->n_notes <= PTQ_MAX_NOTES;
+           !strncmp(r->build, ptq_harness_hash(), sizeof r->build) &&
+           r->key[PTQ_KEY_CHARS - 1] == 0 && r->bytes >= 0 && r->bytes <= room && r->n_notes >= 0 &&
+           r->n_notes <= PTQ_MAX_NOTES;
 }
 
 /* Indexes whole records from the start; *end is where they stop. */
@@ -92,7 +94,8 @@ static int scan(struct ptq_pack *p, int file, int64_t *end, struct ptq_status *s
     if (fstat(p->fd[file], &info))
         return PTQ_OK;
     while (code >= 0 && *end + (int64_t)sizeof r <= info.st_size) {
-        if (!read_at(p->fd[file], &r, sizeof r, *end) || !whole_record(&r, info.st_size - *end - (int64_t)sizeof r))
+        if (!read_at(p->fd[file], &r, sizeof r, *end) ||
+            !whole_record(&r, info.st_size - *end - (int64_t)sizeof r))
             break;
         struct place place = {file, *end, (int64_t)sizeof r + r.bytes};
         code = add_place(p, r.key, place, st);
@@ -114,8 +117,10 @@ static int scan_others(struct ptq_pack *p, const char *run_dir, struct ptq_statu
         char path[PATH_MAX];
         int64_t end;
         int fd = -1;
-        bool fits = snprintf(path, sizeof path, "%s/%s", run_dir, names[i]->d_name) < (int)sizeof path;
-        if (code >= 0 && fits && strcmp(path, p->path) != 0 && p->n_files < MAX_FILES && (fd = open(path, O_RDONLY | O_CLOEXEC)) >= 0) {
+        bool fits =
+            snprintf(path, sizeof path, "%s/%s", run_dir, names[i]->d_name) < (int)sizeof path;
+        if (code >= 0 && fits && strcmp(path, p->path) != 0 && p->n_files < MAX_FILES &&
+            (fd = open(path, O_RDONLY | O_CLOEXEC)) >= 0) {
             p->fd[p->n_files] = fd;
             code = scan(p, p->n_files++, &end, st);
         }
@@ -125,7 +130,8 @@ static int scan_others(struct ptq_pack *p, const char *run_dir, struct ptq_statu
     return code;
 }
 
-static int open_own(struct ptq_pack *p, const char *run_dir, int shard, int n_shards, struct ptq_status *st)
+static int open_own(struct ptq_pack *p, const char *run_dir, int shard, int n_shards,
+                    struct ptq_status *st)
 {
     int code = ptq_run_file(p->path, sizeof p->path, run_dir, "forms", "pack", shard, n_shards, st);
     if (code >= 0)
@@ -135,12 +141,14 @@ static int open_own(struct ptq_pack *p, const char *run_dir, int shard, int n_sh
     p->n_files = 1;
     code = scan(p, 0, &p->size, st);
     if (code >= 0 && ftruncate(p->fd[0], p->size))
-        code = ptq_status_set(st, PTQ_ERR_IO, "%s: cannot write: %s; choose a folder that can be written ([run] out)", p->path,
-                              strerror(errno));
+        code = ptq_status_set(
+            st, PTQ_ERR_IO, "%s: cannot write: %s; choose a folder that can be written ([run] out)",
+            p->path, strerror(errno));
     return code;
 }
 
-int ptq_pack_open(struct ptq_pack **out, const char *run_dir, int shard, int n_shards, struct ptq_status *st)
+int ptq_pack_open(struct ptq_pack **out, const char *run_dir, int shard, int n_shards,
+                  struct ptq_status *st)
 {
     *out = NULL;
     struct ptq_pack *p = calloc(1, sizeof *p);
@@ -148,7 +156,8 @@ int ptq_pack_open(struct ptq_pack **out, const char *run_dir, int shard, int n_s
         return ptq_status_nomem(st, "the index of stored forms", sizeof *p);
     pthread_mutex_init(&p->lock, NULL);
     p->by_key = json_object();
-    int code = p->by_key ? open_own(p, run_dir, shard, n_shards, st) : ptq_status_nomem(st, "the index of stored forms", 0);
+    int code = p->by_key ? open_own(p, run_dir, shard, n_shards, st)
+                         : ptq_status_nomem(st, "the index of stored forms", 0);
     if (code >= 0)
         code = scan_others(p, run_dir, st);
     if (code < 0) {
@@ -180,7 +189,8 @@ void ptq_pack_remove(const char *run_dir, int shard, int n_shards)
 
 /* ---- records ----------------------------------------------------------------------------------- */
 
-static void fill_header(struct record *r, const char *key, const struct ptq_result *result, const struct ptq_packed *packed)
+static void fill_header(struct record *r, const char *key, const struct ptq_result *result,
+                        const struct ptq_packed *packed)
 {
     memset(r, 0, sizeof *r); /* padding is hashed too */
     memcpy(r->magic, magic, sizeof magic);
@@ -196,13 +206,16 @@ static void fill_header(struct record *r, const char *key, const struct ptq_resu
     r->header_hash = hash_header(r);
 }
 
-int ptq_pack_put(struct ptq_pack *p, const char *key, const struct ptq_result *result, struct ptq_status *st)
+int ptq_pack_put(struct ptq_pack *p, const char *key, const struct ptq_result *result,
+                 struct ptq_status *st)
 {
     struct ptq_arena arena;
     struct ptq_packed packed;
     ptq_arena_init(&arena, 0);
     int code = ptq_quant_pack(&result->quant, &arena, &packed, st);
-    char *bytes = code < 0 ? NULL : ptq_arena_alloc(&arena, st, (int64_t)sizeof(struct record) + packed.bytes, 1);
+    char *bytes =
+        code < 0 ? NULL
+                 : ptq_arena_alloc(&arena, st, (int64_t)sizeof(struct record) + packed.bytes, 1);
     if (bytes) {
         fill_header((struct record *)bytes, key, result, &packed);
         memcpy(bytes + sizeof(struct record), packed.at, (size_t)packed.bytes);
@@ -246,7 +259,8 @@ static void forget(struct ptq_pack *p, const char *key)
 }
 
 /* Record and payload into the arena; PTQ_SKIP when absent or broken (then forgotten). */
-static int load(struct ptq_pack *p, const char *key, struct ptq_arena *arena, struct record **out, struct ptq_status *st)
+static int load(struct ptq_pack *p, const char *key, struct ptq_arena *arena, struct record **out,
+                struct ptq_status *st)
 {
     struct place place;
     int fd;
@@ -255,8 +269,10 @@ static int load(struct ptq_pack *p, const char *key, struct ptq_arena *arena, st
     struct record *r = ptq_arena_alloc(arena, st, place.bytes, 1);
     if (!r)
         return PTQ_ERR_MEMORY;
-    if (read_at(fd, r, (size_t)place.bytes, place.at) && whole_record(r, place.bytes - (int64_t)sizeof *r) &&
-        (int64_t)sizeof *r + r->bytes == place.bytes && ptq_hash64(r + 1, (size_t)r->bytes) == r->payload_hash) {
+    if (read_at(fd, r, (size_t)place.bytes, place.at) &&
+        whole_record(r, place.bytes - (int64_t)sizeof *r) &&
+        (int64_t)sizeof *r + r->bytes == place.bytes &&
+        ptq_hash64(r + 1, (size_t)r->bytes) == r->payload_hash) {
         *out = r;
         return PTQ_OK;
     }
@@ -276,7 +292,8 @@ bool ptq_pack_verify(struct ptq_pack *p, const char *key)
 
 static int unpack(const struct record *r, struct ptq_result *result, struct ptq_status *st)
 {
-    int code = ptq_quant_unpack(&r->head, (const uint8_t *)(r + 1), r->bytes, &result->arena, &result->quant, st);
+    int code = ptq_quant_unpack(&r->head, (const uint8_t *)(r + 1), r->bytes, &result->arena,
+                                &result->quant, st);
     if (code < 0)
         return code;
     int64_t n = result->quant.rows * result->quant.cols; /* unpack checked the product */
@@ -291,7 +308,8 @@ static int unpack(const struct record *r, struct ptq_result *result, struct ptq_
     return PTQ_OK;
 }
 
-int ptq_pack_get(struct ptq_pack *p, const char *key, struct ptq_result *result, struct ptq_status *st)
+int ptq_pack_get(struct ptq_pack *p, const char *key, struct ptq_result *result,
+                 struct ptq_status *st)
 {
     struct ptq_arena arena;
     struct record *r = NULL;
@@ -301,7 +319,8 @@ int ptq_pack_get(struct ptq_pack *p, const char *key, struct ptq_result *result,
     int code = load(p, key, &arena, &r, st);
     if (code == PTQ_OK)
         code = unpack(r, result, st);
-    if (code == PTQ_ERR_USAGE || code == PTQ_ERR_NUMERIC) { /* bytes are whole but make no form: as if absent */
+    if (code == PTQ_ERR_USAGE ||
+        code == PTQ_ERR_NUMERIC) { /* bytes are whole but make no form: as if absent */
         ptq_status_clear(st);
         forget(p, key);
         code = PTQ_SKIP;

@@ -10,13 +10,15 @@
 
 struct ptq_pack;
 /* Opens the shard's own file for appending (a torn end is cut off) and those of other shards for reading. */
-int ptq_pack_open(struct ptq_pack **, const char *run_dir, int shard, int n_shards, struct ptq_status *);
+int ptq_pack_open(struct ptq_pack **, const char *run_dir, int shard, int n_shards,
+                  struct ptq_status *);
 void ptq_pack_close(struct ptq_pack *); /* NULL is fine */
 /* Deletes the shard's own file ([run] keep_forms = 0). */
 void ptq_pack_remove(const char *run_dir, int shard, int n_shards);
 
 /* All thread-safe. put: result as the session gave it. */
-int ptq_pack_put(struct ptq_pack *, const char *form_key, const struct ptq_result *, struct ptq_status *);
+int ptq_pack_put(struct ptq_pack *, const char *form_key, const struct ptq_result *,
+                 struct ptq_status *);
 bool ptq_pack_has(struct ptq_pack *, const char *form_key);
 /* Fills a result (quant, what, notes, times) in its own arena; release it. PTQ_SKIP: absent or broken. */
 int ptq_pack_get(struct ptq_pack *, const char *form_key, struct ptq_result *, struct ptq_status *);

@@ -15,7 +15,8 @@ static void try_layerfile(struct ptq_job *job)
 {
     struct ptq_status ignored = {0};
     struct ptq_h5 *h5 = NULL;
-    if (!strcmp(job->cfg->model.source, "demo") || ptq_h5_open(&h5, job->cfg->model.source, PTQ_H5_READ, &ignored) < 0)
+    if (!strcmp(job->cfg->model.source, "demo") ||
+        ptq_h5_open(&h5, job->cfg->model.source, PTQ_H5_READ, &ignored) < 0)
         return;
     if (ptq_layerfile_is(h5))
         job->layerfile = h5;
@@ -35,30 +36,37 @@ static int open_layerfile(struct ptq_job *job, struct ptq_status *st)
     job->model_name = c->model.name ? c->model.name : base_name(c->model.source);
     job->model_key = "";
     if (c->eval.text)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: [eval] text is set, but %s holds bare layers and no model; remove the line",
-                              c->file, c->model.source);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: [eval] text is set, but %s holds bare layers and no model; remove the line",
+            c->file, c->model.source);
     if (c->calib.stats == PTQ_STATS_SEQUENTIAL)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: [calib] stats = sequential needs a model; %s holds bare layers", c->file,
-                              c->model.source);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: [calib] stats = sequential needs a model; %s holds bare layers",
+                              c->file, c->model.source);
     if (c->calib.n_seeds > 1)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: several calib.seed need a text to draw from; %s holds bare layers", c->file,
-                              c->model.source);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: several calib.seed need a text to draw from; %s holds bare layers", c->file,
+            c->model.source);
     return PTQ_OK;
 }
 
 /* The container format of a text source with a drawn seed. */
-static const char *text_source(struct ptq_job *job, const char *text, int64_t seed, struct ptq_status *st)
+static const char *text_source(struct ptq_job *job, const char *text, int64_t seed,
+                               struct ptq_status *st)
 {
     if (strcmp(text, "synth:facts") != 0)
         return text;
     return ptq_arena_printf(&job->arena, st, "%s:%lld", text, (long long)seed);
 }
 
-static int load_draw(struct ptq_job *job, const char *text, int64_t seed, struct ptq_draw *d, struct ptq_status *st)
+static int load_draw(struct ptq_job *job, const char *text, int64_t seed, struct ptq_draw *d,
+                     struct ptq_status *st)
 {
     char arithmetic[PTQ_KEY_CHARS], options[64];
-    struct ptq_text_request ask = {text_source(job, text, seed, st), job->cfg->calib.nsamples, job->cfg->calib.seqlen, true,
-                                   (uint64_t)seed};
+    struct ptq_text_request ask = {text_source(job, text, seed, st), job->cfg->calib.nsamples,
+                                   job->cfg->calib.seqlen, true, (uint64_t)seed};
     if (!ask.source)
         return PTQ_ERR_MEMORY;
     d->seed = seed;
@@ -69,7 +77,8 @@ static int load_draw(struct ptq_job *job, const char *text, int64_t seed, struct
     snprintf(options, sizeof options, "%lld %lld %d", (long long)job->stats_options.sink_tokens,
              (long long)job->stats_options.n_acts, job->stats_options.f64);
     ptq_key_of(d->key, "stats", job->model_key, d->text.key, options, arithmetic, (char *)NULL);
-    if (snprintf(d->path, sizeof d->path, "%s/stats.%.16s.h5", job->run_dir, d->key) >= (int)sizeof d->path)
+    if (snprintf(d->path, sizeof d->path, "%s/stats.%.16s.h5", job->run_dir, d->key) >=
+        (int)sizeof d->path)
         return ptq_status_set(st, PTQ_ERR_USAGE, "%s: the folder's name is too long", job->run_dir);
     return PTQ_OK;
 }
@@ -78,11 +87,17 @@ static int load_calibration(struct ptq_job *job, struct ptq_status *st)
 {
     const struct ptq_config_calib *c = &job->cfg->calib;
     if (!c->text)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: [calib] text is missing; name a text, such as synth:facts or a file", job->cfg->file);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: [calib] text is missing; name a text, such as synth:facts or a file",
+            job->cfg->file);
     if (c->n_seeds > 1 && !strncmp(c->text, "synth:facts:", 12))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: [calib] text = %s fixes the seed, and calib.seed lists %lld; write synth:facts",
-                              job->cfg->file, c->text, (long long)c->n_seeds);
-    job->stats_options = (struct ptq_stats_options){c->sink_tokens, 512, job->cfg->run.precision == PTQ_DOUBLE_PRECISION};
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: [calib] text = %s fixes the seed, and calib.seed lists %lld; write synth:facts",
+            job->cfg->file, c->text, (long long)c->n_seeds);
+    job->stats_options = (struct ptq_stats_options){
+        c->sink_tokens, 512, job->cfg->run.precision == PTQ_DOUBLE_PRECISION};
     job->draws = ptq_arena_alloc(&job->arena, st, c->n_seeds, sizeof *job->draws);
     int code = job->draws ? PTQ_OK : PTQ_ERR_MEMORY;
     for (int64_t i = 0; code >= 0 && i < c->n_seeds; i++)
@@ -104,7 +119,8 @@ static int load_eval(struct ptq_job *job, struct ptq_status *st)
     if (code < 0)
         return code;
     job->has_eval = true;
-    ptq_key_of(job->eval_key, "eval", job->eval_text.key, job->eval_text.protocol, job->model_key, (char *)NULL);
+    ptq_key_of(job->eval_key, "eval", job->eval_text.key, job->eval_text.protocol, job->model_key,
+               (char *)NULL);
     return PTQ_OK;
 }
 
@@ -130,9 +146,11 @@ int ptq_job_open_source(struct ptq_job *job, struct ptq_status *st)
 static const char group[] = "calib";
 
 /* A capture that was cut off is continued by ptq_capture; a file that it cannot use (torn by a kill) is made from nothing. */
-static int capture_to(struct ptq_job *job, struct ptq_draw *d, const char *path, struct ptq_status *st)
+static int capture_to(struct ptq_job *job, struct ptq_draw *d, const char *path,
+                      struct ptq_status *st)
 {
-    struct ptq_capture_args args = {job->model, &d->text, &job->stats_options, path, group, job->args->pool, job->args->quiet};
+    struct ptq_capture_args args = {job->model, &d->text,        &job->stats_options, path,
+                                    group,      job->args->pool, job->args->quiet};
     struct ptq_status first = {0};
     struct stat info;
     bool old = stat(path, &info) == 0;
@@ -174,8 +192,8 @@ static bool is_whole(const struct ptq_job *job, const struct ptq_draw *d)
     struct ptq_h5 *h5 = NULL;
     ptq_arena_init(&arena, 0);
     bool whole = ptq_h5_open(&h5, d->path, PTQ_H5_READ, &ignored) >= 0 &&
-                 ptq_stats_read_head(h5, group, &arena, &head, &ignored) == PTQ_OK && !strcmp(head.text_key, d->text.key) &&
-                 !strcmp(head.model_key, job->model_key);
+                 ptq_stats_read_head(h5, group, &arena, &head, &ignored) == PTQ_OK &&
+                 !strcmp(head.text_key, d->text.key) && !strcmp(head.model_key, job->model_key);
     if (h5)
         ptq_h5_close(h5, NULL);
     ptq_arena_clear(&arena);
@@ -201,8 +219,8 @@ int ptq_job_capture(struct ptq_job *job, struct ptq_draw *d, struct ptq_status *
     return PTQ_OK;
 }
 
-int ptq_read_stats(const struct ptq_draw *d, const char *input, struct ptq_arena *arena, struct ptq_input_stats *out,
-                   struct ptq_status *st)
+int ptq_read_stats(const struct ptq_draw *d, const char *input, struct ptq_arena *arena,
+                   struct ptq_input_stats *out, struct ptq_status *st)
 {
     struct ptq_h5 *h5;
     int code = ptq_h5_open(&h5, d->path, PTQ_H5_READ, st);

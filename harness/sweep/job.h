@@ -28,16 +28,18 @@ struct ptq_entry { /* a layer of the source */
 struct ptq_draw { /* a text whose statistics are taken: a calibration draw, or the held-out text */
     int64_t seed;
     struct ptq_text text;
-    char key[PTQ_KEY_CHARS];    /* of the statistics: text, model, options, arithmetic */
-    char path[PATH_MAX];        /* where they are kept */
+    char key[PTQ_KEY_CHARS]; /* of the statistics: text, model, options, arithmetic */
+    char path[PATH_MAX];     /* where they are kept */
     bool captured;
 };
 struct ptq_want { /* a row that the sweep wants */
     char key[PTQ_KEY_CHARS], form[PTQ_KEY_CHARS];
-    bool repeated;  /* an earlier point gives this very row (methods without statistics, over calibration draws) */
-    bool mine;      /* of this shard */
-    bool need_row;  /* absent, or lacks a metric that is wanted now */
-    bool need_form; /* layers: a model row that is needed needs the stored form, and it is not there */
+    bool
+        repeated; /* an earlier point gives this very row (methods without statistics, over calibration draws) */
+    bool mine;     /* of this shard */
+    bool need_row; /* absent, or lacks a metric that is wanted now */
+    bool
+        need_form; /* layers: a model row that is needed needs the stored form, and it is not there */
 };
 
 struct ptq_job {
@@ -71,16 +73,19 @@ struct ptq_job {
     struct ptq_eval *reference; /* of the full-precision model, once model rows are needed */
     int64_t memory_bytes;
 
-    pthread_mutex_t lock; /* guards: */
+    pthread_mutex_t lock;    /* guards: */
     struct ptq_status fatal; /* the first fault that ends the sweep (disk full) */
     atomic_bool failed;      /* fatal is set */
 };
 
 /* ---- inputs.c, plan.c: what is swept ---- */
 int ptq_job_open_source(struct ptq_job *, struct ptq_status *);
-int ptq_job_plan(struct ptq_job *, struct ptq_status *);      /* points, entries, wants with their keys */
-int ptq_job_look(struct ptq_job *, struct ptq_status *);      /* what the store and the pack have: need_row, need_form */
-int ptq_job_capture(struct ptq_job *, struct ptq_draw *, struct ptq_status *); /* makes sure the statistics are on disk */
+int ptq_job_plan(struct ptq_job *,
+                 struct ptq_status *); /* points, entries, wants with their keys */
+int ptq_job_look(struct ptq_job *,
+                 struct ptq_status *); /* what the store and the pack have: need_row, need_form */
+int ptq_job_capture(struct ptq_job *, struct ptq_draw *,
+                    struct ptq_status *); /* makes sure the statistics are on disk */
 static inline struct ptq_want *ptq_layer_want(const struct ptq_job *j, int64_t point, int64_t entry)
 {
     return &j->layer_wants[point * j->n_entries + entry];
@@ -88,11 +93,13 @@ static inline struct ptq_want *ptq_layer_want(const struct ptq_job *j, int64_t p
 /* Index of the entry of a block's linear, or -1 when it is not swept. */
 int64_t ptq_entry_of(const struct ptq_job *, int block, int lin);
 /* What a layer's row is evaluated on. */
-void ptq_layer_evaluated_on(const struct ptq_job *, const struct ptq_point *, const struct ptq_entry *, char out[PTQ_KEY_CHARS]);
+void ptq_layer_evaluated_on(const struct ptq_job *, const struct ptq_point *,
+                            const struct ptq_entry *, char out[PTQ_KEY_CHARS]);
 bool ptq_metric_wanted(const struct ptq_job *, const char *id);
 
 /* ---- run control ---- */
-bool ptq_job_stop(const struct ptq_job *);                    /* cancelled, out of budget, or fatal: start nothing new */
+bool ptq_job_stop(
+    const struct ptq_job *); /* cancelled, out of budget, or fatal: start nothing new */
 bool ptq_job_out_of_budget(const struct ptq_job *);
 void ptq_job_fatal(struct ptq_job *, const struct ptq_status *);
 /* Cells in flight that the memory budget allows, at least 1, at most the pool's threads. */
@@ -100,21 +107,27 @@ int ptq_job_at_most(const struct ptq_job *, double bytes_per_cell);
 double ptq_layer_cell_bytes(int64_t rows, int64_t cols);
 
 /* ---- rowmake.c ---- */
-struct ptq_times { double prepare_s, quantize_s, score_s; int64_t begin_ns; };
+struct ptq_times {
+    double prepare_s, quantize_s, score_s;
+    int64_t begin_ns;
+};
 /* A row's fields before its metrics; point NULL: the reference. */
-json_t *ptq_row_begin(const struct ptq_job *, const char *kind, const struct ptq_want *, const struct ptq_point *);
+json_t *ptq_row_begin(const struct ptq_job *, const char *kind, const struct ptq_want *,
+                      const struct ptq_point *);
 void ptq_row_add_layer(json_t *, const struct ptq_entry *);
 void ptq_row_add_eval(json_t *, const struct ptq_text *, const struct ptq_eval *);
 void ptq_row_add_notes(json_t *, const struct ptq_note_value *, int n);
 /* values: as the metrics gave them, registry order; NULL: none were computed. */
-void ptq_row_add_metrics(json_t *, const struct ptq_job *, const char *kind, const struct ptq_want *, const char *evaluated_on,
+void ptq_row_add_metrics(json_t *, const struct ptq_job *, const char *kind,
+                         const struct ptq_want *, const char *evaluated_on,
                          const struct ptq_value *values);
 /* Adds time and host, appends and forgets the row. IO faults become the job's. */
 int ptq_row_finish(struct ptq_job *, json_t *, const struct ptq_times *, struct ptq_status *);
 /* status "skipped" or "failed" with a reason, in place of metrics. */
 void ptq_row_set_outcome(json_t *, int code, const char *reason);
 /* True when the row has every wanted metric under its present key, or is an outcome without metrics. */
-bool ptq_row_complete(const struct ptq_job *, const json_t *row, const char *kind, const struct ptq_want *, const char *evaluated_on);
+bool ptq_row_complete(const struct ptq_job *, const json_t *row, const char *kind,
+                      const struct ptq_want *, const char *evaluated_on);
 
 /* ---- phases ---- */
 int ptq_layer_phase(struct ptq_job *, struct ptq_status *);
@@ -136,7 +149,8 @@ int ptq_layer_cell_run(const struct ptq_layer_cell *, struct ptq_result *out, st
 /* The layer as a method without needs sees it: weights alone. */
 struct ptq_layer ptq_layer_blind(const struct ptq_layer *);
 /* Statistics of an entry's input from a draw's file. */
-int ptq_read_stats(const struct ptq_draw *, const char *input, struct ptq_arena *, struct ptq_input_stats *, struct ptq_status *);
+int ptq_read_stats(const struct ptq_draw *, const char *input, struct ptq_arena *,
+                   struct ptq_input_stats *, struct ptq_status *);
 
 /* What weights that are left alone count in bits_model: 16 bits, as models are published. */
 enum { PTQ_REST_BITS = 16 };
@@ -149,10 +163,13 @@ struct ptq_model_sum { /* what a model row needs to know of its layers */
 };
 int ptq_model_sum_add(struct ptq_model_sum *, const struct ptq_result *, struct ptq_status *);
 /* Writes the model row from the hidden states that left the last block. */
-int ptq_model_row(struct ptq_job *, int64_t point, struct ptq_model_sum *, const struct ptq_hidden *, struct ptq_pool *,
-                  const struct ptq_times *, struct ptq_status *);
-int ptq_model_outcome(struct ptq_job *, int64_t point, int code, const char *reason, struct ptq_status *);
-int ptq_model_reference(struct ptq_job *, struct ptq_status *); /* fills job->reference, writes its row */
+int ptq_model_row(struct ptq_job *, int64_t point, struct ptq_model_sum *,
+                  const struct ptq_hidden *, struct ptq_pool *, const struct ptq_times *,
+                  struct ptq_status *);
+int ptq_model_outcome(struct ptq_job *, int64_t point, int code, const char *reason,
+                      struct ptq_status *);
+int ptq_model_reference(struct ptq_job *,
+                        struct ptq_status *); /* fills job->reference, writes its row */
 /* The fault of a cell: a row, or the end of the sweep (IO), or nothing (cancelled). Returns PTQ_OK when the sweep goes on. */
 bool ptq_is_fatal(int code);
 
@@ -163,6 +180,7 @@ struct ptq_prediction {
 };
 void ptq_job_predict(struct ptq_job *, struct ptq_prediction *);
 void ptq_job_print_prediction(const struct ptq_job *, const struct ptq_prediction *);
-int ptq_job_write_run(const struct ptq_job *, const struct ptq_prediction *, double wall_s, struct ptq_status *);
+int ptq_job_write_run(const struct ptq_job *, const struct ptq_prediction *, double wall_s,
+                      struct ptq_status *);
 int ptq_job_write_plan(const struct ptq_job *, struct ptq_status *);
 #endif

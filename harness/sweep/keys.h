@@ -31,9 +31,10 @@ void ptq_form_key(const struct ptq_form_inputs *, char out[PTQ_KEY_CHARS]);
 /* A quantized model: the forms of its layers in order (n x PTQ_KEY_CHARS) and the model around them. */
 void ptq_model_form_key(const char *model_key, const char (*forms)[PTQ_KEY_CHARS], int64_t n,
                         char out[PTQ_KEY_CHARS]);
-void ptq_metric_key(const char *form, const char *metric, const char *version, const char *evaluated_on,
-                    char out[PTQ_KEY_CHARS]);
-void ptq_row_key(const char *kind, const char *form, const char *evaluated_on, char out[PTQ_KEY_CHARS]);
+void ptq_metric_key(const char *form, const char *metric, const char *version,
+                    const char *evaluated_on, char out[PTQ_KEY_CHARS]);
+void ptq_row_key(const char *kind, const char *form, const char *evaluated_on,
+                 char out[PTQ_KEY_CHARS]);
 /* Of texts in order, NULL-terminated. */
 void ptq_key_of(char out[PTQ_KEY_CHARS], ...) __attribute__((sentinel));
 /* The arithmetic that every computed input depends on: precision, BLAS core, ISA, harness. */

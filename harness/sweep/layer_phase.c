@@ -23,7 +23,8 @@ static void run_point(struct layer_run *r, int64_t point)
                                   .point = p,
                                   .entry = r->entry,
                                   .want = ptq_layer_want(r->job, point, r->entry_index),
-                                  .session = ptq_sees_stats(p->spec, &p->cell) ? r->seeing : r->blind,
+                                  .session =
+                                      ptq_sees_stats(p->spec, &p->cell) ? r->seeing : r->blind,
                                   .truth = &r->truth,
                                   .pool = r->job->args->pool};
     struct ptq_result result;
@@ -67,11 +68,12 @@ static int fail_points(struct layer_run *r, const struct ptq_status *why, struct
     return code;
 }
 
-static int make_sessions(struct layer_run *r, const struct ptq_layer *seen, const struct ptq_layer *blind,
-                         struct ptq_factor_cache *cache, struct ptq_status *st)
+static int make_sessions(struct layer_run *r, const struct ptq_layer *seen,
+                         const struct ptq_layer *blind, struct ptq_factor_cache *cache,
+                         struct ptq_status *st)
 {
-    struct ptq_session_args args = {seen, (enum ptq_precision)r->job->cfg->run.precision, r->job->args->pool, cache,
-                                    r->job->args->cancel};
+    struct ptq_session_args args = {seen, (enum ptq_precision)r->job->cfg->run.precision,
+                                    r->job->args->pool, cache, r->job->args->cancel};
     int code = ptq_session_new(&r->seeing, &args, st);
     args.layer = blind;
     args.cache = NULL;
@@ -79,8 +81,9 @@ static int make_sessions(struct layer_run *r, const struct ptq_layer *seen, cons
 }
 
 /* layer: checked by its source. */
-static int run_layer(struct layer_run *r, const struct ptq_layer *layer, const struct ptq_layer *heldout,
-                     struct ptq_factor_cache *cache, struct ptq_status *st)
+static int run_layer(struct layer_run *r, const struct ptq_layer *layer,
+                     const struct ptq_layer *heldout, struct ptq_factor_cache *cache,
+                     struct ptq_status *st)
 {
     struct ptq_layer blind = ptq_layer_blind(layer);
     struct ptq_arena arena;
@@ -116,10 +119,13 @@ static int64_t pending(const struct ptq_job *job, int64_t entry, int draw, int64
 
 /* ---- bare layers ------------------------------------------------------------------------------- */
 
-static int run_file_layer(struct ptq_job *job, int64_t entry, int64_t *points, struct ptq_status *st)
+static int run_file_layer(struct ptq_job *job, int64_t entry, int64_t *points,
+                          struct ptq_status *st)
 {
-    struct layer_run r = {.job = job, .entry = &job->entries[entry], .entry_index = entry, .points = points};
-    struct ptq_layerfile_args args = {r.entry->name, true, (enum ptq_precision)job->cfg->run.precision, job->args->pool};
+    struct layer_run r = {
+        .job = job, .entry = &job->entries[entry], .entry_index = entry, .points = points};
+    struct ptq_layerfile_args args = {r.entry->name, true,
+                                      (enum ptq_precision)job->cfg->run.precision, job->args->pool};
     struct ptq_layer layer;
     struct ptq_arena arena;
     r.n = pending(job, entry, -1, points);
@@ -166,7 +172,8 @@ static int get_stats(struct block_run *b, const char *input, struct ptq_status *
 static int run_model_layer(struct block_run *b, int64_t entry, struct ptq_status *st)
 {
     struct ptq_job *job = b->job;
-    struct layer_run r = {.job = job, .entry = &job->entries[entry], .entry_index = entry, .points = b->points};
+    struct layer_run r = {
+        .job = job, .entry = &job->entries[entry], .entry_index = entry, .points = b->points};
     struct ptq_layer layer, heldout;
     struct ptq_status why = {0};
     r.n = pending(job, entry, b->draw, b->points);
@@ -253,7 +260,8 @@ int ptq_layer_phase(struct ptq_job *job, struct ptq_status *st)
     job->progress = ptq_progress_new("layers", n_groups, job->args->quiet);
     if (code >= 0 && !job->layerfile)
         code = run_model_layers(job, points, st);
-    for (int64_t e = 0; code >= 0 && job->layerfile && e < job->n_entries && !ptq_job_stop(job); e++)
+    for (int64_t e = 0; code >= 0 && job->layerfile && e < job->n_entries && !ptq_job_stop(job);
+         e++)
         code = run_file_layer(job, e, points, st);
     ptq_progress_free(job->progress);
     job->progress = NULL;

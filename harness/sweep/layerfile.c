@@ -18,12 +18,15 @@ bool ptq_layerfile_is(struct ptq_h5 *h5)
     return ptq_h5_exists(h5, "/layers") && !ptq_h5_exists(h5, "/model");
 }
 
-int ptq_layerfile_names(struct ptq_h5 *h5, struct ptq_arena *arena, char ***names, int64_t *n, struct ptq_status *st)
+int ptq_layerfile_names(struct ptq_h5 *h5, struct ptq_arena *arena, char ***names, int64_t *n,
+                        struct ptq_status *st)
 {
     int code = ptq_h5_list(h5, "/layers", arena, names, n, st);
     if (code >= 0 && *n == 0)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: /layers: no layer in it; write /layers/NAME/weight (datasets/README.md)",
-                              ptq_h5_path(h5));
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: /layers: no layer in it; write /layers/NAME/weight (datasets/README.md)",
+            ptq_h5_path(h5));
     return code;
 }
 
@@ -32,10 +35,12 @@ int ptq_layerfile_names(struct ptq_h5 *h5, struct ptq_arena *arena, char ***name
 static const struct {
     const char *suffix, *name;
     enum ptq_role role;
-} roles[] = {{"attn_q", "q", PTQ_ROLE_Q},          {"attn_k", "k", PTQ_ROLE_K},     {"attn_v", "v", PTQ_ROLE_V},
-             {"attn_o", "o", PTQ_ROLE_O},          {"ffn_gate", "gate", PTQ_ROLE_GATE}, {"ffn_up", "up", PTQ_ROLE_UP},
-             {"ffn_down", "down", PTQ_ROLE_DOWN},  {"fc1", "fc1", PTQ_ROLE_FC1},    {"fc2", "fc2", PTQ_ROLE_FC2},
-             {"tok_embd", "embed", PTQ_ROLE_EMBED}, {"output", "head", PTQ_ROLE_HEAD}};
+} roles[] = {{"attn_q", "q", PTQ_ROLE_Q},         {"attn_k", "k", PTQ_ROLE_K},
+             {"attn_v", "v", PTQ_ROLE_V},         {"attn_o", "o", PTQ_ROLE_O},
+             {"ffn_gate", "gate", PTQ_ROLE_GATE}, {"ffn_up", "up", PTQ_ROLE_UP},
+             {"ffn_down", "down", PTQ_ROLE_DOWN}, {"fc1", "fc1", PTQ_ROLE_FC1},
+             {"fc2", "fc2", PTQ_ROLE_FC2},        {"tok_embd", "embed", PTQ_ROLE_EMBED},
+             {"output", "head", PTQ_ROLE_HEAD}};
 enum { N_ROLES = sizeof roles / sizeof *roles };
 
 enum ptq_role ptq_role_of_name(const char *name, int *block)
@@ -67,10 +72,13 @@ static const char *object(struct reader *r, const char *part)
     return ptq_arena_printf(r->arena, r->st, "/layers/%s/%s", r->args->name, part);
 }
 
-static int wrong_shape(struct reader *r, const char *path, const struct ptq_h5_info *i, const char *wanted)
+static int wrong_shape(struct reader *r, const char *path, const struct ptq_h5_info *i,
+                       const char *wanted)
 {
-    return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: %s: rank %d, first sides %lld and %lld; expected %s", ptq_h5_path(r->h5), path,
-                          i->rank, (long long)i->dim[0], (long long)(i->rank > 1 ? i->dim[1] : 1), wanted);
+    return ptq_status_set(r->st, PTQ_ERR_USAGE,
+                          "%s: %s: rank %d, first sides %lld and %lld; expected %s",
+                          ptq_h5_path(r->h5), path, i->rank, (long long)i->dim[0],
+                          (long long)(i->rank > 1 ? i->dim[1] : 1), wanted);
 }
 
 static int read_matrix(struct reader *r, const char *part, int64_t cols, struct ptq_cmat *m)
@@ -82,7 +90,8 @@ static int read_matrix(struct reader *r, const char *part, int64_t cols, struct 
     if (code < 0)
         return code;
     if (info.rank != 2 || info.n == 0 || (cols && info.dim[1] != cols))
-        return wrong_shape(r, path, &info, cols ? "as many columns as the weight" : "a matrix (d_out x d_in)");
+        return wrong_shape(r, path, &info,
+                           cols ? "as many columns as the weight" : "a matrix (d_out x d_in)");
     *m = (struct ptq_cmat){at, info.dim[0], info.dim[1], info.dim[1]};
     return PTQ_OK;
 }
@@ -101,7 +110,9 @@ static int unpack_triangle(struct reader *r, const double *packed, int64_t n, do
 
 static enum ptq_norm norm_of(const char *word)
 {
-    return !strcmp(word, "token") ? PTQ_NORM_TOKEN : !strcmp(word, "sequence") ? PTQ_NORM_SEQUENCE : PTQ_NORM_UNKNOWN;
+    return !strcmp(word, "token")      ? PTQ_NORM_TOKEN
+           : !strcmp(word, "sequence") ? PTQ_NORM_SEQUENCE
+                                       : PTQ_NORM_UNKNOWN;
 }
 
 static int read_hess_attributes(struct reader *r, const char *path)
@@ -114,7 +125,8 @@ static int read_hess_attributes(struct reader *r, const char *path)
     if (code >= 0)
         code = ptq_h5_get_f64(r->h5, path, "n_sequences", &l->n_sequences, r->st);
     if (code >= 0 && word && strcmp(word, "unknown") != 0 && norm_of(word) == PTQ_NORM_UNKNOWN)
-        return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s: %s: normalisation '%.40s'; write token, sequence or unknown",
+        return ptq_status_set(r->st, PTQ_ERR_USAGE,
+                              "%s: %s: normalisation '%.40s'; write token, sequence or unknown",
                               ptq_h5_path(r->h5), path, word);
     l->hess_norm = word ? norm_of(word) : PTQ_NORM_UNKNOWN;
     return code < 0 ? code : PTQ_OK;
@@ -129,7 +141,8 @@ static int read_hess(struct reader *r)
     int code = path ? ptq_h5_read_f64(r->h5, path, r->arena, &at, &info, r->st) : PTQ_ERR_MEMORY;
     if (code < 0)
         return code;
-    if (info.rank == 1 && info.n == n * (n + 1) / 2) { /* n is a side of an array in memory: no overflow */
+    if (info.rank == 1 &&
+        info.n == n * (n + 1) / 2) { /* n is a side of an array in memory: no overflow */
         if (unpack_triangle(r, at, n, &full) < 0)
             return PTQ_ERR_MEMORY;
         at = full;
@@ -172,11 +185,12 @@ static int hess_from_activations(struct reader *r)
     struct ptq_layer *l = r->layer;
     l->hess_norm = PTQ_NORM_TOKEN;
     l->n_tokens = (double)l->acts.rows;
-    return ptq_hess_from_acts(r->args->pool, &l->acts, PTQ_NORM_TOKEN, 1, r->args->precision, r->arena, &l->hess, r->st);
+    return ptq_hess_from_acts(r->args->pool, &l->acts, PTQ_NORM_TOKEN, 1, r->args->precision,
+                              r->arena, &l->hess, r->st);
 }
 
-int ptq_layerfile_read(struct ptq_h5 *h5, const struct ptq_layerfile_args *args, struct ptq_arena *arena, struct ptq_layer *layer,
-                       struct ptq_status *st)
+int ptq_layerfile_read(struct ptq_h5 *h5, const struct ptq_layerfile_args *args,
+                       struct ptq_arena *arena, struct ptq_layer *layer, struct ptq_status *st)
 {
     struct reader r = {h5, args, arena, layer, st};
     char source[512];
@@ -203,7 +217,8 @@ int ptq_layerfile_read(struct ptq_h5 *h5, const struct ptq_layerfile_args *args,
             code = ptq_layer_check(layer, source, st); /* all activations zero */
     }
     if (code >= 0 && layer->hess.at)
-        layer->hess_key = ptq_hash64(layer->hess.at, (size_t)(layer->hess.rows * layer->hess.ld) * sizeof(double));
+        layer->hess_key = ptq_hash64(layer->hess.at,
+                                     (size_t)(layer->hess.rows * layer->hess.ld) * sizeof(double));
     return code;
 }
 
@@ -211,10 +226,12 @@ static void add_matrix(struct ptq_hasher *h, const struct ptq_cmat *m)
 {
     ptq_hasher_add_i64(h, m->rows);
     ptq_hasher_add_i64(h, m->cols);
-    ptq_hasher_add(h, m->at, (size_t)(m->rows * m->cols) * sizeof *m->at); /* ld == cols: read here */
+    ptq_hasher_add(h, m->at,
+                   (size_t)(m->rows * m->cols) * sizeof *m->at); /* ld == cols: read here */
 }
 
-void ptq_layerfile_keys(const struct ptq_layer *l, char weights[PTQ_KEY_CHARS], char stats[PTQ_KEY_CHARS])
+void ptq_layerfile_keys(const struct ptq_layer *l, char weights[PTQ_KEY_CHARS],
+                        char stats[PTQ_KEY_CHARS])
 {
     struct ptq_hasher *h = ptq_hasher_new();
     ptq_hasher_add_text(h, l->name);

@@ -47,22 +47,24 @@ int ptq_model_sum_add(struct ptq_model_sum *s, const struct ptq_result *r, struc
 
 /* ---- rows -------------------------------------------------------------------------------------- */
 
-static int metrics_of(const struct ptq_job *job, const struct ptq_model_sum *s, const struct ptq_eval *eval, struct ptq_value *values,
-                      struct ptq_status *st)
+static int metrics_of(const struct ptq_job *job, const struct ptq_model_sum *s,
+                      const struct ptq_eval *eval, struct ptq_value *values, struct ptq_status *st)
 {
     const struct ptq_model_info *info = ptq_model_info(job->model);
     struct ptq_model_eval m = {.eval = eval,
                                .info = info,
                                .bits_stored_total = s->bits_stored,
                                .n_quantized_weights = s->n_weights,
-                               .bits_rest_total = PTQ_REST_BITS * ((double)info->n_params - s->n_weights),
+                               .bits_rest_total =
+                                   PTQ_REST_BITS * ((double)info->n_params - s->n_weights),
                                .bits_nominal = s->n_weights ? s->bits_nominal / s->n_weights : NAN,
                                .bits_paper = s->n_weights ? s->bits_paper / s->n_weights : NAN};
     return ptq_metrics_model_eval(&m, values, st);
 }
 
-static int write_row(struct ptq_job *job, const char *kind, const struct ptq_want *w, const struct ptq_point *p,
-                     const struct ptq_model_sum *s, const struct ptq_eval *eval, const struct ptq_times *t, struct ptq_status *st)
+static int write_row(struct ptq_job *job, const char *kind, const struct ptq_want *w,
+                     const struct ptq_point *p, const struct ptq_model_sum *s,
+                     const struct ptq_eval *eval, const struct ptq_times *t, struct ptq_status *st)
 {
     int n;
     struct ptq_arena arena;
@@ -83,7 +85,8 @@ static int write_row(struct ptq_job *job, const char *kind, const struct ptq_wan
     return code;
 }
 
-int ptq_model_row(struct ptq_job *job, int64_t point, struct ptq_model_sum *s, const struct ptq_hidden *hidden, struct ptq_pool *pool,
+int ptq_model_row(struct ptq_job *job, int64_t point, struct ptq_model_sum *s,
+                  const struct ptq_hidden *hidden, struct ptq_pool *pool,
                   const struct ptq_times *begun, struct ptq_status *st)
 {
     struct ptq_eval_args args = {job->model, &job->eval_text, pool, job->reference, false};
@@ -101,15 +104,16 @@ int ptq_model_row(struct ptq_job *job, int64_t point, struct ptq_model_sum *s, c
     if (code >= 0)
         code = write_row(job, "model", &job->model_wants[point], p, s, &eval, &t, st);
     if (code >= 0) {
-        snprintf(label, sizeof label, "%s b%d g%lld: ppl %.4f", p->spec->label, p->cell.w_bits, (long long)p->cell.group_size,
-                 exp(ptq_eval_nll(&eval)));
+        snprintf(label, sizeof label, "%s b%d g%lld: ppl %.4f", p->spec->label, p->cell.w_bits,
+                 (long long)p->cell.group_size, exp(ptq_eval_nll(&eval)));
         ptq_progress_step(job->progress, label);
     }
     ptq_arena_clear(&arena);
     return code;
 }
 
-int ptq_model_outcome(struct ptq_job *job, int64_t point, int outcome, const char *reason, struct ptq_status *st)
+int ptq_model_outcome(struct ptq_job *job, int64_t point, int outcome, const char *reason,
+                      struct ptq_status *st)
 {
     struct ptq_times t = {.begin_ns = job->begin_ns};
     json_t *row = ptq_row_begin(job, "model", &job->model_wants[point], &job->points[point]);
@@ -130,7 +134,9 @@ int ptq_model_reference(struct ptq_job *job, struct ptq_status *st)
         return code;
     job->reference = eval;
     t.score_s = 1e-9 * (double)(ptq_now_ns() - t.begin_ns);
-    return job->reference_want.need_row ? write_row(job, "reference", &job->reference_want, NULL, &none, eval, &t, st) : PTQ_OK;
+    return job->reference_want.need_row
+               ? write_row(job, "reference", &job->reference_want, NULL, &none, eval, &t, st)
+               : PTQ_OK;
 }
 
 /* ---- walking a quantized model ------------------------------------------------------------------ */
@@ -147,26 +153,28 @@ static void release_forms(struct forms *f)
     f->n = 0;
 }
 
-static int put_form(struct ptq_job *job, int64_t point, int64_t entry, struct ptq_block *block, struct forms *f,
-                    struct ptq_model_sum *sum, struct ptq_status *st)
+static int put_form(struct ptq_job *job, int64_t point, int64_t entry, struct ptq_block *block,
+                    struct forms *f, struct ptq_model_sum *sum, struct ptq_status *st)
 {
     const struct ptq_entry *e = &job->entries[entry];
     struct ptq_result *r = &f->result[f->n];
     int code = ptq_pack_get(job->pack, ptq_layer_want(job, point, entry)->form, r, st);
     if (code == PTQ_SKIP)
-        return ptq_status_set(st, PTQ_ERR_CANCELLED, "%s: its stored form went away; run the same command again", e->name);
+        return ptq_status_set(st, PTQ_ERR_CANCELLED,
+                              "%s: its stored form went away; run the same command again", e->name);
     if (code < 0)
         return code;
     f->n++;
     if (r->quant.rows != e->rows || r->quant.cols != e->cols)
-        return ptq_status_set(st, PTQ_ERR_NUMERIC, "%s: the stored form is %lld x %lld; delete forms.pack", e->name,
+        return ptq_status_set(st, PTQ_ERR_NUMERIC,
+                              "%s: the stored form is %lld x %lld; delete forms.pack", e->name,
                               (long long)r->quant.rows, (long long)r->quant.cols);
     block->lin[e->lin].w = r->what;
     return ptq_model_sum_add(sum, r, st);
 }
 
-static int walk_block(struct ptq_job *job, int64_t point, int index, struct ptq_hidden *hidden, struct ptq_model_sum *sum,
-                      struct ptq_status *st)
+static int walk_block(struct ptq_job *job, int64_t point, int index, struct ptq_hidden *hidden,
+                      struct ptq_model_sum *sum, struct ptq_status *st)
 {
     struct ptq_arena arena;
     struct ptq_block block;
@@ -195,7 +203,8 @@ static int walk(struct ptq_job *job, int64_t point, struct ptq_status *st)
     int64_t n_blocks = ptq_model_info(job->model)->n_blocks;
     int code = ptq_model_embed(job->model, &job->eval_text.tokens, &arena, &hidden, st);
     for (int64_t b = 0; code >= 0 && b < n_blocks; b++)
-        code = ptq_job_stop(job) ? PTQ_ERR_CANCELLED : walk_block(job, point, (int)b, &hidden, &sum, st);
+        code = ptq_job_stop(job) ? PTQ_ERR_CANCELLED
+                                 : walk_block(job, point, (int)b, &hidden, &sum, st);
     if (code >= 0)
         code = ptq_model_row(job, point, &sum, &hidden, job->args->pool, &t, st);
     ptq_arena_clear(&arena);
@@ -272,7 +281,8 @@ int ptq_model_phase(struct ptq_job *job, struct ptq_status *st)
         if (m.n < ptq_pool_threads(job->args->pool))
             piece(&m, 0, m.n);
         else
-            ptq_pool_for_at_most(job->args->pool, ptq_job_at_most(job, cell_bytes(job)), m.n, 1, piece, &m);
+            ptq_pool_for_at_most(job->args->pool, ptq_job_at_most(job, cell_bytes(job)), m.n, 1,
+                                 piece, &m);
         ptq_progress_free(job->progress);
         job->progress = NULL;
     }

@@ -33,11 +33,19 @@ static void fill_point(const struct ptq_job *job, int64_t i, struct ptq_point *p
 static int make_points(struct ptq_job *job, struct ptq_status *st)
 {
     const struct ptq_config_grid *g = &job->cfg->sweep;
-    const int64_t factors[] = {g->n_bits, g->n_groups, g->n_scale, g->n_grid, g->n_sym, g->n_specs, job->cfg->calib.n_seeds};
+    const int64_t factors[] = {g->n_bits,
+                               g->n_groups,
+                               g->n_scale,
+                               g->n_grid,
+                               g->n_sym,
+                               g->n_specs,
+                               job->cfg->calib.n_seeds};
     job->n_points = 1;
     for (size_t i = 0; i < sizeof factors / sizeof *factors; i++)
         if (!ptq_size_mul(job->n_points, factors[i], &job->n_points) || job->n_points > 1000000)
-            return ptq_status_set(st, PTQ_ERR_USAGE, "%s: more than a million grid points; split the sweep", job->cfg->file);
+            return ptq_status_set(st, PTQ_ERR_USAGE,
+                                  "%s: more than a million grid points; split the sweep",
+                                  job->cfg->file);
     job->points = ptq_arena_alloc(&job->arena, st, job->n_points, sizeof *job->points);
     for (int64_t i = 0; job->points && i < job->n_points; i++)
         fill_point(job, i, &job->points[i]);
@@ -48,17 +56,25 @@ static int make_points(struct ptq_job *job, struct ptq_status *st)
 
 static int no_layers(const struct ptq_job *job, struct ptq_status *st)
 {
-    return ptq_status_set(st, PTQ_ERR_USAGE, "%s: [sweep] layers = %s matches no layer of %s; `ptq inspect %s` lists them", job->cfg->file,
-                          job->cfg->sweep.layers, job->cfg->model.source, job->cfg->model.source);
+    return ptq_status_set(
+        st, PTQ_ERR_USAGE,
+        "%s: [sweep] layers = %s matches no layer of %s; `ptq inspect %s` lists them",
+        job->cfg->file, job->cfg->sweep.layers, job->cfg->model.source, job->cfg->model.source);
 }
 
-static int model_entry(struct ptq_job *job, const struct ptq_block *b, int lin, struct ptq_status *st)
+static int model_entry(struct ptq_job *job, const struct ptq_block *b, int lin,
+                       struct ptq_status *st)
 {
     const struct ptq_linear *l = &b->lin[lin];
     if (!ptq_glob(job->cfg->sweep.layers, l->name))
         return PTQ_OK;
     struct ptq_entry *e = &job->entries[job->n_entries++];
-    *e = (struct ptq_entry){.role = l->role, .block = b->index, .lin = lin, .stage = l->stage, .rows = l->d_out, .cols = l->d_in};
+    *e = (struct ptq_entry){.role = l->role,
+                            .block = b->index,
+                            .lin = lin,
+                            .stage = l->stage,
+                            .rows = l->d_out,
+                            .cols = l->d_in};
     e->name = ptq_arena_strdup(&job->arena, st, l->name);
     e->input = ptq_arena_strdup(&job->arena, st, l->input);
     ptq_key_of(e->weights, "weights", job->model_key, l->name, (char *)NULL);
@@ -70,7 +86,8 @@ static int model_entries(struct ptq_job *job, struct ptq_status *st)
     int64_t n_blocks = ptq_model_info(job->model)->n_blocks, limit = job->cfg->model.blocks;
     if (limit && limit < n_blocks)
         n_blocks = limit;
-    job->entries = ptq_arena_alloc(&job->arena, st, n_blocks * PTQ_MAX_LINEARS, sizeof *job->entries);
+    job->entries =
+        ptq_arena_alloc(&job->arena, st, n_blocks * PTQ_MAX_LINEARS, sizeof *job->entries);
     int code = job->entries ? PTQ_OK : PTQ_ERR_MEMORY;
     for (int64_t b = 0; code >= 0 && b < n_blocks; b++) {
         struct ptq_arena arena;
@@ -94,7 +111,11 @@ static int file_entry(struct ptq_job *job, const char *name, struct ptq_status *
     int code = ptq_layerfile_read(job->layerfile, &args, &arena, &layer, st);
     if (code >= 0) {
         struct ptq_entry *e = &job->entries[job->n_entries++];
-        *e = (struct ptq_entry){.name = name, .role = layer.role, .block = layer.block, .rows = layer.w.rows, .cols = layer.w.cols};
+        *e = (struct ptq_entry){.name = name,
+                                .role = layer.role,
+                                .block = layer.block,
+                                .rows = layer.w.rows,
+                                .cols = layer.w.cols};
         ptq_layerfile_keys(&layer, e->weights, e->given);
     }
     ptq_arena_clear(&arena);
@@ -130,33 +151,37 @@ static int check_groups(const struct ptq_job *job, struct ptq_status *st)
         for (int64_t e = 0; e < job->n_entries; e++)
             if (g->groups[i] > job->entries[e].cols)
                 return ptq_status_set(st, PTQ_ERR_USAGE,
-                                      "%s: [sweep] group_size: a group of %lld is larger than the row of %s (%lld columns); take it out, "
+                                      "%s: [sweep] group_size: a group of %lld is larger than the "
+                                      "row of %s (%lld columns); take it out, "
                                       "or leave the layer out with [sweep] layers",
-                                      job->cfg->file, (long long)g->groups[i], job->entries[e].name, (long long)job->entries[e].cols);
+                                      job->cfg->file, (long long)g->groups[i], job->entries[e].name,
+                                      (long long)job->entries[e].cols);
     return PTQ_OK;
 }
 
 /* ---- wants ------------------------------------------------------------------------------------- */
 
-void ptq_layer_evaluated_on(const struct ptq_job *job, const struct ptq_point *p, const struct ptq_entry *e, char out[PTQ_KEY_CHARS])
+void ptq_layer_evaluated_on(const struct ptq_job *job, const struct ptq_point *p,
+                            const struct ptq_entry *e, char out[PTQ_KEY_CHARS])
 {
     if (job->layerfile)
         ptq_key_of(out, "given", e->given, (char *)NULL);
     else
-        ptq_key_of(out, "moments", job->draws[p->draw].key, job->has_heldout ? job->heldout.key : "", e->input, (char *)NULL);
+        ptq_key_of(out, "moments", job->draws[p->draw].key,
+                   job->has_heldout ? job->heldout.key : "", e->input, (char *)NULL);
 }
 
 /* prefix: hash of the layers quantized before this one, which decide its inputs when statistics are sequential. */
-static void stats_key(const struct ptq_job *job, const struct ptq_point *p, const struct ptq_entry *e, const char *prefix,
-                      char out[PTQ_KEY_CHARS])
+static void stats_key(const struct ptq_job *job, const struct ptq_point *p,
+                      const struct ptq_entry *e, const char *prefix, char out[PTQ_KEY_CHARS])
 {
     if (job->layerfile)
         memcpy(out, e->given, PTQ_KEY_CHARS);
     else if (job->cfg->calib.stats == PTQ_STATS_FP)
         ptq_key_of(out, "fp", job->draws[p->draw].key, e->input, (char *)NULL);
     else
-        ptq_key_of(out, job->cfg->calib.true_sequential ? "true-sequential" : "sequential", job->draws[p->draw].key, prefix, e->input,
-                   (char *)NULL);
+        ptq_key_of(out, job->cfg->calib.true_sequential ? "true-sequential" : "sequential",
+                   job->draws[p->draw].key, prefix, e->input, (char *)NULL);
 }
 
 static void plan_layers(struct ptq_job *job, int64_t point)
@@ -168,7 +193,11 @@ static void plan_layers(struct ptq_job *job, int64_t point)
         const struct ptq_entry *e = &job->entries[i];
         stats_key(job, p, e, prefix, stats);
         ptq_key_of(prefix, prefix, e->name, (char *)NULL);
-        struct ptq_form_inputs in = {e->weights, stats, p->spec, &p->cell, (enum ptq_precision)job->cfg->run.precision,
+        struct ptq_form_inputs in = {e->weights,
+                                     stats,
+                                     p->spec,
+                                     &p->cell,
+                                     (enum ptq_precision)job->cfg->run.precision,
                                      job->args->machine};
         ptq_form_key(&in, w->form);
         ptq_layer_evaluated_on(job, p, e, on);
@@ -187,7 +216,8 @@ static int plan_model(struct ptq_job *job, int64_t point, struct ptq_status *st)
     for (int64_t i = 0; forms && i < job->n_entries; i++)
         memcpy(forms[i], ptq_layer_want(job, point, i)->form, PTQ_KEY_CHARS);
     if (forms)
-        ptq_model_form_key(job->model_key, (const char(*)[PTQ_KEY_CHARS])forms, job->n_entries, w->form);
+        ptq_model_form_key(job->model_key, (const char(*)[PTQ_KEY_CHARS])forms, job->n_entries,
+                           w->form);
     ptq_arena_clear(&arena);
     ptq_row_key("model", w->form, job->eval_key, w->key);
     w->mine = point % job->args->n_shards == job->args->shard;
@@ -207,7 +237,8 @@ static void plan_reference(struct ptq_job *job)
 static int mark(json_t *seen, struct ptq_want *w, struct ptq_status *st)
 {
     w->repeated = json_object_get(seen, w->key) != NULL;
-    return json_object_set_new(seen, w->key, json_true()) ? ptq_status_nomem(st, "the plan", 0) : PTQ_OK;
+    return json_object_set_new(seen, w->key, json_true()) ? ptq_status_nomem(st, "the plan", 0)
+                                                          : PTQ_OK;
 }
 
 static int mark_repeated(struct ptq_job *job, struct ptq_status *st)
@@ -228,7 +259,8 @@ static int make_wants(struct ptq_job *job, struct ptq_status *st)
 {
     int64_t n;
     if (!ptq_size_mul(job->n_points, job->n_entries, &n))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: too many cells; split the sweep", job->cfg->file);
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: too many cells; split the sweep",
+                              job->cfg->file);
     job->layer_wants = ptq_arena_alloc(&job->arena, st, n, sizeof *job->layer_wants);
     job->model_wants = ptq_arena_alloc(&job->arena, st, job->n_points, sizeof *job->model_wants);
     if (!job->layer_wants || !job->model_wants)
@@ -258,7 +290,8 @@ int ptq_job_plan(struct ptq_job *job, struct ptq_status *st)
 
 /* ---- what is there ----------------------------------------------------------------------------- */
 
-static bool need_row(const struct ptq_job *job, const char *kind, const struct ptq_want *w, const char *on)
+static bool need_row(const struct ptq_job *job, const char *kind, const struct ptq_want *w,
+                     const char *on)
 {
     const json_t *row = w->mine && !w->repeated ? ptq_store_find(job->store, w->key) : NULL;
     if (!w->mine || w->repeated)
@@ -279,7 +312,8 @@ int ptq_job_look(struct ptq_job *job, struct ptq_status *st)
 {
     char on[PTQ_KEY_CHARS];
     (void)st;
-    job->reference_want.need_row = job->has_eval && need_row(job, "reference", &job->reference_want, job->eval_key);
+    job->reference_want.need_row =
+        job->has_eval && need_row(job, "reference", &job->reference_want, job->eval_key);
     for (int64_t p = 0; p < job->n_points; p++) {
         struct ptq_want *m = &job->model_wants[p];
         m->need_row = job->has_eval && need_row(job, "model", m, job->eval_key);
@@ -287,7 +321,8 @@ int ptq_job_look(struct ptq_job *job, struct ptq_status *st)
             struct ptq_want *w = ptq_layer_want(job, p, i);
             ptq_layer_evaluated_on(job, &job->points[p], &job->entries[i], on);
             w->need_row = need_row(job, "layer", w, on);
-            w->need_form = m->need_row && may_have_form(job, w) && !ptq_pack_verify(job->pack, w->form);
+            w->need_form =
+                m->need_row && may_have_form(job, w) && !ptq_pack_verify(job->pack, w->form);
         }
     }
     return PTQ_OK;

@@ -42,7 +42,8 @@ static double attention_flops(const struct ptq_job *job, const struct ptq_tokens
 
 static double forward_flops(const struct ptq_job *job, const struct ptq_tokens *t)
 {
-    return 2 * (double)ptq_model_info(job->model)->n_block_params * (double)t->n_total + attention_flops(job, t);
+    return 2 * (double)ptq_model_info(job->model)->n_block_params * (double)t->n_total +
+           attention_flops(job, t);
 }
 
 static double head_flops(const struct ptq_job *job)
@@ -64,7 +65,8 @@ static double syrk_flops(const struct ptq_job *job, const struct ptq_tokens *t)
     return sum * (double)t->n_total;
 }
 
-static void add_capture(const struct ptq_job *job, const struct ptq_draw *d, struct ptq_prediction *p)
+static void add_capture(const struct ptq_job *job, const struct ptq_draw *d,
+                        struct ptq_prediction *p)
 {
     struct stat info;
     if (stat(d->path, &info) == 0)
@@ -74,8 +76,8 @@ static void add_capture(const struct ptq_job *job, const struct ptq_draw *d, str
         p->bytes += 8.0 * (double)job->entries[e].cols * (double)job->entries[e].cols;
 }
 
-static void add_layer(const struct ptq_job *job, const struct ptq_point *point, const struct ptq_entry *e, bool has_form,
-                      struct ptq_prediction *p)
+static void add_layer(const struct ptq_job *job, const struct ptq_point *point,
+                      const struct ptq_entry *e, bool has_form, struct ptq_prediction *p)
 {
     double n = (double)e->rows * (double)e->cols;
     int n_moments = job->layerfile ? 1 : job->has_heldout ? 4 : 2;
@@ -87,8 +89,10 @@ static void add_layer(const struct ptq_job *job, const struct ptq_point *point, 
     }
     p->flops += cost.flops + 2 * n * (double)e->cols * n_moments;
     p->bytes += cost.bytes + 4 * n;
-    p->peak_bytes = fmax(p->peak_bytes, fmax(cost.peak_bytes, ptq_layer_cell_bytes(e->rows, e->cols)) * ptq_pool_threads(job->args->pool) +
-                                            16.0 * (double)e->cols * (double)e->cols * n_moments);
+    p->peak_bytes =
+        fmax(p->peak_bytes, fmax(cost.peak_bytes, ptq_layer_cell_bytes(e->rows, e->cols)) *
+                                    ptq_pool_threads(job->args->pool) +
+                                16.0 * (double)e->cols * (double)e->cols * n_moments);
 }
 
 static void add_model(const struct ptq_job *job, struct ptq_prediction *p)
@@ -108,14 +112,16 @@ static void add_point(const struct ptq_job *job, int64_t point, struct ptq_predi
         p->n_layer_rows += w->mine && !w->repeated;
         p->n_left_layers += w->need_row;
         if (w->need_row || w->need_form)
-            add_layer(job, &job->points[point], &job->entries[e], job->pack && ptq_pack_has(job->pack, w->form), p);
+            add_layer(job, &job->points[point], &job->entries[e],
+                      job->pack && ptq_pack_has(job->pack, w->form), p);
     }
     p->n_model_rows += job->has_eval && m->mine && !m->repeated;
     p->n_left_models += m->need_row;
     if (!m->need_row)
         return;
     add_model(job, p);
-    if (job->cfg->calib.stats == PTQ_STATS_SEQUENTIAL && ptq_sees_stats(job->points[point].spec, &job->points[point].cell)) {
+    if (job->cfg->calib.stats == PTQ_STATS_SEQUENTIAL &&
+        ptq_sees_stats(job->points[point].spec, &job->points[point].cell)) {
         const struct ptq_tokens *t = &job->draws[job->points[point].draw].text.tokens;
         /* Up to a stage, then the whole block: about twice the forward pass. */
         p->flops += 2 * forward_flops(job, t) + syrk_flops(job, t);
@@ -136,18 +142,21 @@ void ptq_job_predict(struct ptq_job *job, struct ptq_prediction *p)
     if (job->has_heldout && p->n_left_layers)
         add_capture(job, &job->heldout, p);
     p->gflops_per_thread = probe_gflops();
-    p->seconds = p->flops / (1e9 * p->gflops_per_thread * ptq_pool_threads(job->args->pool) * efficiency);
+    p->seconds =
+        p->flops / (1e9 * p->gflops_per_thread * ptq_pool_threads(job->args->pool) * efficiency);
 }
 
 void ptq_job_print_prediction(const struct ptq_job *job, const struct ptq_prediction *p)
 {
     printf("%-22s %lld\n", "grid points", (long long)job->n_points);
     printf("%-22s %lld\n", "layers", (long long)job->n_entries);
-    printf("%-22s %lld, %lld to do\n", "layer rows", (long long)p->n_layer_rows, (long long)p->n_left_layers);
-    printf("%-22s %lld, %lld to do\n", "model rows", (long long)p->n_model_rows, (long long)p->n_left_models);
+    printf("%-22s %lld, %lld to do\n", "layer rows", (long long)p->n_layer_rows,
+           (long long)p->n_left_layers);
+    printf("%-22s %lld, %lld to do\n", "model rows", (long long)p->n_model_rows,
+           (long long)p->n_left_models);
     printf("%-22s %.3g\n", "flops", p->flops);
     printf("%-22s %.3g\n", "bytes moved", p->bytes);
     printf("%-22s %.3g MiB on top of the program's own\n", "peak memory", p->peak_bytes / 1048576);
-    printf("%-22s %.1f s on %d threads (%.0f GFLOP/s a thread measured now)\n", "predicted time", p->seconds,
-           ptq_pool_threads(job->args->pool), p->gflops_per_thread);
+    printf("%-22s %.1f s on %d threads (%.0f GFLOP/s a thread measured now)\n", "predicted time",
+           p->seconds, ptq_pool_threads(job->args->pool), p->gflops_per_thread);
 }

@@ -22,16 +22,21 @@
 enum { PTQ_ROW_SCHEMA = 1 };
 
 /* Rows read back, last row of a key wins, torn last line (no newline) dropped, broken lines elsewhere are PTQ_ERR_USAGE with file and line. */
-struct ptq_rows { json_t **at; int64_t n, n_torn; };
-int ptq_rows_read_file(const char *path, struct ptq_rows *, struct ptq_status *);       /* adds to rows */
-int ptq_rows_read_all(const char *run_dir, struct ptq_rows *, struct ptq_status *);     /* every cells*.jsonl, name order; none is fine */
+struct ptq_rows {
+    json_t **at;
+    int64_t n, n_torn;
+};
+int ptq_rows_read_file(const char *path, struct ptq_rows *, struct ptq_status *); /* adds to rows */
+int ptq_rows_read_all(const char *run_dir, struct ptq_rows *,
+                      struct ptq_status *); /* every cells*.jsonl, name order; none is fine */
 /* The run as it stands: the same, without the rows that its last configuration no longer wants (plan.txt, store.h). A folder that is
  * absent or holds no rows is PTQ_ERR_USAGE. */
 int ptq_rows_read_run(const char *run_dir, struct ptq_rows *, struct ptq_status *);
 void ptq_rows_release(struct ptq_rows *);
-const char *ptq_row_text(const json_t *row, const char *field);             /* "" when absent */
-double ptq_row_num(const json_t *row, const char *field);                   /* NaN when absent or null */
-double ptq_row_metric(const json_t *row, const char *id);                   /* NaN when absent or null */
+const char *ptq_row_text(const json_t *row, const char *field); /* "" when absent */
+double ptq_row_num(const json_t *row, const char *field);       /* NaN when absent or null */
+double ptq_row_metric(const json_t *row, const char *id);       /* NaN when absent or null */
 bool ptq_row_interval(const json_t *row, const char *id, double *lo, double *hi);
-double ptq_row_sub(const json_t *row, const char *object, const char *field); /* notes, time, host */
+double ptq_row_sub(const json_t *row, const char *object,
+                   const char *field); /* notes, time, host */
 #endif

@@ -53,7 +53,8 @@ static void put_stats(json_t *row, const struct ptq_job *job, const struct ptq_p
         put_text(row, "heldout", job->heldout.text.source);
 }
 
-json_t *ptq_row_begin(const struct ptq_job *job, const char *kind, const struct ptq_want *w, const struct ptq_point *p)
+json_t *ptq_row_begin(const struct ptq_job *job, const char *kind, const struct ptq_want *w,
+                      const struct ptq_point *p)
 {
     json_t *row = json_object();
     put_int(row, "schema", PTQ_ROW_SCHEMA);
@@ -116,10 +117,11 @@ static bool of_kind(const struct ptq_metric *m, const char *kind)
     return strcmp(kind, "layer") ? m->model != NULL : m->layer != NULL;
 }
 
-void ptq_row_add_metrics(json_t *row, const struct ptq_job *job, const char *kind, const struct ptq_want *w, const char *on,
-                         const struct ptq_value *values)
+void ptq_row_add_metrics(json_t *row, const struct ptq_job *job, const char *kind,
+                         const struct ptq_want *w, const char *on, const struct ptq_value *values)
 {
-    json_t *metrics = json_object(), *absent = json_object(), *intervals = json_object(), *keys = json_object();
+    json_t *metrics = json_object(), *absent = json_object(), *intervals = json_object(),
+           *keys = json_object();
     int n;
     const struct ptq_metric_entry *all = ptq_metrics(&n);
     for (int i = 0; i < n; i++) {
@@ -141,7 +143,8 @@ void ptq_row_add_metrics(json_t *row, const struct ptq_job *job, const char *kin
     json_object_set_new(row, "metric_keys", keys);
 }
 
-bool ptq_row_complete(const struct ptq_job *job, const json_t *row, const char *kind, const struct ptq_want *w, const char *on)
+bool ptq_row_complete(const struct ptq_job *job, const json_t *row, const char *kind,
+                      const struct ptq_want *w, const char *on)
 {
     int n;
     const struct ptq_metric_entry *all = ptq_metrics(&n);
@@ -174,7 +177,8 @@ static void put_host(json_t *row, const struct ptq_job *job)
     json_object_set_new(row, "host", host);
 }
 
-int ptq_row_finish(struct ptq_job *job, json_t *row, const struct ptq_times *t, struct ptq_status *st)
+int ptq_row_finish(struct ptq_job *job, json_t *row, const struct ptq_times *t,
+                   struct ptq_status *st)
 {
     json_t *time = json_object();
     json_object_set_new(time, "prepare_s", ptq_json_num(t->prepare_s));

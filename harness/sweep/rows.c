@@ -22,7 +22,8 @@ struct reader {
 
 static int broken(struct reader *r, const char *reason)
 {
-    return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s:%lld: %s; remove the line, its cell is then run again", r->path,
+    return ptq_status_set(r->st, PTQ_ERR_USAGE,
+                          "%s:%lld: %s; remove the line, its cell is then run again", r->path,
                           (long long)r->line, reason);
 }
 
@@ -73,7 +74,8 @@ static int read_line(struct reader *r, const char *line, size_t bytes)
     if (!*ptq_row_text(row, "key"))
         snprintf(reason, sizeof reason, "the row has no key");
     else if (schema != PTQ_ROW_SCHEMA)
-        snprintf(reason, sizeof reason, "row schema %g; this program reads schema %d", schema, PTQ_ROW_SCHEMA);
+        snprintf(reason, sizeof reason, "row schema %g; this program reads schema %d", schema,
+                 PTQ_ROW_SCHEMA);
     else
         return add_row(r, row);
     json_decref(row);
@@ -96,7 +98,8 @@ static int read_lines(struct reader *r, FILE *f)
             code = read_line(r, line, (size_t)n - 1);
     }
     if (code >= 0 && ferror(f))
-        code = ptq_status_set(r->st, PTQ_ERR_IO, "%s: cannot read: %s; check the disk", r->path, strerror(errno));
+        code = ptq_status_set(r->st, PTQ_ERR_IO, "%s: cannot read: %s; check the disk", r->path,
+                              strerror(errno));
     free(line);
     return code;
 }
@@ -107,8 +110,8 @@ int ptq_rows_read_file(const char *path, struct ptq_rows *rows, struct ptq_statu
     FILE *f = fopen(path, "re");
     int code = PTQ_OK;
     if (!f)
-        code = ptq_status_set(st, errno == ENOENT ? PTQ_ERR_USAGE : PTQ_ERR_IO, "%s: cannot open: %s; check the name", path,
-                              strerror(errno));
+        code = ptq_status_set(st, errno == ENOENT ? PTQ_ERR_USAGE : PTQ_ERR_IO,
+                              "%s: cannot open: %s; check the name", path, strerror(errno));
     if (code >= 0 && !r.position)
         code = ptq_status_nomem(st, "the rows of a run", 0);
     for (int64_t i = 0; code >= 0 && i < rows->n; i++)
@@ -133,11 +136,14 @@ int ptq_rows_read_all(const char *run_dir, struct ptq_rows *rows, struct ptq_sta
     struct dirent **names = NULL;
     int code = PTQ_OK, n = scandir(run_dir, &names, is_cells, alphasort);
     if (n < 0)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: cannot read the folder: %s; name a run's folder, such as results/demo", run_dir,
-                              strerror(errno));
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: cannot read the folder: %s; name a run's folder, such as results/demo", run_dir,
+            strerror(errno));
     for (int i = 0; i < n; i++) {
         char path[PATH_MAX];
-        if (code >= 0 && snprintf(path, sizeof path, "%s/%s", run_dir, names[i]->d_name) >= (int)sizeof path)
+        if (code >= 0 &&
+            snprintf(path, sizeof path, "%s/%s", run_dir, names[i]->d_name) >= (int)sizeof path)
             code = ptq_status_set(st, PTQ_ERR_USAGE, "%s: the name is too long", run_dir);
         if (code >= 0)
             code = ptq_rows_read_file(path, rows, st);
@@ -159,7 +165,8 @@ static int read_plan(const char *run_dir, json_t **keys, struct ptq_status *st)
     if (ptq_read_file(path, (size_t)1 << 32, &text, &bytes, &absent) < 0)
         return PTQ_OK;
     *keys = json_object();
-    for (char *key = *keys ? strtok_r(text, "\n", &next) : NULL; key; key = strtok_r(NULL, "\n", &next))
+    for (char *key = *keys ? strtok_r(text, "\n", &next) : NULL; key;
+         key = strtok_r(NULL, "\n", &next))
         json_object_set_new(*keys, key, json_true());
     free(text);
     return *keys ? PTQ_OK : ptq_status_nomem(st, "the plan of a run", bytes);
@@ -181,7 +188,9 @@ int ptq_rows_read_run(const char *run_dir, struct ptq_rows *rows, struct ptq_sta
         rows->n = kept;
     json_decref(wanted);
     if (code >= 0 && rows->n == first)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: no rows (cells*.jsonl) here; run a sweep first: ptq sweep CONFIG", run_dir);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: no rows (cells*.jsonl) here; run a sweep first: ptq sweep CONFIG", run_dir);
     return code;
 }
 
@@ -203,7 +212,9 @@ const char *ptq_row_text(const json_t *row, const char *field)
 
 static double number(const json_t *value)
 {
-    return json_is_number(value) ? json_number_value(value) : json_is_boolean(value) ? json_is_true(value) : NAN;
+    return json_is_number(value)    ? json_number_value(value)
+           : json_is_boolean(value) ? json_is_true(value)
+                                    : NAN;
 }
 
 double ptq_row_num(const json_t *row, const char *field)

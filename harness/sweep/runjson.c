@@ -71,7 +71,8 @@ static json_t *inputs(const struct ptq_job *job)
         json_object_set_new(o, "eval", text_input(&job->eval_text, NULL));
     json_t *layers = json_object(); /* bare layers have no model key: each its own */
     for (int64_t e = 0; job->layerfile && e < job->n_entries; e++)
-        json_object_set_new(layers, job->entries[e].name, json_pack("[s,s]", job->entries[e].weights, job->entries[e].given));
+        json_object_set_new(layers, job->entries[e].name,
+                            json_pack("[s,s]", job->entries[e].weights, job->entries[e].given));
     json_object_set_new(o, "layers", layers);
     return o;
 }
@@ -98,7 +99,8 @@ static json_t *actual(double wall_s)
 }
 
 /* wall_s < 0: the run begins; else it is done. predicted and actual are of this start's rows. */
-int ptq_job_write_run(const struct ptq_job *job, const struct ptq_prediction *p, double wall_s, struct ptq_status *st)
+int ptq_job_write_run(const struct ptq_job *job, const struct ptq_prediction *p, double wall_s,
+                      struct ptq_status *st)
 {
     char path[PATH_MAX];
     json_t *o = json_object();
@@ -121,9 +123,11 @@ int ptq_job_write_run(const struct ptq_job *job, const struct ptq_prediction *p,
     char *text = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
     json_decref(o);
     bool first = job->args->shard == 0; /* the first shard speaks for the run */
-    int code = ptq_run_file(path, sizeof path, job->run_dir, "run", "json", job->args->shard, first ? 1 : job->args->n_shards, st);
+    int code = ptq_run_file(path, sizeof path, job->run_dir, "run", "json", job->args->shard,
+                            first ? 1 : job->args->n_shards, st);
     if (code >= 0)
-        code = text ? ptq_write_file(path, text, strlen(text), st) : ptq_status_nomem(st, "run.json", 0);
+        code = text ? ptq_write_file(path, text, strlen(text), st)
+                    : ptq_status_nomem(st, "run.json", 0);
     free(text);
     return code;
 }
@@ -142,7 +146,8 @@ static bool holds(const char *path, const char *text, size_t bytes)
     char *there = NULL;
     size_t n = 0;
     struct ptq_status absent = {0};
-    bool same = ptq_read_file(path, (size_t)1 << 32, &there, &n, &absent) >= 0 && n == bytes && !memcmp(there, text, n);
+    bool same = ptq_read_file(path, (size_t)1 << 32, &there, &n, &absent) >= 0 && n == bytes &&
+                !memcmp(there, text, n);
     free(there);
     return same;
 }

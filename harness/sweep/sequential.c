@@ -34,13 +34,14 @@ struct scored { /* a layer under the full-precision model's statistics */
     struct ptq_layer_truth truth;
 };
 
-static int score_under_fp(const struct seq_walk *w, const struct ptq_entry *e, struct ptq_arena *arena, struct scored *s,
-                          struct ptq_status *st)
+static int score_under_fp(const struct seq_walk *w, const struct ptq_entry *e,
+                          struct ptq_arena *arena, struct scored *s, struct ptq_status *st)
 {
     struct ptq_job *job = w->job;
     const struct ptq_linear *lin = &w->block.lin[e->lin];
     struct ptq_input_stats *stats = ptq_arena_alloc(arena, st, 2, sizeof *stats);
-    int code = stats ? ptq_read_stats(&job->draws[w->point->draw], e->input, arena, &stats[0], st) : PTQ_ERR_MEMORY;
+    int code = stats ? ptq_read_stats(&job->draws[w->point->draw], e->input, arena, &stats[0], st)
+                     : PTQ_ERR_MEMORY;
     if (code >= 0 && job->has_heldout)
         code = ptq_read_stats(&job->heldout, e->input, arena, &stats[1], st);
     if (code < 0)
@@ -48,13 +49,15 @@ static int score_under_fp(const struct seq_walk *w, const struct ptq_entry *e, s
     ptq_layer_from_model(lin, e->block, &stats[0], &s->layer);
     if (job->has_heldout)
         ptq_layer_from_model(lin, e->block, &stats[1], &s->heldout);
-    return ptq_layer_truth_init(&s->truth, &s->layer, job->has_heldout ? &s->heldout : NULL, job->args->pool, arena, st);
+    return ptq_layer_truth_init(&s->truth, &s->layer, job->has_heldout ? &s->heldout : NULL,
+                                job->args->pool, arena, st);
 }
 
 /* What the method sees: statistics of the quantized prefix, or nothing. */
 static void seen_layer(const struct seq_walk *w, const struct ptq_entry *e, struct ptq_layer *out)
 {
-    ptq_layer_from_model(&w->block.lin[e->lin], e->block, ptq_stats_find(w->stats, w->n_stats, e->input), out);
+    ptq_layer_from_model(&w->block.lin[e->lin], e->block,
+                         ptq_stats_find(w->stats, w->n_stats, e->input), out);
     if (!ptq_sees_stats(w->point->spec, &w->point->cell))
         *out = ptq_layer_blind(out);
 }
@@ -63,13 +66,18 @@ static int quantize_layer(struct seq_walk *w, int64_t entry, struct ptq_status *
 {
     struct ptq_job *job = w->job;
     const struct ptq_entry *e = &job->entries[entry];
-    struct ptq_layer_cell cell = {.job = job, .point = w->point, .entry = e, .want = want_of(w, entry), .pool = job->args->pool};
+    struct ptq_layer_cell cell = {.job = job,
+                                  .point = w->point,
+                                  .entry = e,
+                                  .want = want_of(w, entry),
+                                  .pool = job->args->pool};
     struct scored s;
     struct ptq_layer seen;
     struct ptq_arena arena;
     ptq_arena_init(&arena, 0);
     seen_layer(w, e, &seen);
-    struct ptq_session_args args = {&seen, (enum ptq_precision)job->cfg->run.precision, job->args->pool, NULL, job->args->cancel};
+    struct ptq_session_args args = {&seen, (enum ptq_precision)job->cfg->run.precision,
+                                    job->args->pool, NULL, job->args->cancel};
     int code = ptq_layer_check(&seen, job->cfg->model.source, st);
     if (code >= 0 && cell.want->need_row)
         code = score_under_fp(w, e, &arena, &s, st);
@@ -124,8 +132,8 @@ static int take_stats(struct seq_walk *w, int stage, struct ptq_status *st)
     w->n_stats = 0;
     if (!stage_needs_stats(w, stage))
         return PTQ_OK;
-    return ptq_stats_block(w->job->model, &w->block, w->job->args->pool, &w->calib, &w->job->stats_options, only, &w->scratch, w->stats,
-                           &w->n_stats, st);
+    return ptq_stats_block(w->job->model, &w->block, w->job->args->pool, &w->calib,
+                           &w->job->stats_options, only, &w->scratch, w->stats, &w->n_stats, st);
 }
 
 /* Quantizes the linears of a stage (stage < 0: all) and puts them in place afterwards: they see the same inputs. */
@@ -195,7 +203,8 @@ static int walk(struct seq_walk *w, struct ptq_status *st)
     w->runs_calib = ptq_sees_stats(w->point->spec, &w->point->cell) && any_form_missing(w);
     int code = PTQ_OK;
     if (w->runs_calib)
-        code = ptq_model_embed(job->model, &job->draws[w->point->draw].text.tokens, &w->arena, &w->calib, st);
+        code = ptq_model_embed(job->model, &job->draws[w->point->draw].text.tokens, &w->arena,
+                               &w->calib, st);
     if (code >= 0 && w->runs_eval)
         code = ptq_model_embed(job->model, &job->eval_text.tokens, &w->arena, &w->eval, st);
     for (int64_t b = 0; code == PTQ_OK && b < n_blocks; b++)
@@ -258,7 +267,8 @@ static double cell_bytes(const struct ptq_job *job)
 {
     const struct ptq_model_info *i = ptq_model_info(job->model);
     double block = (double)i->n_block_params / (double)(i->n_blocks ? i->n_blocks : 1);
-    double tokens = (double)job->draws[0].text.tokens.n_total + (double)(job->has_eval ? job->eval_text.tokens.n_total : 0);
+    double tokens = (double)job->draws[0].text.tokens.n_total +
+                    (double)(job->has_eval ? job->eval_text.tokens.n_total : 0);
     double widest = (double)(i->d_ff > i->d_model ? i->d_ff : i->d_model);
     return 4 * tokens * (double)i->d_model + 12 * block + 6 * 8 * widest * widest +
            8.0 * (double)i->max_context * (double)(i->vocab_size + i->d_ff);
@@ -301,7 +311,8 @@ int ptq_sequential_phase(struct ptq_job *job, struct ptq_status *st)
         if (c.n < ptq_pool_threads(job->args->pool))
             piece(&c, 0, c.n);
         else
-            ptq_pool_for_at_most(job->args->pool, ptq_job_at_most(job, cell_bytes(job)), c.n, 1, piece, &c);
+            ptq_pool_for_at_most(job->args->pool, ptq_job_at_most(job, cell_bytes(job)), c.n, 1,
+                                 piece, &c);
         ptq_progress_free(job->progress);
         job->progress = NULL;
     }

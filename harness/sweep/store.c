@@ -24,13 +24,15 @@ struct ptq_store {
 
 /* ---- files ------------------------------------------------------------------------------------- */
 
-int ptq_run_file(char *out, size_t size, const char *run_dir, const char *stem, const char *extension, int shard, int n_shards,
-                 struct ptq_status *st)
+int ptq_run_file(char *out, size_t size, const char *run_dir, const char *stem,
+                 const char *extension, int shard, int n_shards, struct ptq_status *st)
 {
-    int n = n_shards > 1 ? snprintf(out, size, "%s/%s.%d-of-%d.%s", run_dir, stem, shard + 1, n_shards, extension)
+    int n = n_shards > 1 ? snprintf(out, size, "%s/%s.%d-of-%d.%s", run_dir, stem, shard + 1,
+                                    n_shards, extension)
                          : snprintf(out, size, "%s/%s.%s", run_dir, stem, extension);
     if (n < 0 || (size_t)n >= size)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: the folder's name is too long; choose a shorter one", run_dir);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: the folder's name is too long; choose a shorter one", run_dir);
     return PTQ_OK;
 }
 
@@ -45,7 +47,8 @@ static const char *remedy(int error)
 
 static int write_failed(const char *path, int error, struct ptq_status *st)
 {
-    return ptq_status_set(st, PTQ_ERR_IO, "%s: cannot write: %s; %s", path, strerror(error), remedy(error));
+    return ptq_status_set(st, PTQ_ERR_IO, "%s: cannot write: %s; %s", path, strerror(error),
+                          remedy(error));
 }
 
 int ptq_open_locked(const char *path, int *fd, struct ptq_status *st)
@@ -60,11 +63,16 @@ int ptq_open_locked(const char *path, int *fd, struct ptq_status *st)
     *fd = -1;
     if (error == EWOULDBLOCK)
         return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: another sweep is writing here; wait for it, or give this one another [run] name or a shard", path);
-    return ptq_status_set(st, PTQ_ERR_IO, "%s: cannot lock: %s; choose a folder on a local disk ([run] out)", path, strerror(error));
+                              "%s: another sweep is writing here; wait for it, or give this one "
+                              "another [run] name or a shard",
+                              path);
+    return ptq_status_set(st, PTQ_ERR_IO,
+                          "%s: cannot lock: %s; choose a folder on a local disk ([run] out)", path,
+                          strerror(error));
 }
 
-int ptq_append_whole(int fd, const char *path, const void *data, size_t bytes, int64_t *size, struct ptq_status *st)
+int ptq_append_whole(int fd, const char *path, const void *data, size_t bytes, int64_t *size,
+                     struct ptq_status *st)
 {
     size_t done = 0;
     while (done < bytes) {
@@ -93,7 +101,8 @@ static int whole_lines(int fd, const char *path, int64_t size, int64_t *end, str
         int64_t first = size > (int64_t)sizeof buffer ? size - (int64_t)sizeof buffer : 0;
         ssize_t n = pread(fd, buffer, (size_t)(size - first), first);
         if (n != (ssize_t)(size - first))
-            return ptq_status_set(st, PTQ_ERR_IO, "%s: cannot read: %s; check the disk", path, n < 0 ? strerror(errno) : "shorter");
+            return ptq_status_set(st, PTQ_ERR_IO, "%s: cannot read: %s; check the disk", path,
+                                  n < 0 ? strerror(errno) : "shorter");
         for (int64_t i = n; i > 0; i--)
             if (buffer[i - 1] == '\n') {
                 *end = first + i;
@@ -129,7 +138,8 @@ static int read_rows(struct ptq_store *s, const char *run_dir, struct ptq_status
     return code;
 }
 
-int ptq_store_open(struct ptq_store **out, const char *run_dir, int shard, int n_shards, struct ptq_status *st)
+int ptq_store_open(struct ptq_store **out, const char *run_dir, int shard, int n_shards,
+                   struct ptq_status *st)
 {
     *out = NULL;
     struct ptq_store *s = calloc(1, sizeof *s);
@@ -139,9 +149,11 @@ int ptq_store_open(struct ptq_store **out, const char *run_dir, int shard, int n
     s->synced_ns = ptq_now_ns();
     pthread_mutex_init(&s->lock, NULL);
     s->by_key = json_object();
-    int code = s->by_key ? ptq_make_dirs(run_dir, st) : ptq_status_nomem(st, "the results store", 0);
+    int code =
+        s->by_key ? ptq_make_dirs(run_dir, st) : ptq_status_nomem(st, "the results store", 0);
     if (code >= 0)
-        code = ptq_run_file(s->path, sizeof s->path, run_dir, "cells", "jsonl", shard, n_shards, st);
+        code =
+            ptq_run_file(s->path, sizeof s->path, run_dir, "cells", "jsonl", shard, n_shards, st);
     if (code >= 0)
         code = ptq_open_locked(s->path, &s->fd, st);
     if (code >= 0)
@@ -192,7 +204,8 @@ static int append_locked(struct ptq_store *s, const char *line, json_t *row, str
     if (now_ns - s->synced_ns < sync_every_ns)
         return PTQ_OK;
     s->synced_ns = now_ns;
-    return fdatasync(s->fd) && errno != EINVAL && errno != EROFS ? write_failed(s->path, errno, st) : PTQ_OK;
+    return fdatasync(s->fd) && errno != EINVAL && errno != EROFS ? write_failed(s->path, errno, st)
+                                                                 : PTQ_OK;
 }
 
 int ptq_store_append(struct ptq_store *s, json_t *row, struct ptq_status *st)

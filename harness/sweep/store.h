@@ -16,7 +16,8 @@
 struct ptq_store;
 /* Makes the folder, locks the shard's file against a second sweep (PTQ_ERR_USAGE), cuts a torn line, reads the rows of every shard.
  * Folder or file not writable: PTQ_ERR_IO. */
-int ptq_store_open(struct ptq_store **, const char *run_dir, int shard, int n_shards, struct ptq_status *);
+int ptq_store_open(struct ptq_store **, const char *run_dir, int shard, int n_shards,
+                   struct ptq_status *);
 /* Syncs and unlocks; PTQ_ERR_IO when rows may not have reached the disk. NULL is fine. */
 int ptq_store_close(struct ptq_store *, struct ptq_status *);
 /* The last row of a key, or NULL; valid until the key is appended again. Thread-safe. */
@@ -26,10 +27,11 @@ int ptq_store_append(struct ptq_store *, json_t *row, struct ptq_status *);
 int64_t ptq_store_torn(const struct ptq_store *); /* lines cut off when it was opened: 0 or 1 */
 
 /* "cells.jsonl", "cells.1-of-4.jsonl": DIR/STEM[.I-of-N].EXTENSION into out. Shards count from 1 in names. */
-int ptq_run_file(char *out, size_t size, const char *run_dir, const char *stem, const char *extension, int shard, int n_shards,
-                 struct ptq_status *);
+int ptq_run_file(char *out, size_t size, const char *run_dir, const char *stem,
+                 const char *extension, int shard, int n_shards, struct ptq_status *);
 /* An O_APPEND file, locked: for cells and forms. */
 int ptq_open_locked(const char *path, int *fd, struct ptq_status *);
 /* Writes all or nothing: a failed write is cut off again. *size is the file's length before, and after success. */
-int ptq_append_whole(int fd, const char *path, const void *data, size_t bytes, int64_t *size, struct ptq_status *);
+int ptq_append_whole(int fd, const char *path, const void *data, size_t bytes, int64_t *size,
+                     struct ptq_status *);
 #endif

@@ -18,7 +18,8 @@ bool ptq_job_out_of_budget(const struct ptq_job *job)
 
 bool ptq_job_stop(const struct ptq_job *job)
 {
-    return (job->args->cancel && atomic_load(job->args->cancel)) || atomic_load(&job->failed) || ptq_job_out_of_budget(job);
+    return (job->args->cancel && atomic_load(job->args->cancel)) || atomic_load(&job->failed) ||
+           ptq_job_out_of_budget(job);
 }
 
 void ptq_job_fatal(struct ptq_job *job, const struct ptq_status *st)
@@ -63,7 +64,8 @@ static int job_init(struct ptq_job *job, const struct ptq_sweep_args *args, stru
     gmtime_r(&now, &utc);
     strftime(job->started, sizeof job->started, "%Y-%m-%dT%H:%M:%SZ", &utc);
     job->memory_bytes = job->cfg->run.memory_bytes ? job->cfg->run.memory_bytes : machine_memory();
-    if (snprintf(job->run_dir, sizeof job->run_dir, "%s/%s", job->cfg->run.out, job->cfg->run.name) >= (int)sizeof job->run_dir - 64)
+    if (snprintf(job->run_dir, sizeof job->run_dir, "%s/%s", job->cfg->run.out,
+                 job->cfg->run.name) >= (int)sizeof job->run_dir - 64)
         return ptq_status_set(st, PTQ_ERR_USAGE, "[run] out and name: the path is too long");
     return PTQ_OK;
 }
@@ -86,7 +88,8 @@ static int open_results(struct ptq_job *job, struct ptq_status *st)
     if (code >= 0)
         code = ptq_pack_open(&job->pack, job->run_dir, a->shard, a->n_shards, st);
     if (code >= 0 && ptq_store_torn(job->store) && !a->quiet)
-        fprintf(stderr, "%s: a row that was cut off by a kill was removed; its cell runs again\n", job->run_dir);
+        fprintf(stderr, "%s: a row that was cut off by a kill was removed; its cell runs again\n",
+                job->run_dir);
     return code;
 }
 
@@ -168,7 +171,8 @@ static int run_missing(struct ptq_job *job, struct ptq_sweep_summary *s, struct 
         code = st->code;
     }
     if (code >= 0 && !ptq_job_stop(job))
-        code = ptq_job_write_run(job, &prediction, 1e-9 * (double)(ptq_now_ns() - job->begin_ns), st);
+        code =
+            ptq_job_write_run(job, &prediction, 1e-9 * (double)(ptq_now_ns() - job->begin_ns), st);
     return code;
 }
 
@@ -186,8 +190,11 @@ static int finish(struct ptq_job *job, struct ptq_sweep_summary *s, int code, st
     bool cancelled = job->args->cancel && atomic_load(job->args->cancel);
     if ((code >= 0 || code == PTQ_ERR_CANCELLED) && s->n_left) {
         ptq_status_clear(st);
-        return ptq_status_set(st, PTQ_ERR_CANCELLED, "%s%lld of %lld cells done; run the same command again to go on",
-                              cancelled ? "interrupted: " : s->out_of_budget ? "out of budget: " : "",
+        return ptq_status_set(st, PTQ_ERR_CANCELLED,
+                              "%s%lld of %lld cells done; run the same command again to go on",
+                              cancelled          ? "interrupted: "
+                              : s->out_of_budget ? "out of budget: "
+                                                 : "",
                               (long long)(s->n_cells - s->n_left), (long long)s->n_cells);
     }
     if (code >= 0 && !job->cfg->run.keep_forms)
@@ -204,8 +211,9 @@ static void note_repeated(const struct ptq_job *job)
         for (int64_t p = 0; p < job->n_points && all; p++)
             all = job->points[p].spec != &g->specs[s] || ptq_layer_want(job, p, 0)->repeated;
         if (all)
-            fprintf(stderr, "%s: %s has the settings of an earlier method: its rows are that method's\n", job->cfg->file,
-                    g->specs[s].label);
+            fprintf(stderr,
+                    "%s: %s has the settings of an earlier method: its rows are that method's\n",
+                    job->cfg->file, g->specs[s].label);
     }
 }
 
@@ -246,7 +254,8 @@ static int dry_run(struct ptq_job *job, struct ptq_status *st)
     return PTQ_OK;
 }
 
-int ptq_sweep_run(const struct ptq_sweep_args *args, struct ptq_sweep_summary *s, struct ptq_status *st)
+int ptq_sweep_run(const struct ptq_sweep_args *args, struct ptq_sweep_summary *s,
+                  struct ptq_status *st)
 {
     struct ptq_job *job = malloc(sizeof *job);
     *s = (struct ptq_sweep_summary){0};

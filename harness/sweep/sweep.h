@@ -75,15 +75,15 @@ struct ptq_sweep_args {
     struct ptq_pool *pool;
     const atomic_bool *cancel; /* set by Ctrl-C: cells in flight are finished or dropped */
     bool dry_run, quiet;
-    bool retry_failed;    /* failed cells are run again even though nothing changed */
-    int shard, n_shards;  /* 0, 1: all cells */
-    const char *command;  /* the command line, for run.json; may be NULL */
+    bool retry_failed;   /* failed cells are run again even though nothing changed */
+    int shard, n_shards; /* 0, 1: all cells */
+    const char *command; /* the command line, for run.json; may be NULL */
 };
 struct ptq_sweep_summary {
-    int64_t n_cells;       /* rows this sweep (this shard of it) wants */
-    int64_t n_done_before; /* of them, complete when it began */
+    int64_t n_cells;                   /* rows this sweep (this shard of it) wants */
+    int64_t n_done_before;             /* of them, complete when it began */
     int64_t n_ok, n_skipped, n_failed; /* of all wanted rows, as they stand now */
-    int64_t n_left;        /* without a row: cancelled, or out of budget */
+    int64_t n_left;                    /* without a row: cancelled, or out of budget */
     bool out_of_budget;
     char run_dir[512];
 };

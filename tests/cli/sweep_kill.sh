@@ -23,7 +23,7 @@ pause() { # the program starts, captures, quantizes and evaluates within about t
 }
 
 for mode in fp sequential; do
-    [ $mode = sequential ] && SET="$SET calib.stats=sequential" && exits 0 sweep "$config" undisturbed-$mode
+    [ $mode = sequential ] && SET="$SET sweep.bits=3 calib.stats=sequential" && exits 0 sweep "$config" undisturbed-$mode
     [ $mode = fp ] && mv "$work/undisturbed" "$work/undisturbed-fp"
     killed=0
     for _ in 1 2 3; do

@@ -8,12 +8,15 @@
 
 static inline struct ptq_cell cell_of(int bits, int64_t group)
 {
-    return (struct ptq_cell){.w_bits = bits, .group_size = group, .zero_in_range = true, .scale_fmt = PTQ_FMT_F32};
+    return (struct ptq_cell){
+        .w_bits = bits, .group_size = group, .zero_in_range = true, .scale_fmt = PTQ_FMT_F32};
 }
 
-/* A layer whose inputs are correlated, have unequal powers and `n_dead` dead inputs; weights with heavy tails, row 1 without
- * negatives. H per token from 4 rows of inputs a column. Everything in the arena. */
-static inline void synthetic_layer(struct ptq_arena *a, int64_t rows, int64_t cols, int n_dead, struct ptq_layer *l)
+/* A layer whose inputs are correlated, have unequal powers and `n_dead` dead inputs; weights
+ * with heavy tails, row 1 without negatives. H per token from 4 rows of inputs a column.
+ * Everything in the arena. */
+static inline void synthetic_layer(struct ptq_arena *a, int64_t rows, int64_t cols, int n_dead,
+                                   struct ptq_layer *l)
 {
     struct ptq_status st = {0};
     int64_t n = 4 * cols;
@@ -30,7 +33,8 @@ static inline void synthetic_layer(struct ptq_arena *a, int64_t rows, int64_t co
     for (int64_t t = 0; t < n; t++)
         for (int64_t j = 0; j < cols; j++) {
             double common = ptq_normal(13, (uint64_t)(t * 8 + j % 8));
-            double v = (ptq_normal(12, (uint64_t)(t * cols + j)) + common) * (j % 11 == 3 ? 4 : 1 + (double)(j % 5) / 4);
+            double v = (ptq_normal(12, (uint64_t)(t * cols + j)) + common) *
+                       (j % 11 == 3 ? 4 : 1 + (double)(j % 5) / 4);
             x[t * cols + j] = j % 7 == 2 && j / 7 < n_dead ? 0 : (float)v;
         }
     memset(l, 0, sizeof *l);
@@ -42,7 +46,9 @@ static inline void synthetic_layer(struct ptq_arena *a, int64_t rows, int64_t co
     l->n_tokens = (double)n;
     l->n_sequences = 4;
     l->hess_key = 0x5eed0000u + (uint64_t)(rows * 131 + cols * 7 + n_dead);
-    assert_ok(ptq_hess_from_acts(NULL, &l->acts, PTQ_NORM_TOKEN, 0, PTQ_DOUBLE_PRECISION, a, &l->hess, &st), &st);
+    assert_ok(ptq_hess_from_acts(NULL, &l->acts, PTQ_NORM_TOKEN, 0, PTQ_DOUBLE_PRECISION, a,
+                                 &l->hess, &st),
+              &st);
     assert_ok(ptq_layer_check(l, "synthetic", &st), &st);
 }
 
@@ -89,7 +95,8 @@ static inline double loss_of(const struct ptq_layer *l, const float *what)
         for (int64_t j = 0; j < n; j++) {
             double dj = (double)what[i * n + j] - (double)l->w.at[i * l->w.ld + j], sum = 0;
             for (int64_t k = 0; k < n; k++)
-                sum += l->hess.at[j * l->hess.ld + k] * ((double)what[i * n + k] - (double)l->w.at[i * l->w.ld + k]);
+                sum += l->hess.at[j * l->hess.ld + k] *
+                       ((double)what[i * n + k] - (double)l->w.at[i * l->w.ld + k]);
             total += dj * sum;
         }
     return total;

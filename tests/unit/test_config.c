@@ -69,17 +69,22 @@ static void defaults(void **state)
 static void every_key(void **state)
 {
     (void)state;
-    assert_ok(read_with("[model]\nsource = m.h5\nformat = h5\nname = Ada\nblocks = 2\noutliers = yes\n"
-                        "[calib]\ntext = a.txt\nnsamples = 7\nseqlen = 9\nseed = 3\nstats = sequential\ntrue_sequential = 0\n"
-                        "sink_tokens = 4\nheldout = b.txt\nheldout_seed = 5\n"
-                        "[sweep]\nmethods = rtn, gptq:percdamp=0.01|0.1:act_order=0|1\nwbits = 2-4,8\ngroupsize = -1,128,0\nsym = 0,1\n"
-                        "sym_kind = absmax\ngrid = hess,minmax\nscale = f32,bf16\nzero_in_range = 0\nlayers = blk.*\na_bits = 16\n"
-                        "calib.seed = 0-2\n"
-                        "[eval]\ntext = c.txt\nwindows = 11\nwindow = 13\nmetrics = ppl, w_mse\n"
-                        "[run]\nthreads = 3\nmemory = 2G\nseed = 17\nportable = 1\nbudget = 10m\nprecision = double\nkeep_forms = 0\n"
-                        "out = there\nname = here\n",
-                        NULL, NULL),
-              &st);
+    assert_ok(
+        read_with("[model]\nsource = m.h5\nformat = h5\nname = Ada\nblocks = 2\noutliers = yes\n"
+                  "[calib]\ntext = a.txt\nnsamples = 7\nseqlen = 9\nseed = 3\nstats = "
+                  "sequential\ntrue_sequential = 0\n"
+                  "sink_tokens = 4\nheldout = b.txt\nheldout_seed = 5\n"
+                  "[sweep]\nmethods = rtn, gptq:percdamp=0.01|0.1:act_order=0|1\nwbits = "
+                  "2-4,8\ngroupsize = -1,128,0\nsym = 0,1\n"
+                  "sym_kind = absmax\ngrid = hess,minmax\nscale = f32,bf16\nzero_in_range = "
+                  "0\nlayers = blk.*\na_bits = 16\n"
+                  "calib.seed = 0-2\n"
+                  "[eval]\ntext = c.txt\nwindows = 11\nwindow = 13\nmetrics = ppl, w_mse\n"
+                  "[run]\nthreads = 3\nmemory = 2G\nseed = 17\nportable = 1\nbudget = "
+                  "10m\nprecision = double\nkeep_forms = 0\n"
+                  "out = there\nname = here\n",
+                  NULL, NULL),
+        &st);
     assert_string_equal(c.model.source, "m.h5");
     assert_string_equal(c.model.name, "Ada");
     assert_int_equal(c.model.blocks, 2);
@@ -134,19 +139,26 @@ static void command_line_wins(void **state)
     assert_int_equal(c.eval.windows, 4);
     assert_non_null(strstr(c.text, "sweep.bits = 5\n"));
     /* an alias on either side names the same key */
-    assert_ok(read_with("[model]\nsource = demo\n[sweep]\nmethods = rtn\nwbits = 3\n", "sweep.bits=6", NULL), &st);
+    assert_ok(read_with("[model]\nsource = demo\n[sweep]\nmethods = rtn\nwbits = 3\n",
+                        "sweep.bits=6", NULL),
+              &st);
     assert_int_equal(c.sweep.bits[0], 6);
-    assert_ok(read_with("[model]\nsource = demo\n[sweep]\nmethods = rtn\nbits = 3\n", "sweep.wbits=7", NULL), &st);
+    assert_ok(read_with("[model]\nsource = demo\n[sweep]\nmethods = rtn\nbits = 3\n",
+                        "sweep.wbits=7", NULL),
+              &st);
     assert_int_equal(c.sweep.bits[0], 7);
     /* a method list is replaced, not added to */
     assert_ok(read_with(minimal, "sweep.methods=gptq,rtn", NULL), &st);
     assert_int_equal(c.sweep.n_specs, 2);
     assert_string_equal(c.sweep.specs[0].label, "gptq");
     /* none takes a text away */
-    assert_ok(read_with("[model]\nsource = demo\n[sweep]\nmethods = rtn\n[calib]\nheldout = a\n", "calib.heldout=none", NULL), &st);
+    assert_ok(read_with("[model]\nsource = demo\n[sweep]\nmethods = rtn\n[calib]\nheldout = a\n",
+                        "calib.heldout=none", NULL),
+              &st);
     assert_null(c.calib.heldout);
     assert_int_equal(read_with(minimal, "sweep.bit=5", NULL), PTQ_ERR_USAGE);
-    assert_status(&st, PTQ_ERR_USAGE, "command line: unknown key in [sweep]: 'bit'; did you mean 'bits'?");
+    assert_status(&st, PTQ_ERR_USAGE,
+                  "command line: unknown key in [sweep]: 'bit'; did you mean 'bits'?");
 }
 
 #define WITH(line) "[model]\nsource = demo\n[sweep]\nmethods = rtn\n" line "\n"
@@ -155,7 +167,8 @@ static void errors(void **state)
 {
     (void)state;
     expect_error(WITH("bitss = 3"), ":5: unknown key in [sweep]: 'bitss'", "did you mean 'bits'?");
-    expect_error("[modle]\nsource = demo\n", ":2: unknown section 'modle'", "did you mean 'model'?");
+    expect_error("[modle]\nsource = demo\n", ":2: unknown section 'modle'",
+                 "did you mean 'model'?");
     expect_error(WITH("bits = 0"), ":5: [sweep] bits", "0 is outside 1 .. 8");
     expect_error(WITH("bits ="), ":5: [sweep] bits", "empty list");
     expect_error(WITH("bits = 3,x"), ":5: [sweep] bits", "'x'");
@@ -170,10 +183,14 @@ static void errors(void **state)
     expect_error(WITH("[calib]\nnsamples = 0"), ":6: [calib] nsamples", "0 is outside");
     expect_error(WITH("[run]\nbudget = soon"), ":6: [run] budget", "'soon'");
     expect_error(WITH("[run]\nname = ../x"), ": [run] name", "no folder name");
-    expect_error(WITH("[bench]\nops = gemv"), ":6: unknown section 'bench'", "valid: model, calib, sweep, eval, run");
-    expect_error("[model]\nsource = demo\n[sweep]\nmethods = rtn, gpqt\n", ":4: [sweep] methods", "did you mean 'gptq'?");
-    expect_error("[model]\nsource = demo\n[sweep]\nmethods = gptq:percdam=1\n", ":4: [sweep] methods", "did you mean 'percdamp'?");
-    expect_error("[model]\nsource = demo\n[sweep]\nmethods = gptq, gptq\n", ":4: [sweep] methods", "'gptq' is listed twice");
+    expect_error(WITH("[bench]\nops = gemv"), ":6: unknown section 'bench'",
+                 "valid: model, calib, sweep, eval, run");
+    expect_error("[model]\nsource = demo\n[sweep]\nmethods = rtn, gpqt\n", ":4: [sweep] methods",
+                 "did you mean 'gptq'?");
+    expect_error("[model]\nsource = demo\n[sweep]\nmethods = gptq:percdam=1\n",
+                 ":4: [sweep] methods", "did you mean 'percdamp'?");
+    expect_error("[model]\nsource = demo\n[sweep]\nmethods = gptq, gptq\n", ":4: [sweep] methods",
+                 "'gptq' is listed twice");
     expect_error("[model]\nsource = demo\n", ": [sweep] methods is missing", "rtn");
     expect_error("[sweep]\nmethods = rtn\n", ": [model] source is missing", "demo");
 }
@@ -203,7 +220,8 @@ static void durations(void **state)
 static void our_own_files(void **state)
 {
     (void)state;
-    static const char *const files[] = {"configs/demo.ini", "configs/layers.ini", "configs/sequential.ini"};
+    static const char *const files[] = {"configs/demo.ini", "configs/layers.ini",
+                                        "configs/sequential.ini"};
     for (int64_t i = 0; i < LENGTH(files); i++) {
         ptq_status_clear(&st);
         assert_ok(ptq_config_read(files[i], NULL, NULL, &arena, &c, &st), &st);

@@ -1,5 +1,5 @@
-/* The contract of ptq.h, held by every registered method and preset over a grid of cells. A new file in methods/ is tested here
- * without an edit. */
+/* The contract of ptq.h, held by every registered method and preset over a grid of cells. A new
+ * file in methods/ is tested here without an edit. */
 #include "quant_lib.h"
 #include "core/hash.h"
 
@@ -79,7 +79,8 @@ static void check_values(const struct ptq_quant *q, const float *what)
     for (int64_t i = 0; q->n_parts == 1 && i < q->rows; i++)
         for (int64_t j = 0; j < q->cols; j++) {
             int64_t g = p->groups_per_row ? i * p->groups_per_row + position[j] / p->group_cols : 0;
-            volatile float difference = (float)p->codes[i * q->cols + j] - (p->zero.at ? p->zero.at[g] : p->zero_const);
+            volatile float difference =
+                (float)p->codes[i * q->cols + j] - (p->zero.at ? p->zero.at[g] : p->zero_const);
             volatile float value = p->scale.at[g] * difference;
             assert_true(value == what[i * q->cols + j]);
             assert_true(p->codes[i * q->cols + j] < 1u << p->bits);
@@ -107,7 +108,8 @@ static void check_bytes(struct fixture *f, const struct ptq_result *r, const str
     ptq_quant_dequant(&back, what);
     assert_memory_equal(what, r->what, (size_t)n * sizeof *what);
     ptq_quant_ledger(&r->quant, &ledger);
-    assert_true(ledger.total == 8.0 * (double)packed.bytes && ledger.total >= ledger.nominal * (double)n);
+    assert_true(ledger.total == 8.0 * (double)packed.bytes &&
+                ledger.total >= ledger.nominal * (double)n);
     ptq_arena_clear(&arena);
 }
 
@@ -153,7 +155,8 @@ static void stored_forms(void **state)
         int done = 0;
         for (int k = 0; k < N_CELLS; k++) {
             double loss[N_PRECISIONS] = {0};
-            struct run_args a = {&f->small, f->specs[s], cell_number(k, f->small.w.cols), PTQ_SINGLE, NULL};
+            struct run_args a = {&f->small, f->specs[s], cell_number(k, f->small.w.cols),
+                                 PTQ_SINGLE, NULL};
             for (int precision = 0; precision < N_PRECISIONS; precision++) {
                 struct ptq_result r;
                 a.precision = (enum ptq_precision)precision;
@@ -169,7 +172,8 @@ static void stored_forms(void **state)
             /* The same method in both precisions: a few codes flip, the loss stays. */
             assert_true(loss[1] <= 1.5 * loss[0] && loss[0] <= 1.5 * loss[1]);
         }
-        printf("%s: %d of %d cells done, the rest skipped with a reason\n", f->specs[s], done, N_CELLS * N_PRECISIONS);
+        printf("%s: %d of %d cells done, the rest skipped with a reason\n", f->specs[s], done,
+               N_CELLS * N_PRECISIONS);
         assert_true(done > 0);
     }
     inputs_hash(&f->small, after);
@@ -184,7 +188,8 @@ static void same_bits_for_any_threads(void **state)
         for (int64_t k = 0; k < LENGTH(cells); k++)
             for (int precision = 0; precision < N_PRECISIONS; precision++) {
                 char first[33] = "", other[33];
-                struct run_args a = {&f->tall, f->specs[s], cell_number(cells[k], f->tall.w.cols), (enum ptq_precision)precision, NULL};
+                struct run_args a = {&f->tall, f->specs[s], cell_number(cells[k], f->tall.w.cols),
+                                     (enum ptq_precision)precision, NULL};
                 for (int run = 0; run < 4; run++) { /* no pool; then 1, 2, 3 threads */
                     struct ptq_result r;
                     a.pool = run ? f->pool[run - 1] : NULL;

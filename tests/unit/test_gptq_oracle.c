@@ -1,4 +1,5 @@
-/* GPTQ and RTN against vectors that the published code and a float64 transcription of it gave (../shared/oracle). */
+/* GPTQ and RTN against vectors that the published code and a float64 transcription of it gave
+ * (../shared/oracle). */
 #include "quant_lib.h"
 #include "datasets/h5.h"
 #include "datasets/npy.h"
@@ -50,8 +51,14 @@ static bool load_published(struct fixture *f)
     assert_non_null(h64);
     for (int64_t i = 0; i < info.n; i++)
         h64[i] = (double)h[i];
-    f->layer = (struct ptq_layer){.name = "oracle", .block = -1, .w = {w, 256, 256, 256}, .hess = {h64, 256, 256, 256},
-                                  .hess_norm = PTQ_NORM_SEQUENCE, .n_tokens = 512, .n_sequences = 4, .hess_key = 1};
+    f->layer = (struct ptq_layer){.name = "oracle",
+                                  .block = -1,
+                                  .w = {w, 256, 256, 256},
+                                  .hess = {h64, 256, 256, 256},
+                                  .hess_norm = PTQ_NORM_SEQUENCE,
+                                  .n_tokens = 512,
+                                  .n_sequences = 4,
+                                  .hess_key = 1};
     assert_ok(ptq_layer_check(&f->layer, "oracle", &f->st), &f->st);
     return true;
 }
@@ -65,11 +72,13 @@ struct published {
 static const struct published published[] = {
     {"b4_g-1_asym", "gptq-paper", 4, -1, 50.33636385536, 129.9121268313765},
     {"b4_g128_asym", "gptq-paper", 4, 128, 30.256669145550635, 75.79608842425552},
-    {"b4_g128_asym_act_static", "gptq:dead=reference", 4, 128, 22.000034715514005, 75.79608842425552},
+    {"b4_g128_asym_act_static", "gptq:dead=reference", 4, 128, 22.000034715514005,
+     75.79608842425552},
     {"b2_g128_asym", "gptq-paper", 2, 128, 1047.7908348588521, 1630.5331090335958},
 };
 
-static void check_published(struct fixture *f, const struct published *p, enum ptq_precision precision)
+static void check_published(struct fixture *f, const struct published *p,
+                            enum ptq_precision precision)
 {
     char name[100];
     int64_t *want;
@@ -129,8 +138,13 @@ static void load_transcribed(struct transcribed *t)
     double *h;
     struct ptq_h5_info info;
     assert_ok(ptq_h5_read_f32(t->h5, "/weight", &f->arena, &w, &info, &f->st), &f->st);
-    f->layer = (struct ptq_layer){.name = "cases", .block = -1, .w = {w, info.dim[0], info.dim[1], info.dim[1]},
-                                  .hess_norm = PTQ_NORM_SEQUENCE, .n_tokens = 384, .n_sequences = 4, .hess_key = 2};
+    f->layer = (struct ptq_layer){.name = "cases",
+                                  .block = -1,
+                                  .w = {w, info.dim[0], info.dim[1], info.dim[1]},
+                                  .hess_norm = PTQ_NORM_SEQUENCE,
+                                  .n_tokens = 384,
+                                  .n_sequences = 4,
+                                  .hess_key = 2};
     assert_ok(ptq_h5_read_f64(t->h5, "/hess_per_sequence", &f->arena, &h, &info, &f->st), &f->st);
     f->layer.hess = (struct ptq_cdmat){h, info.dim[0], info.dim[1], info.dim[1]};
     assert_ok(ptq_layer_check(&f->layer, "cases", &f->st), &f->st);
@@ -144,9 +158,12 @@ static void check_transcribed(struct transcribed *t, const char *name)
     double loss = 0;
     struct ptq_h5_info info;
     struct ptq_result r;
-    snprintf(spec, sizeof spec, "gptq:dead=reference:stale_scales=1:act_order=%d:static_groups=%d:block=%d",
-             (int)attribute(t, name, "act_order"), (int)attribute(t, name, "static_groups"), (int)attribute(t, name, "block"));
-    struct run_args a = {&f->layer, spec, cell_of((int)attribute(t, name, "bits"), attribute(t, name, "group_size")),
+    snprintf(spec, sizeof spec,
+             "gptq:dead=reference:stale_scales=1:act_order=%d:static_groups=%d:block=%d",
+             (int)attribute(t, name, "act_order"), (int)attribute(t, name, "static_groups"),
+             (int)attribute(t, name, "block"));
+    struct run_args a = {&f->layer, spec,
+                         cell_of((int)attribute(t, name, "bits"), attribute(t, name, "group_size")),
                          PTQ_DOUBLE_PRECISION, NULL};
     a.cell.sym = attribute(t, name, "sym");
     a.cell.sym_kind = PTQ_SYM_GPTQ;
@@ -160,7 +177,8 @@ static void check_transcribed(struct transcribed *t, const char *name)
         different += r.quant.part[0].codes[i] != want[i];
     if (different)
         fail_msg("%s: %lld of %lld codes differ", name, (long long)different, (long long)info.n);
-    assert_rel(loss_of(&f->layer, r.what), loss, 1e-6); /* scales are f32 here, f64 there: 6e-8 each */
+    assert_rel(loss_of(&f->layer, r.what), loss,
+               1e-6); /* scales are f32 here, f64 there: 6e-8 each */
     assert_true(note_of(&r, "n_dead") == 3);
     ptq_result_release(&r);
 }

@@ -1,10 +1,12 @@
-/* Grids: values worked out by hand from the rules of methods.md section 1, and searches against plain loops with glibc's pow. */
+/* Grids: values worked out by hand from the rules of methods.md section 1, and searches against
+ * plain loops with glibc's pow. */
 #include "quant_lib.h"
 
 /* ptq.h declares the float names here; the double ones come from the other compilation. */
-void ptq_grid_fit_f64(const struct ptq_cell *, const double *x, int64_t n, int64_t stride, struct ptq_grid_fit *);
-void ptq_grid_fit_hess_f64(const struct ptq_cell *, const double *x, int64_t n, int64_t stride, const double *h, int64_t ldh,
-                           double *scratch, struct ptq_grid_fit *);
+void ptq_grid_fit_f64(const struct ptq_cell *, const double *x, int64_t n, int64_t stride,
+                      struct ptq_grid_fit *);
+void ptq_grid_fit_hess_f64(const struct ptq_cell *, const double *x, int64_t n, int64_t stride,
+                           const double *h, int64_t ldh, double *scratch, struct ptq_grid_fit *);
 
 static struct ptq_grid_fit fit(const struct ptq_cell *c, const double *x, int64_t n)
 {
@@ -15,10 +17,12 @@ static struct ptq_grid_fit fit(const struct ptq_cell *c, const double *x, int64_
 
 static float value(const struct ptq_cell *c, const struct ptq_grid_fit *g, double x)
 {
-    return ptq_grid_value(g, ptq_grid_code(ptq_round(x / (double)g->scale), g->zero, (1 << c->w_bits) - 1));
+    return ptq_grid_value(
+        g, ptq_grid_code(ptq_round(x / (double)g->scale), g->zero, (1 << c->w_bits) - 1));
 }
 
-/* [-1, 2] at 2 bits: scale 3 / 3 = 1, zero 1; 0.4 -> 0, 0.6 -> 1, halves to even: 0.5 -> 0, 1.5 -> 2. */
+/* [-1, 2] at 2 bits: scale 3 / 3 = 1, zero 1; 0.4 -> 0, 0.6 -> 1, halves to even: 0.5 -> 0, 1.5
+ * -> 2. */
 static void asymmetric(void **state)
 {
     (void)state;
@@ -86,8 +90,8 @@ static void all_zero(void **state)
         }
 }
 
-/* The three symmetric kinds on {.11,.4,.7,1}: gptq clips to {.13,.40,.47,.47} (methods.md section 1, whose .1 is a tie of fp64 scales);
- * full 2 / 15, absmax 1 / 7. */
+/* The three symmetric kinds on {.11,.4,.7,1}: gptq clips to {.13,.40,.47,.47} (methods.md
+ * section 1, whose .1 is a tie of fp64 scales); full 2 / 15, absmax 1 / 7. */
 static void symmetric_kinds(void **state)
 {
     (void)state;
@@ -114,7 +118,8 @@ static void symmetric_kinds(void **state)
     assert_true(g.scale == (float)(2.0 / 15));
 }
 
-/* scale_fmt: 0.1 is 0x2E66 in half (Python struct 'e'): 0.0999755859375; the zero follows the rounded scale. */
+/* scale_fmt: 0.1 is 0x2E66 in half (Python struct 'e'): 0.0999755859375; the zero follows the
+ * rounded scale. */
 static void scale_formats(void **state)
 {
     (void)state;
@@ -148,7 +153,8 @@ static void strides_and_precisions(void **state)
 
 /* ---- searches ---- */
 
-static double reference_mse(const struct ptq_cell *c, const double *x, int64_t n, float *scale, float *zero)
+static double reference_mse(const struct ptq_cell *c, const double *x, int64_t n, float *scale,
+                            float *zero)
 {
     double lo = 0, hi = 0, best = INFINITY;
     int maxq = (1 << c->w_bits) - 1;
@@ -195,7 +201,8 @@ static void mse_search(void **state)
 }
 
 /* p = 1 - k/100, zero by floor, then ceil; score dw H dw^T; strict improvement. */
-static void reference_hess(const struct ptq_cell *c, const double *x, int n, const double *h, int ldh, float *scale, float *zero)
+static void reference_hess(const struct ptq_cell *c, const double *x, int n, const double *h,
+                           int ldh, float *scale, float *zero)
 {
     double lo = 0, hi = 0, best = INFINITY;
     int maxq = (1 << c->w_bits) - 1;
@@ -209,7 +216,9 @@ static void reference_hess(const struct ptq_cell *c, const double *x, int n, con
         double exact = -p * lo / (double)s;
         float z = (float)fmin(fmax(k % 2 ? ceil(exact) : floor(exact), 0), maxq);
         for (int i = 0; i < n; i++)
-            d[i] = (double)(s * ((float)fmin(fmax(rint(x[i] / (double)s) + (double)z, 0), maxq) - z)) - x[i];
+            d[i] =
+                (double)(s * ((float)fmin(fmax(rint(x[i] / (double)s) + (double)z, 0), maxq) - z)) -
+                x[i];
         for (int i = 0; i < n; i++)
             for (int j = 0; j < n; j++)
                 e += d[i] * h[i * ldh + j] * d[j];
@@ -246,7 +255,8 @@ static void hess_search(void **state)
     assert_true(other > 10);
 }
 
-/* With H = I and symmetric grids both searches minimise over p; the Hessian's score is then the squared error. */
+/* With H = I and symmetric grids both searches minimise over p; the Hessian's score is then the
+ * squared error. */
 static void hess_search_symmetric(void **state)
 {
     (void)state;
@@ -281,10 +291,17 @@ static void hess_search_symmetric(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(asymmetric),      cmocka_unit_test(zero_in_range),          cmocka_unit_test(zero_free),
-        cmocka_unit_test(zero_widened),    cmocka_unit_test(all_zero),               cmocka_unit_test(symmetric_kinds),
-        cmocka_unit_test(scale_formats),   cmocka_unit_test(strides_and_precisions), cmocka_unit_test(mse_search),
-        cmocka_unit_test(hess_search),     cmocka_unit_test(hess_search_symmetric),
+        cmocka_unit_test(asymmetric),
+        cmocka_unit_test(zero_in_range),
+        cmocka_unit_test(zero_free),
+        cmocka_unit_test(zero_widened),
+        cmocka_unit_test(all_zero),
+        cmocka_unit_test(symmetric_kinds),
+        cmocka_unit_test(scale_formats),
+        cmocka_unit_test(strides_and_precisions),
+        cmocka_unit_test(mse_search),
+        cmocka_unit_test(hess_search),
+        cmocka_unit_test(hess_search_symmetric),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

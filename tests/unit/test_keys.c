@@ -16,10 +16,12 @@ static void base(struct form *f)
 {
     memset(f, 0, sizeof *f);
     assert_ok(ptq_spec_parse("gptq", &arena, &f->spec, &st), &st);
-    f->cell = (struct ptq_cell){.w_bits = 3, .group_size = 64, .zero_in_range = true, .scale_fmt = PTQ_FMT_F16};
+    f->cell = (struct ptq_cell){
+        .w_bits = 3, .group_size = 64, .zero_in_range = true, .scale_fmt = PTQ_FMT_F16};
     f->machine = (struct ptq_machine){.isa = PTQ_ISA_AVX2};
     strcpy(f->machine.blas_core, "Haswell");
-    f->in = (struct ptq_form_inputs){"weights", "stats", &f->spec, &f->cell, PTQ_SINGLE, &f->machine};
+    f->in =
+        (struct ptq_form_inputs){"weights", "stats", &f->spec, &f->cell, PTQ_SINGLE, &f->machine};
 }
 
 static void key(struct form *f, char out[PTQ_KEY_CHARS])
@@ -54,7 +56,9 @@ static void change(struct form *f, int i)
     case 12: f->machine.isa = PTQ_ISA_AVX512; break;
     case 13: assert_ok(ptq_spec_parse("gptq:percdamp=0.1", &arena, &f->spec, &st), &st); break;
     case 14: assert_ok(ptq_spec_parse("rtn", &arena, &f->spec, &st), &st); break;
-    case 15: f->in.weights = "weightsstats", f->in.stats = ""; break; /* fields do not run together */
+    case 15:
+        f->in.weights = "weightsstats", f->in.stats = "";
+        break; /* fields do not run together */
     }
 }
 
@@ -92,7 +96,8 @@ static void form_keys_leave_out(void **state)
     f.cell.sym_kind = PTQ_SYM_ABSMAX; /* of a cell that is not symmetric */
     key(&f, got);
     assert_string_equal(got, want);
-    base(&f); /* an option written out with its default, and a preset that names the same settings */
+    base(
+        &f); /* an option written out with its default, and a preset that names the same settings */
     assert_ok(ptq_spec_parse("gptq:percdamp=0.01", &arena, &f.spec, &st), &st);
     key(&f, got);
     assert_string_equal(got, want);
@@ -134,7 +139,8 @@ static void other_keys(void **state)
     ptq_metric_key("form", "ppl", "v1", "text", k[1]);
     assert_string_equal(k[0], k[1]);
 
-    char forms[2][PTQ_KEY_CHARS] = {"0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"};
+    char forms[2][PTQ_KEY_CHARS] = {"0123456789abcdef0123456789abcdef",
+                                    "fedcba9876543210fedcba9876543210"};
     char swapped[2][PTQ_KEY_CHARS];
     memcpy(swapped[0], forms[1], PTQ_KEY_CHARS);
     memcpy(swapped[1], forms[0], PTQ_KEY_CHARS);

@@ -44,15 +44,20 @@ static void registry(void **state)
 static void specs(void **state)
 {
     struct fixture *f = *state;
-    const struct { const char *text, *name, *label, *canonical; } cases[] = {
+    const struct {
+        const char *text, *name, *label, *canonical;
+    } cases[] = {
         {"rtn", "rtn", "rtn", ""},
         {"rtn-mse", "rtn-mse", "rtn-mse", "grid=mse"},
         {"rtn:grid=hess", "rtn", "rtn:grid=hess", "grid=hess"},
-        {"gptq", "gptq", "gptq", "act_order=1:static_groups=1:stale_scales=0:percdamp=0.01:dead=mean:block=128"},
+        {"gptq", "gptq", "gptq",
+         "act_order=1:static_groups=1:stale_scales=0:percdamp=0.01:dead=mean:block=128"},
         {" gptq-paper : percdamp=0.10 ", "gptq-paper", "gptq-paper:percdamp=0.10",
          "act_order=0:static_groups=0:stale_scales=1:percdamp=0.1:dead=reference:block=128"},
-        {"gptq:desc_act=no:block=1:dead=reference:grid=mse", "gptq", "gptq:desc_act=no:block=1:dead=reference:grid=mse",
-         "act_order=0:static_groups=1:stale_scales=0:percdamp=0.01:dead=reference:block=1:grid=mse"},
+        {"gptq:desc_act=no:block=1:dead=reference:grid=mse", "gptq",
+         "gptq:desc_act=no:block=1:dead=reference:grid=mse",
+         "act_order=0:static_groups=1:stale_scales=0:percdamp=0.01:dead=reference:block=1:grid="
+         "mse"},
     };
     for (int64_t i = 0; i < LENGTH(cases); i++) {
         struct ptq_spec s;
@@ -63,7 +68,8 @@ static void specs(void **state)
     }
 }
 
-/* The canonical text read back is the same spec: keys do not depend on how an option was written. */
+/* The canonical text read back is the same spec: keys do not depend on how an option was
+ * written. */
 static void canonical_is_complete(void **state)
 {
     struct fixture *f = *state;
@@ -74,7 +80,8 @@ static void canonical_is_complete(void **state)
     for (int64_t i = 0; i < n; i++) {
         struct ptq_spec a, b;
         assert_ok(ptq_spec_parse(p[i].name, &f->arena, &a, &f->st), &f->st);
-        char *text = ptq_arena_printf(&f->arena, &f->st, "%s%s%s", a.entry->name, *a.canonical ? ":" : "", a.canonical);
+        char *text = ptq_arena_printf(&f->arena, &f->st, "%s%s%s", a.entry->name,
+                                      *a.canonical ? ":" : "", a.canonical);
         assert_ok(ptq_spec_parse(text, &f->arena, &b, &f->st), &f->st);
         assert_string_equal(a.canonical, b.canonical);
         assert_ptr_equal(a.entry, b.entry);
@@ -84,7 +91,9 @@ static void canonical_is_complete(void **state)
 static void faults(void **state)
 {
     struct fixture *f = *state;
-    const struct { const char *text, *message; } cases[] = {
+    const struct {
+        const char *text, *message;
+    } cases[] = {
         {"", "empty"},
         {"gtpq", "did you mean 'gptq'"},
         {"gptq:perdamp=1", "did you mean 'percdamp'"},
@@ -113,9 +122,10 @@ static void expansion(void **state)
     struct fixture *f = *state;
     struct ptq_spec *s;
     int64_t n;
-    const char *want[] = {"gptq:percdamp=0.01:act_order=0", "gptq:percdamp=0.01:act_order=1", "gptq:percdamp=0.1:act_order=0",
-                          "gptq:percdamp=0.1:act_order=1"};
-    assert_ok(ptq_spec_expand("gptq:percdamp=0.01|0.1:act_order=0|1", &f->arena, &s, &n, &f->st), &f->st);
+    const char *want[] = {"gptq:percdamp=0.01:act_order=0", "gptq:percdamp=0.01:act_order=1",
+                          "gptq:percdamp=0.1:act_order=0", "gptq:percdamp=0.1:act_order=1"};
+    assert_ok(ptq_spec_expand("gptq:percdamp=0.01|0.1:act_order=0|1", &f->arena, &s, &n, &f->st),
+              &f->st);
     assert_int_equal(n, 4);
     for (int i = 0; i < 4; i++)
         assert_string_equal(s[i].label, want[i]);
@@ -126,7 +136,8 @@ static void expansion(void **state)
     assert_int_equal(n, 1);
     assert_int_equal(ptq_spec_expand("gptq:percdamp=", &f->arena, &s, &n, &f->st), PTQ_ERR_USAGE);
     ptq_status_clear(&f->st);
-    assert_int_equal(ptq_spec_expand("gptq:percdamp=1||2", &f->arena, &s, &n, &f->st), PTQ_ERR_USAGE);
+    assert_int_equal(ptq_spec_expand("gptq:percdamp=1||2", &f->arena, &s, &n, &f->st),
+                     PTQ_ERR_USAGE);
     ptq_status_clear(&f->st);
     char text[8000] = "gptq:percdamp=1";
     for (int i = 2; i < 70; i++)
@@ -134,7 +145,8 @@ static void expansion(void **state)
     strcat(text, ":block=1");
     for (int i = 2; i < 70; i++)
         snprintf(text + strlen(text), 16, "|%d", i);
-    assert_int_equal(ptq_spec_expand(text, &f->arena, &s, &n, &f->st), PTQ_ERR_USAGE); /* 69 * 69 > 4096 */
+    assert_int_equal(ptq_spec_expand(text, &f->arena, &s, &n, &f->st),
+                     PTQ_ERR_USAGE); /* 69 * 69 > 4096 */
     assert_status(&f->st, PTQ_ERR_USAGE, "4096");
 }
 

@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# `ptq run`: formats, the output file, models as sources, errors with their exit codes, and the oracle's cases through the command line.
+set -u
+fail() { echo "FAIL: $*"; exit 1; }
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+root=$PWD
+shared=$(realpath -m "${PTQ_SHARED:-../shared}")
+export PTQ_DATA=$root
+cd "$dir" || exit 1
+
+"$PTQ" synth layer --rows 70 --cols 160 --spectrum power:1 --out l.h5 >/dev/null || fail "no layer to run on"
+
+# ---- the command of the documentation; the same row and the same file for any number of threads
+run=(run l.h5 -m gptq-paper:percdamp=0.01 -b 3 -g 64 --sym --scale f32 -l layer)
+"$PTQ" "${run[@]}" -o out.h5 >text || fail "ptq run"
+for id in w_mse w_relerr w_sqnr_db w_maxabs out_relerr proxy_loss bits_nominal bits_stored bits_paper damping retries n_dead clipped; do
+    grep -q "^$id " text || fail "no $id in the output"
+done
+for n in 1 2 3; do
+    "$PTQ" "${run[@]}" -o "out$n.h5" -j $n --format jsonl | sed 's/"time":.*//' >"row$n" || fail "$n threads"
+    cmp -s row1 "row$n" || fail "$n threads give another row"
+    cmp -s out.h5 "out$n.h5" || fail "$n threads give another file"
+done
+grep -q '"metrics":{.*"out_relerr":0\.' row1 || fail "no metrics in the row"
+for f in md csv; do
+    "$PTQ" "${run[@]}" --format $f >out.$f && grep -q 'out_relerr' out.$f || fail "format $f"
+done
+"$PTQ" inspect out.h5 >list || fail "inspect"
+for object in codes scale zero dequant; do grep -q "/quant/layer/$object " list || fail "no $object"; done
+stored=$(awk '$1 == "bits_stored" { print $2 }' text)
+bytes=$(awk '$1 == "/packed/layer" { print $NF }' list)
+awk -v s="$stored" -v b="$bytes" 'BEGIN { d = s - 8 * b / (70 * 160); exit !(d < 1e-8 && d > -1e-8) }' ||
+    fail "bits_stored $stored is not 8 * $bytes bytes / 11200"
+"$PTQ" run l.h5 -m rtn-mse -b 3 | grep -q '^grid  *mse' || fail "a preset's grid is not shown"
+
+# ---- models: RTN needs no statistics, GPTQ asks for them
+"$PTQ" run demo -m rtn -b 4 -l blk.1.ffn_down --format jsonl | grep -q '"rows":128,"cols":384' || fail "a layer of the demo model"
+
+# ---- errors: exit code, and a message that says what is wrong
+expect() { # code, words, arguments of ptq run
+    local code=$1 words=$2
+    shift 2
+    "$PTQ" run "$@" >stdout 2>stderr
+    local got=$?
+    [ $got = "$code" ] || fail "ptq run $*: exit code $got, not $code: $(cat stderr)"
+    grep -q -- "$words" stderr || fail "ptq run $*: the message lacks '$words': $(cat stderr)"
+    [ -s stdout ] && fail "ptq run $*: results although it failed"
+}
+cp l.h5 kept.h5
+head -c 20000 l.h5 >cut.h5
+expect 2 'did you mean .layer' l.h5 -m rtn -b 4 -l leyer
+expect 2 'did you mean .gptq' l.h5 -m gtpq -b 4
+expect 2 'larger than the row (160' l.h5 -m rtn -b 4 -g 161
+expect 2 'needs a Hessian' demo -m gptq -b 4 -l blk.0.attn_q
+expect 2 'absent.h5' absent.h5 -m rtn -b 4
+expect 2 'cut.h5' cut.h5 -m rtn -b 4
+expect 2 '1 .. 8' l.h5 -m rtn -b 9
+expect 2 'is required' l.h5 -m rtn
+expect 2 'is required' l.h5 -b 3
+expect 2 "did you mean 'mse'" l.h5 -m rtn -b 3 --grid msee
+expect 2 'is the input' l.h5 -m rtn -b 4 -o l.h5
+expect 2 'no grid at 1 bit' l.h5 -m rtn -b 1 --sym-kind absmax
+expect 2 'not a regular file' l.h5 -m rtn -b 4 -o /dev/full
+expect 6 'no-folder' l.h5 -m rtn -b 4 -o no-folder/out.h5
+cmp -s l.h5 kept.h5 || fail "the input was changed"
+ls | grep -q '\.tmp$' && fail "a half-written file was left"
+
+python3 -c 'import h5py, numpy' 2>/dev/null || { echo 'SKIP run: python3 with h5py and numpy absent: bad values and oracle not tried'; exit 0; }
+python3 - <<'PY'
+import h5py
+import numpy as np
+
+r = np.random.default_rng(1)
+w, x = r.standard_normal((8, 20)).astype("f4"), r.standard_normal((64, 20)).astype("f4")
+
+
+def put(name, weight=w, **more):
+    with h5py.File(name + ".h5", "w") as f:
+        f["layers/a/weight"] = weight
+        for k, v in more.items():
+            f["layers/a/" + k] = v
+
+
+bad = w.copy()
+bad[3, 7] = np.nan
+put("nan", bad)
+lopsided = np.eye(20)
+lopsided[0, 1] = 0.5
+put("lopsided", hess=lopsided)
+put("zero", hess=np.zeros((20, 20)))
+put("wrong", hess=np.eye(19))
+dead = x.copy()
+dead[:, [2, 5]] = 0
+put("dead", activations=dead)
+put("few", activations=x[:3])
+put("both", activations=x, hess=np.diag(np.arange(1.0, 21)))
+PY
+expect 5 'row 3, column 7' nan.h5 -m rtn -b 4
+expect 5 'not symmetric' lopsided.h5 -m gptq -b 4
+expect 5 'all zero' zero.h5 -m gptq -b 4
+expect 2 'd_in x d_in' wrong.h5 -m gptq -b 4
+expect 5 'raise percdamp' few.h5 -m gptq:percdamp=0 -b 4
+"$PTQ" run dead.h5 -m gptq -b 4 | grep -Eq '^n_dead +2 ' || fail "dead columns are not counted"
+"$PTQ" run few.h5 -m gptq -b 4 >/dev/null || fail "a rank-deficient Hessian is an error"
+"$PTQ" run both.h5 -m gptq -b 4 | grep -Eq '^damping +0.105 ' || fail "the given Hessian is not used before activations"
+
+[ -e "$shared/oracle/gptq2/cases.h5" ] || { echo "SKIP run: ../shared absent: oracle not tried"; exit 0; }
+cat >oracle.py <<'PY'
+import subprocess
+import sys
+import json
+import h5py
+import numpy as np
+
+ptq, shared = sys.argv[1:]
+
+
+def run(layer, args):
+    out = subprocess.run([ptq, "run", layer, "-o", "o.h5", "--scale", "f32", "--format", "jsonl", *args], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    with h5py.File("o.h5") as f:
+        return json.loads(out.stdout), f["quant/a/codes"][:]
+
+
+o = shared + "/oracle/gptq/"
+with h5py.File("o1.h5", "w") as f:
+    f["layers/a/weight"], f["layers/a/hess"] = np.load(o + "W.npy"), np.load(o + "H.npy")
+    f["layers/a/hess"].attrs["normalisation"] = "sequence"
+for name, case in json.load(open(o + "manifest.json"))["cases"].items():
+    bits, group = name.split("_")[0][1:], name.split("_")[1][1:]
+    spec = "gptq:dead=reference" if "act_static" in name else "gptq-paper"
+    for precision in ("single", "double"):
+        row, codes = run("o1.h5", ["-m", spec, "-b", bits, "-g", group, "--precision", precision])
+        assert (codes == np.load(o + name + "_codes.npy")).all(), name
+        assert abs(row["metrics"]["proxy_loss"] / case["err_gptq"] - 1) < 1e-5, name
+        row, codes = run("o1.h5", ["-m", "rtn", "-b", bits, "-g", group, "--precision", precision])
+        assert abs(row["metrics"]["proxy_loss"] / case["err_rtn"] - 1) < 1e-5, name
+n = 0
+with h5py.File(shared + "/oracle/gptq2/cases.h5") as f:
+    with h5py.File("o2.h5", "w") as g:
+        g["layers/a/weight"], g["layers/a/hess"] = f["weight"][:], f["hess_per_sequence"][:]
+    for name, c in f.items():
+        if not isinstance(c, h5py.Group):
+            continue
+        a = {k: int(v) for k, v in c.attrs.items() if k != "loss"}
+        args = ["-m", "gptq-paper:act_order=%(act_order)d:static_groups=%(static_groups)d:block=%(block)d" % a, "-b", str(a["bits"]), "-g",
+                str(a["group_size"]), "--precision", "double", "--normalisation", "sequence"]
+        row, codes = run("o2.h5", args + (["--sym", "--sym-kind", "gptq"] if a["sym"] else []) + (["--grid", "mse"] if a["mse"] else []))
+        assert (codes == c["codes"][:]).all(), name
+        assert abs(row["metrics"]["proxy_loss"] / c.attrs["loss"] - 1) < 1e-6, name
+        n += 1
+assert n == 9
+PY
+python3 oracle.py "$PTQ" "$shared" || fail "the oracle's cases"
+echo "run: formats, file, errors, oracle"
