@@ -133,9 +133,12 @@ $(O)/gen/metrics.inc: WORDS = $(call entries,$(METRICS),metric_)
 $(O)/gen/archs.inc: WORDS = $(call entries,$(ARCHS),arch_)
 $(O)/gen/verbs.inc: WORDS = $(call entries,$(VERBS),cmd_)
 $(O)/gen/synths.inc: WORDS = $(call entries,$(SYNTHS),synth_)
-# The commit, and one hash over everything that decides numbers outside the methods (part of every key).
-$(O)/gen/version.inc: WORDS = printf '\#define PTQ_COMMIT "%s"\n\#define PTQ_HARNESS_HASH "%s"\n\#define PTQ_COMPILER "%s"\n\#define PTQ_BUILD "%s"\n\#define PTQ_PREFIX "%s"\n' \
-  "$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)" "$$(cat harness/ptq.h harness/core/*.c harness/quant/*.c harness/model/*.c | sha256sum | cut -c1-16)" "$$($(CC) --version | head -1)" "$(BUILD)" "$(PREFIX)"
+# The commit, and two hashes: of the sources that decide a stored form outside the methods (part of every form key), and of those
+# that metrics share (part of every metric key). A new method or metric changes neither.
+ARITHMETIC := harness/ptq.h $(sort $(wildcard harness/core/*.[ch] harness/quant/*.[ch] harness/model/*.[ch] harness/kernels/*.[ch] datasets/*.[ch]))
+SCORING := harness/metrics/metric.h $(filter-out harness/metrics/metric_%,$(sort $(wildcard harness/metrics/*.[ch])))
+$(O)/gen/version.inc: WORDS = printf '\#define PTQ_COMMIT "%s"\n\#define PTQ_HARNESS_HASH "%s"\n\#define PTQ_SCORING_HASH "%s"\n\#define PTQ_COMPILER "%s"\n\#define PTQ_BUILD "%s"\n\#define PTQ_PREFIX "%s"\n' \
+  "$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)" "$$(cat $(ARITHMETIC) | sha256sum | cut -c1-16)" "$$(cat $(SCORING) | sha256sum | cut -c1-16)" "$$($(CC) --version | head -1)" "$(BUILD)" "$(PREFIX)"
 $(REGISTRIES): FORCE
 	@mkdir -p $(@D); { $(WORDS); } >$@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 

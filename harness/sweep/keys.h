@@ -3,7 +3,8 @@
  *
  *   form key   = (weights, statistics the method may see, method and its source's hash, every option, the cell, precision,
  *                BLAS core, ISA, hash of the harness's arithmetic)
- *   metric key = (form key, metric, its source's hash, what it is evaluated on)
+ *   metric key = (form key, metric, its source's hash, hash of what metrics share, what it is
+ *                 evaluated on)
  *   row key    = (kind, form key, what it is evaluated on)
  *
  * So a new metric recomputes no quantization, and an edited method only its own cells. */
