@@ -37,6 +37,9 @@ LDFLAGS = $(filter -fsanitize%,$(CFLAGS_$(BUILD))) -pthread $(EXTRA_LDFLAGS)
 LDLIBS = $(shell pkg-config --libs openblas lapacke 2>/dev/null) $(shell pkg-config --libs hdf5 jansson libxxhash 2>/dev/null) \
          $(shell pkg-config --libs gsl 2>/dev/null | sed 's/-lgslcblas//; s/-lblas//') -ldl -lm
 
+# As many compilers as cores, unless -j was given.
+JOBS = $(if $(findstring j,$(filter -j% --jobserver% j%,$(MAKEFLAGS))),,-j$(shell nproc 2>/dev/null || echo 1))
+
 # ---- sources: the folder is the registry -----------------------------------------------------------------------------
 METHODS := $(sort $(wildcard methods/*.c))
 REAL := $(sort $(wildcard harness/*/*_real.c)) $(METHODS)
@@ -54,17 +57,17 @@ UNIT := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_BIN := $(UNIT:%.c=$(O)/%)
 REGISTRIES := $(addprefix $(O)/gen/,methods.inc metrics.inc archs.inc verbs.inc synths.inc version.inc)
 
-.PHONY: all program help doctor deps test-deps test test-unit test-cli lint format install clean sweep report
+.PHONY: all program help doctor deps test-deps test test-unit test-cli lint format install clean sweep
 
 all: deps ## build the program (installs missing packages where it may)
-	@$(MAKE) --no-print-directory program
+	@$(MAKE) --no-print-directory $(JOBS) program
 
 program: $(PTQ)
 
 ## ---- the targets people type
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@echo; echo '  variables: BUILD=release|debug|asan|tsan CONFIG=name.ini MODEL=path SET="section.key=value ..." PREFIX= V=1 NO_INSTALL=1'
 
 CONFIG ?= demo.ini
@@ -84,6 +87,7 @@ install: all ## install the program, its plots and the demo model under PREFIX
 	install -m 644 datasets/demo.h5 '$(DESTDIR)$(PREFIX)/share/ptqbench/datasets/'
 
 test: all test-deps ## every test (unit, contract, reference, command line); about ten minutes at most on two cores
+	@$(MAKE) --no-print-directory $(JOBS) test-programs
 	@$(MAKE) --no-print-directory test-run
 
 lint: ## clang-format in check mode
