@@ -164,7 +164,15 @@ $(PTQ): $(CLI_OBJ) $(O)/libptq.a
 $(O)/tests/unit/%: tests/unit/%.c $(O)/libptq.a $(O)/gen/flags
 	$(call say,LD,$@) mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) -Itests -MMD -MP -MF $@.d $< $(LDFLAGS) $(O)/libptq.a $(LDLIBS) $(shell pkg-config --libs cmocka) -o $@
 
-.PHONY: test-run test-programs
+# Fuzzing is a target, not a test: its length is yours to choose.
+FUZZ_SECONDS ?= 60
+$(O)/tests/fuzz/%: tests/fuzz/%.c $(O)/libptq.a $(O)/gen/flags
+	$(call say,LD,$@) mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $< $(LDFLAGS) $(O)/libptq.a $(LDLIBS) -o $@
+fuzz: all ## feed mutated bytes to every parser of our own; use with BUILD=asan, FUZZ_SECONDS=60, FUZZ_SEED=
+	@$(MAKE) --no-print-directory $(O)/tests/fuzz/fuzz_parsers
+	$(O)/tests/fuzz/fuzz_parsers $(FUZZ_SECONDS) $(FUZZ_SEED)
+
+.PHONY: fuzz test-run test-programs
 test-programs: $(PTQ) $(UNIT_BIN)
 test-run: test-programs
 	@BUILD_DIR=$(O) PTQ=$(abspath $(PTQ)) tests/run.sh $(if $(ONLY),'$(ONLY)')

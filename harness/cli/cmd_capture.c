@@ -3,8 +3,11 @@
 #include "cli/cli.h"
 #include "core/words.h"
 #include "model/stats.h"
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { DEFAULT_WINDOWS = 128, DEFAULT_ACTS = 512 };
 
@@ -15,6 +18,32 @@ struct request {
     const char *out, *name;
     bool f64;
 };
+
+static atomic_bool interrupted;
+
+static void on_signal(int signal_number)
+{
+    static const char text[] = "\nptq capture: finishing the block; once more to stop at once\n";
+    (void)signal_number;
+    atomic_store(&interrupted, true);
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        return; /* nobody reads it */
+}
+
+/* The first Ctrl-C ends the capture behind the block in hand, the second at once. */
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static bool stop(void *arg)
+{
+    (void)arg;
+    return atomic_load(&interrupted);
+}
 
 static int number(const struct ptq_args *a, const char *flag, int64_t min, int64_t def,
                   int64_t *out, struct ptq_status *st)
@@ -57,11 +86,20 @@ static int capture(const struct request *r, const struct ptq_model *m, struct pt
 {
     struct ptq_text text;
     struct ptq_pool *pool = NULL;
-    const struct ptq_stats_options o = {r->sink_tokens, r->n_acts, r->f64};
+    const struct ptq_stats_options o = {
+        .sink_tokens = r->sink_tokens, .n_acts = r->n_acts, .f64 = r->f64};
     int rc = ptq_text_load(ptq_model_info(m), &r->text, arena, &text, st);
     if (rc || (rc = ptq_pool_new(&pool, (int)r->threads, st)))
         return rc;
-    const struct ptq_capture_args args = {m, &text, &o, r->out, r->name, pool, false};
+    const struct ptq_capture_args args = {.model = m,
+                                           .text = &text,
+                                           .options = &o,
+                                           .out_path = r->out,
+                                           .name = r->name,
+                                           .pool = pool,
+                                           .stop = stop,
+                                           .whole_blocks = true};
+    catch_signals();
     rc = ptq_capture(&args, st);
     ptq_pool_free(pool);
     if (!rc)
@@ -113,9 +151,10 @@ const struct ptq_verb ptq_verb_capture = {
         "absmax, absmean, mean and sampled\n"
         "rows (datasets/SCHEMA.md, /stats). A file that holds some blocks of the same request "
         "already is continued; one that\n"
-        "holds other statistics under the name is refused.\n"
-        "Exit codes: 0 ok, 2 usage or a wrong file, 5 a Hessian is not finite, 6 writing failed or "
-        "out of memory.\n"
+        "holds other statistics under the name is refused. Ctrl-C finishes the block in hand and "
+        "ends; a second one ends at once.\n"
+        "Exit codes: 0 ok, 2 usage or a wrong file, 5 a Hessian is not finite, 6 writing failed, "
+        "out of memory or stopped.\n"
         "  ptq capture demo --text synth:facts:4444 --windows 64 --out stats.h5 --name calib",
     .flags = flags,
     .min_positional = 0,

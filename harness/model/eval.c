@@ -111,7 +111,9 @@ static void piece(void *arg, int64_t begin, int64_t end)
         b.own && (b.ref || !j->args->reference) ? PTQ_OK : ptq_status_nomem(&st, "logits", bytes);
     int64_t s = begin;
     for (; s < end && !rc; s++)
-        rc = score_window(j, s, &b, &st);
+        rc = j->args->stop && j->args->stop(j->args->stop_arg)
+                 ? ptq_status_set(&st, PTQ_ERR_CANCELLED, "cancelled")
+                 : score_window(j, s, &b, &st);
     if (rc) {
         pthread_mutex_lock(&j->lock);
         if (j->failed < 0 || s < j->failed) {
@@ -209,6 +211,7 @@ int ptq_eval_model(const struct ptq_eval_args *a, struct ptq_arena *arena, struc
                    struct ptq_status *st)
 {
     const struct ptq_model_info *info = ptq_model_info(a->model);
+    const struct ptq_block_tap tap = {.stop = a->stop, .stop_arg = a->stop_arg};
     struct ptq_arena own, one;
     struct ptq_hidden h;
     ptq_arena_init(&own, 0);
@@ -218,7 +221,7 @@ int ptq_eval_model(const struct ptq_eval_args *a, struct ptq_arena *arena, struc
         struct ptq_block block;
         ptq_arena_clear(&one);
         if (!(rc = ptq_model_load_block(a->model, b, &one, &block, st)))
-            rc = ptq_block_run(a->model, &block, a->pool, &h, NULL, st);
+            rc = ptq_block_run(a->model, &block, a->pool, &h, &tap, st);
     }
     ptq_arena_clear(&one);
     if (!rc)

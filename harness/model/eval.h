@@ -23,6 +23,10 @@ struct ptq_eval_args {
     struct ptq_pool *pool;
     const struct ptq_eval *reference; /* NULL: none */
     bool keep_hidden;                 /* this result will be a reference */
+    /* NULL, or asked before every sequence and window, on any thread: true ends the work with
+     * PTQ_ERR_CANCELLED. */
+    bool (*stop)(void *stop_arg);
+    void *stop_arg;
 };
 /* From hidden states that left the last block. Result arrays in the arena. */
 int ptq_eval_score(const struct ptq_eval_args *, const struct ptq_hidden *, struct ptq_arena *,

@@ -79,13 +79,18 @@ int ptq_model_embed(const struct ptq_model *, const struct ptq_tokens *, struct 
                     struct ptq_hidden *, struct ptq_status *);
 
 /* Sees the input x (len x d_in) of a distinct input of sequence s, on the thread that runs the
- * sequence; sequences come in any order. */
+ * sequence; sequences come in any order. see == NULL: nothing is looked at, the tap only carries
+ * the stop. */
 struct ptq_block_tap {
     int (*see)(void *arg, const char *input, int64_t s, const float *x, int64_t len, int64_t d_in,
                struct ptq_status *);
     void *arg;
     const char *only; /* NULL: all inputs; else this one: the run stops there, hidden states kept */
     bool keep;        /* true: the hidden states are left unchanged also when all inputs are seen */
+    /* NULL, or asked before every sequence, on any thread: true ends the run with
+     * PTQ_ERR_CANCELLED, the hidden states then being half moved on. */
+    bool (*stop)(void *stop_arg);
+    void *stop_arg;
 };
 /* Runs the block over every sequence in place; tap may be NULL. Threads take whole sequences. */
 int ptq_block_run(const struct ptq_model *, const struct ptq_block *, struct ptq_pool *,

@@ -153,7 +153,7 @@ static int run_waves(struct job *j, const struct ptq_model *m, const struct ptq_
                      struct ptq_pool *pool, const char *only, struct ptq_status *st)
 {
     const struct ptq_tokens *all = j->hidden->tokens;
-    const struct ptq_block_tap tap = {see, j, only, true};
+    const struct ptq_block_tap tap = {see, j, only, true, j->o->stop, j->o->stop_arg};
     for (j->wave = 0; j->wave < all->n_seq; j->wave += j->n_wave) {
         j->n_wave = all->n_seq - j->wave < j->n_slots ? all->n_seq - j->wave : j->n_slots;
         struct ptq_tokens part = {j->n_wave, all->n_total, all->len + j->wave,

@@ -25,6 +25,10 @@ struct ptq_stats_options {
     int64_t sink_tokens; /* first k tokens of a sequence, default 1 */
     int64_t n_acts;      /* default 512 */
     bool f64;            /* fp64 SYRK */
+    /* NULL, or asked before every sequence, on any thread: true ends the work with
+     * PTQ_ERR_CANCELLED. Decides no value and is no part of a request. */
+    bool (*stop)(void *stop_arg);
+    void *stop_arg;
 };
 
 /* Statistics of the distinct inputs of one block (only == NULL) or of one of them, from hidden
@@ -69,6 +73,12 @@ struct ptq_capture_args {
     const char *out_path, *name;
     struct ptq_pool *pool;
     bool quiet;
+    /* NULL, or asked before every sequence, on any thread: true ends the capture with
+     * PTQ_ERR_CANCELLED. Blocks that are written stay, and the same capture goes on behind them.
+     * The options' own stop is not looked at. */
+    bool (*stop)(void *stop_arg);
+    void *stop_arg;
+    bool whole_blocks; /* a block that was begun is finished and written before the stop is obeyed */
 };
 int ptq_capture(const struct ptq_capture_args *, struct ptq_status *);
 #endif

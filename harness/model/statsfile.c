@@ -399,16 +399,33 @@ static int capture_block(const struct ptq_capture_args *a, int b, bool there, bo
     struct ptq_arena arena;
     struct ptq_block block;
     struct ptq_input_stats s[PTQ_MAX_STAGES];
+    struct ptq_stats_options o = *a->options;
+    const struct ptq_block_tap on = {.stop = a->stop, .stop_arg = a->stop_arg};
     int n = 0;
+    o.stop = a->whole_blocks ? NULL : a->stop;
+    o.stop_arg = a->stop_arg;
     ptq_arena_init(&arena, 0);
     int rc = ptq_model_load_block(a->model, b, &arena, &block, st);
     if (!rc && !there &&
-        !(rc = ptq_stats_block(a->model, &block, a->pool, h, a->options, NULL, &arena, s, &n, st)))
+        !(rc = ptq_stats_block(a->model, &block, a->pool, h, &o, NULL, &arena, s, &n, st)))
         rc = capture_write(a, b, s, n, st);
     if (!rc && !last)
-        rc = ptq_block_run(a->model, &block, a->pool, h, NULL, st);
+        rc = ptq_block_run(a->model, &block, a->pool, h, &on, st);
     ptq_arena_clear(&arena);
     return rc;
+}
+
+/* Says how far a capture came that was told to stop. */
+static int cancelled(const struct ptq_capture_args *a, int64_t n_blocks, struct ptq_status *st)
+{
+    struct ptq_status own = {0};
+    int64_t done;
+    int rc = capture_begin(a, &done, &own);
+    ptq_status_clear(st);
+    return ptq_status_set(st, PTQ_ERR_CANCELLED,
+                          "cancelled: %s: /stats/%s holds %lld of %lld blocks; the same capture "
+                          "goes on behind them",
+                          a->out_path, a->name, (long long)(rc ? 0 : done), (long long)n_blocks);
 }
 
 /* The model's own file is open for reading, so it cannot be written. */
@@ -442,5 +459,5 @@ int ptq_capture(const struct ptq_capture_args *a, struct ptq_status *st)
     }
     ptq_progress_free(p);
     ptq_arena_clear(&arena);
-    return rc;
+    return rc == PTQ_ERR_CANCELLED ? cancelled(a, info->n_blocks, st) : rc;
 }

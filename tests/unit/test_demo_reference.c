@@ -90,9 +90,23 @@ static void group_word(int group, char out[16])
         snprintf(out, 16, "grow");
 }
 
+/* 28 quantized models over 256 windows: minutes under a sanitizer, which sees the same code in the small sweeps of tests/cli. */
+static bool too_slow(void)
+{
+#ifdef PTQ_SANITIZE
+    printf("SKIP reference sweeps of the demo model: too slow in a sanitizer build\n");
+    fflush(stdout);
+    return true;
+#else
+    return false;
+#endif
+}
+
 static void test_rtn_cells(void **state)
 {
     (void)state;
+    if (too_slow())
+        skip();
     TEST_SHARED_OR_SKIP(path, "demo-model/reference.json");
     struct run r;
     run_init(&r);
@@ -156,6 +170,8 @@ static int check_gptq(const struct run *r, const json_t *cells, const char *pref
 static void test_gptq_cells(void **state)
 {
     (void)state;
+    if (too_slow())
+        skip();
     TEST_SHARED_OR_SKIP(path, "demo-model/reference.json");
     struct run r;
     run_init(&r);

@@ -244,6 +244,38 @@ static void test_threads_and_only(void **state)
     teardown(&f);
 }
 
+/* ---- stopping */
+
+/* True from the (after + 1)-th time it is asked. */
+static bool stop_after(void *arg)
+{
+    int *after = arg;
+    return (*after)-- <= 0;
+}
+
+static void test_stops(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_hidden h;
+    struct ptq_block b;
+    struct ptq_input_stats s[PTQ_MAX_STAGES];
+    int n, after = N_SEQ - 1;
+    setup(&f);
+    enter(&f, &h, &b);
+    const struct ptq_stats_options o = {SINK, N_ACTS, false, stop_after, &after};
+    assert_int_equal(ptq_stats_block(f.model, &b, NULL, &h, &o, NULL, &f.arena, s, &n, &f.st),
+                     PTQ_ERR_CANCELLED);
+    assert_status(&f.st, PTQ_ERR_CANCELLED, "cancelled");
+    ptq_status_clear(&f.st);
+    after = N_SEQ; /* asked once a sequence: this is enough */
+    assert_ok(ptq_stats_block(f.model, &b, NULL, &h, &o, NULL, &f.arena, s, &n, &f.st), &f.st);
+    const struct ptq_block_tap tap = {.stop = stop_after, .stop_arg = &after};
+    after = 3;
+    assert_int_equal(ptq_block_run(f.model, &b, NULL, &h, &tap, &f.st), PTQ_ERR_CANCELLED);
+    teardown(&f);
+}
+
 /* ---- files */
 
 static void capture(struct fixture *f, const char *out, bool f64)
@@ -305,6 +337,43 @@ static void test_capture_reads_back(void **state)
     assert_true(packed[25] == made[0].hess[1 * 24 + 2] && packed[299] == made[0].hess[24 * 24 - 1]);
     assert_int_equal(ptq_stats_read_head(file, "none", &f.arena, &head, &f.st), PTQ_ERR_USAGE);
     assert_ok(ptq_h5_close(file, NULL), &f.st);
+    teardown(&f);
+}
+
+/* Stopped in the middle of a block: it is not counted; with whole_blocks it is. What goes on ends
+ * in the same file. */
+static void test_capture_stops(void **state)
+{
+    (void)state;
+    static const char *const said[] = {"/stats/calib holds 0 of 2 blocks",
+                                       "/stats/calib holds 1 of 2 blocks"};
+    struct fixture f;
+    struct ptq_input_stats whole, resumed;
+    char a[TEST_PATH], b[TEST_PATH];
+    setup(&f);
+    test_path(f.dir, "a.h5", a);
+    capture(&f, a, false);
+    read_one(&f, a, "blk.1.ffn_in", &whole);
+    for (int k = 0; k < 2; k++) {
+        int after = k ? 0 : N_SEQ / 2;
+        const struct ptq_stats_options o = {SINK, N_ACTS, false};
+        test_path(f.dir, k ? "c.h5" : "b.h5", b);
+        const struct ptq_capture_args args = {.model = f.model,
+                                              .text = &f.text,
+                                              .options = &o,
+                                              .out_path = b,
+                                              .name = "calib",
+                                              .quiet = true,
+                                              .stop = stop_after,
+                                              .stop_arg = &after,
+                                              .whole_blocks = k};
+        assert_int_equal(ptq_capture(&args, &f.st), PTQ_ERR_CANCELLED);
+        assert_status(&f.st, PTQ_ERR_CANCELLED, said[k]);
+        ptq_status_clear(&f.st);
+        capture(&f, b, false);
+        read_one(&f, b, "blk.1.ffn_in", &resumed);
+        same_stats(&whole, &resumed);
+    }
     teardown(&f);
 }
 
@@ -421,6 +490,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_sums),     cmocka_unit_test(test_inputs_are_right),
         cmocka_unit_test(test_threads_and_only), cmocka_unit_test(test_capture_reads_back),
+        cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_capture_stops),
         cmocka_unit_test(test_capture_goes_on),  cmocka_unit_test(test_bad_stats_files),
         cmocka_unit_test(test_layer_view),
     };
