@@ -139,7 +139,14 @@ $(O)/gen/verbs.inc: WORDS = $(call entries,$(VERBS),cmd_)
 $(O)/gen/synths.inc: WORDS = $(call entries,$(SYNTHS),synth_)
 # The commit, and two hashes: of the sources that decide a stored form outside the methods (part of every form key), and of those
 # that metrics share (part of every metric key). A new method or metric changes neither.
-ARITHMETIC := harness/ptq.h $(sort $(wildcard harness/core/*.[ch] harness/quant/*.[ch] harness/model/*.[ch] harness/kernels/*.[ch] datasets/*.[ch]))
+# A file counts as arithmetic unless it is named in NO_NUMBERS, so a new one is on the safe side: too many keys change, never too few.
+# Left out are files whose every effect on a number is in a key by itself (texts, layers and files are hashed by content, options by value)
+# or that touch none (messages, time, memory, names). Of sweep/, the files that make what a method sees or sum up what it gave are in.
+NO_NUMBERS := $(addprefix harness/core/,$(foreach f,arena clock hash ini json paths progress status words,$(f).c $(f).h)) \
+  datasets/filekey.c datasets/npy.c datasets/npy.h $(wildcard datasets/synth*.[ch])
+ARITHMETIC := harness/ptq.h $(filter-out $(NO_NUMBERS),$(sort \
+  $(wildcard harness/core/*.[ch] harness/quant/*.[ch] harness/model/*.[ch] harness/kernels/*.[ch] datasets/*.[ch]))) \
+  $(sort $(wildcard harness/sweep/cell.[ch] harness/sweep/layer_phase.[ch] harness/sweep/layerfile.[ch] harness/sweep/model_phase.[ch] harness/sweep/sequential.[ch]))
 SCORING := harness/metrics/metric.h $(filter-out harness/metrics/metric_%,$(sort $(wildcard harness/metrics/*.[ch])))
 $(O)/gen/version.inc: WORDS = printf '\#define PTQ_COMMIT "%s"\n\#define PTQ_HARNESS_HASH "%s"\n\#define PTQ_SCORING_HASH "%s"\n\#define PTQ_COMPILER "%s"\n\#define PTQ_BUILD "%s"\n\#define PTQ_PREFIX "%s"\n' \
   "$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)" "$$(cat $(ARITHMETIC) | sha256sum | cut -c1-16)" "$$(cat $(SCORING) | sha256sum | cut -c1-16)" "$$($(CC) --version | head -1)" "$(BUILD)" "$(PREFIX)"

@@ -92,8 +92,10 @@ struct ptq_layer {
     /* (d_in x d_in) sum of 2 x x^T normalised as hess_norm says, undamped, symmetric; may be
      * absent */
     struct ptq_cdmat hess;
-    /* the part of hess owned by the first tokens of each sequence; may be absent */
-    struct ptq_cdmat hess_sink;
+    /* hess = hess_rest + hess_sink: hess_sink belongs to the first tokens of each sequence, which
+     * may outweigh all others a million times. The rest is therefore kept by itself, never made as
+     * a difference. Both or neither are there. */
+    struct ptq_cdmat hess_sink, hess_rest;
     enum ptq_norm hess_norm;
     double n_tokens, n_sequences; /* behind hess; 0: unknown */
     /* identifies the contents of hess: layers that share an input share it (memoised factors) */
@@ -206,6 +208,10 @@ struct ptq_method {
     enum ptq_bits_meaning bits_mean;
     size_t opts_size;           /* 0: no options */
     const struct ptq_opt *opts; /* ends with name == NULL; NULL when opts_size == 0 */
+    /* Optional. Sets options that the others make inert to one value (their defaults), so that
+     * settings which differ in nothing are one cell: called when the options were parsed, before
+     * they become keys. The label stays as the user wrote it. */
+    void (*normalise)(void *opts);
     /* Optional. 0, or PTQ_SKIP with ptq_skip(). Called before prepare, with the cell. */
     int (*check)(struct ptq_ctx *, const struct ptq_layer *, const struct ptq_cell *,
                  const void *opts);
@@ -246,7 +252,9 @@ int ptq_fail(struct ptq_ctx *, enum ptq_code, const char *fmt, ...)
 int ptq_skip(struct ptq_ctx *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* A number that becomes a column of the row: damping used, retries, clipped codes. The last
- * value of a key wins. */
+ * value of a key wins. The key says how a model's row sums up those of its layers: keys beginning
+ * with `n_` and `retries` are added (so a count is noted raw, never as a share), all others take
+ * the maximum. */
 void ptq_note(struct ptq_ctx *, const char *key, double value);
 bool ptq_cancelled(struct ptq_ctx *); /* poll in long loops; return PTQ_ERR_CANCELLED */
 
@@ -267,7 +275,8 @@ void ptq_parallel_for_slots(struct ptq_ctx *, int64_t n, int64_t grain,
 #define ptq_round(x)                                                                               \
     (sizeof(x) == sizeof(float) ? (double)__builtin_rintf((float)(x)) : __builtin_rint((double)(x)))
 /* Rounds a scale to its stored format; a positive value never becomes 0 or Inf (saturates to the
- * smallest or largest). */
+ * smallest or largest). Saturated scales do not pass in silence: the harness counts those of every
+ * form and notes them as `n_scale_saturated` when there are any. */
 float ptq_round_fmt(double x, enum ptq_fmt fmt);
 
 /* ---- grids (quant/grid_real.c) --------------------------------------------------------------- */
@@ -330,7 +339,7 @@ static inline float ptq_part_zero(const struct ptq_part *p, int64_t group)
     return p->zero.at ? p->zero.at[group] : p->zero_const;
 }
 /* Fits every grid of the part from the layer's weights (any grid of the cell), in parallel.
- * zeroed, when not NULL: [cols], columns that count as 0. Notes `zero_widened`, the number of
+ * zeroed, when not NULL: [cols], columns that count as 0. Notes `n_zero_widened`, the number of
  * widened groups, for cells with zero_in_range = false. */
 int PTQ_REAL(ptq_grid_fit_all)(struct ptq_ctx *, const struct ptq_layer *, const struct ptq_cell *,
                                const uint8_t *zeroed, const struct ptq_part_arrays *);

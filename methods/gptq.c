@@ -31,7 +31,7 @@
 #include "ptq.h"
 #include <string.h>
 
-enum { CHUNK = 256, LANES = 64 };
+enum { CHUNK = 256, LANES = 64, BLOCK = 128 };
 
 struct opts {
     bool act_order, static_groups, stale_scales;
@@ -412,6 +412,15 @@ static int permuted_groups(struct job *job, struct ptq_part *part)
 
 /* ---- hooks ---- */
 
+/* Only dynamic groups can be stale, and only stale ones depend on where blocks end. */
+static void normalise(void *opts)
+{
+    struct opts *o = opts;
+    o->stale_scales = o->stale_scales && !o->static_groups;
+    if (!o->stale_scales)
+        o->block = BLOCK;
+}
+
 static int prepare(struct ptq_ctx *ctx, const struct ptq_layer *layer, const void *opts,
                    const void **shared)
 {
@@ -456,9 +465,9 @@ static int finish(struct job *job, struct ptq_part *part)
     if (job->dynamic) {
         grids_to_part(job);
         if (job->at.zero && !job->cell->zero_in_range)
-            ptq_note(job->ctx, "zero_widened", (double)total.n_widened);
+            ptq_note(job->ctx, "n_zero_widened", (double)total.n_widened);
     }
-    ptq_note(job->ctx, "clipped", (double)total.n_clipped / ((double)job->rows * (double)job->n));
+    ptq_note(job->ctx, "n_clipped", (double)total.n_clipped);
     return permuted_groups(job, part);
 }
 
@@ -528,7 +537,8 @@ static const struct ptq_opt options[] = {
      .type = PTQ_OPT_BOOL,
      .offset = offsetof(struct opts, stale_scales),
      .def = 0,
-     .help = "dynamic groups read weights as of the last block end [0; published code 1]"},
+     .help = "dynamic groups read weights as of the last block end; inert with static_groups [0; "
+             "published code 1]"},
     {.name = "percdamp",
      .type = PTQ_OPT_REAL,
      .offset = offsetof(struct opts, percdamp),
@@ -547,11 +557,11 @@ static const struct ptq_opt options[] = {
     {.name = "block",
      .type = PTQ_OPT_INT,
      .offset = offsetof(struct opts, block),
-     .def = 128,
+     .def = BLOCK,
      .min = 1,
      .max = 4096,
      .alias = "blocksize",
-     .help = "columns between lazy updates; decides codes only with stale_scales [128: paper]"},
+     .help = "columns between lazy updates; inert without stale_scales [128: paper]"},
     {.name = NULL},
 };
 
@@ -565,6 +575,7 @@ PTQ_METHOD(gptq) = {
             PTQ_CAP_GRID_HESS | PTQ_CAP_ZERO_FREE,
     .opts_size = sizeof(struct opts),
     .opts = options,
+    .normalise = normalise,
     .prepare = prepare,
     .quantize = quantize,
     .cost = cost,

@@ -672,6 +672,15 @@ static void check_plan(struct builder *b)
                                   n - b->v->rows.n, n));
 }
 
+static void check_domain(struct builder *b)
+{
+    for (int64_t i = 0; i < b->v->rows.n; i++)
+        if (*ptq_row_text(b->v->sorted[i], "in_domain")) {
+            list_add(&b->v->remarks, b, PTQ_IN_DOMAIN);
+            return;
+        }
+}
+
 static void check_validity(struct builder *b)
 {
     struct ptq_view *v = b->v;
@@ -684,6 +693,7 @@ static void check_validity(struct builder *b)
                                   v->n_failed == 1 ? "" : "s"));
     check_values(b);
     check_boards(b);
+    check_domain(b);
     check_hosts(b, "cpu");
     check_hosts(b, "blas_core");
     if (v->rows.n_torn)

@@ -96,6 +96,9 @@ int ptq_row_order_layer(const json_t *, const json_t *);
 const char *ptq_row_variant(const struct ptq_view *, const json_t *row, struct ptq_arena *,
                             struct ptq_status *);
 
+/* What reports say of rows with the field in_domain (row.h). */
+#define PTQ_IN_DOMAIN "calibrated on the evaluation text: in-domain"
+
 /* A field of any scalar type as text ("" when absent), in the arena. */
 const char *ptq_field_text(const json_t *object, const char *field, struct ptq_arena *,
                            struct ptq_status *);

@@ -652,6 +652,14 @@ static const char *protocol_line(const struct ptq_tables *t, const json_t *r)
                             windows, *windows ? " windows" : "");
 }
 
+static bool is_in_domain(const struct ptq_board *d)
+{
+    for (int64_t i = 0; i < d->n; i++)
+        if (*ptq_row_text(d->points[i].any, "in_domain"))
+            return true;
+    return false;
+}
+
 static const char *calibration_line(const struct ptq_tables *t, const struct ptq_board *d)
 {
     const json_t *r = d->points[0].any;
@@ -660,11 +668,11 @@ static const char *calibration_line(const struct ptq_tables *t, const struct ptq
     if (!strcmp(stats, "given"))
         return "statistics or activations given in the layer file";
     return ptq_arena_printf(
-        t->arena, t->st, "%s, %s sequences of %s tokens, seed %s%s; statistics: %s%s%s", calib,
+        t->arena, t->st, "%s, %s sequences of %s tokens, seed %s%s; statistics: %s%s%s%s", calib,
         field(t, r, "nsamples"), field(t, r, "seqlen"), field(t, r, "calib_seed"),
         d->many_seeds ? " and others (column)" : "",
         !strcmp(stats, "fp") ? "of the full-precision model" : "sequential, of the quantized part",
-        *held ? "; held out: " : "", held);
+        *held ? "; held out: " : "", held, is_in_domain(d) ? "; " PTQ_IN_DOMAIN : "");
 }
 
 static const char *machine_line(const struct ptq_tables *t, const json_t *r)

@@ -21,7 +21,8 @@ static void say(struct doctor *d, const char *what, const char *value, const cha
     d->n_problems += problem != NULL;
 }
 
-/* Rate of the tile arithmetic on n x n x n products: the number that every time prediction stands on. */
+/* Rate of the tile arithmetic on n x n x n products: the number that every time prediction stands
+ * on. */
 static double gemm_gflops(struct ptq_pool *pool, int64_t n, struct ptq_status *st)
 {
     struct ptq_arena a;
@@ -31,8 +32,17 @@ static double gemm_gflops(struct ptq_pool *pool, int64_t n, struct ptq_status *s
     for (int64_t i = 0; x && i < 2 * n * n; i++)
         x[i] = (float)(i % 17) - 8;
     for (int r = 0; x && r < 5; r++) {
-        struct ptq_gemm_f32 g = {.m = n, .n = n, .k = n, .tb = true, .alpha = 1, .a = x, .lda = n, .b = x + n * n, .ldb = n,
-                                 .c = x + 2 * n * n, .ldc = n};
+        struct ptq_gemm_f32 g = {.m = n,
+                                 .n = n,
+                                 .k = n,
+                                 .tb = true,
+                                 .alpha = 1,
+                                 .a = x,
+                                 .lda = n,
+                                 .b = x + n * n,
+                                 .ldb = n,
+                                 .c = x + 2 * n * n,
+                                 .ldc = n};
         int64_t t = ptq_now_ns();
         if (ptq_gemm_f32(pool, &g, st))
             break;
@@ -47,12 +57,17 @@ static void check_blas(struct doctor *d, const struct ptq_machine *m)
 {
     char text[400];
     say(d, "cpu", m->cpu, NULL);
-    snprintf(text, sizeof text, "%s in use, %s offered", ptq_isa_name(m->isa), ptq_isa_name(m->cpu_isa));
+    snprintf(text, sizeof text, "%s in use, %s offered", ptq_isa_name(m->isa),
+             ptq_isa_name(m->cpu_isa));
     say(d, "isa", text, NULL);
-    say(d, "blas library", m->blas_library, strstr(m->blas_library, "openblas") || strstr(m->blas_library, "blas.so") ? NULL
-            : "cblas_sgemm is not served by OpenBLAS: check update-alternatives --config libblas.so.3-x86_64-linux-gnu");
+    say(d, "blas library", m->blas_library,
+        strstr(m->blas_library, "openblas") || strstr(m->blas_library, "blas.so")
+            ? NULL
+            : "cblas_sgemm is not served by OpenBLAS: check update-alternatives --config "
+              "libblas.so.3-x86_64-linux-gnu");
     say(d, "blas build", m->blas_config, NULL);
-    snprintf(text, sizeof text, "%s%s", m->blas_core, m->blas_repaired ? " (repaired: the library would have chosen a lower one)" : "");
+    snprintf(text, sizeof text, "%s%s", m->blas_core,
+             m->blas_repaired ? " (repaired: the library would have chosen a lower one)" : "");
     say(d, "blas core", text, NULL);
     if (*m->blas_inherited)
         say(d, "OPENBLAS_CORETYPE", m->blas_inherited, NULL);
@@ -60,7 +75,8 @@ static void check_blas(struct doctor *d, const struct ptq_machine *m)
 
 static void check_files(struct doctor *d, struct ptq_status *st)
 {
-    static const char *const files[] = {"datasets/demo.h5", "configs/demo.ini", "configs/presets.ini"};
+    static const char *const files[] = {"datasets/demo.h5", "configs/demo.ini",
+                                        "configs/presets.ini"};
     struct ptq_arena a;
     ptq_arena_init(&a, 0);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -105,10 +121,12 @@ static int run(const struct ptq_args *args, struct ptq_status *st)
         snprintf(text, sizeof text, "%d threads, %.1f GiB of memory", ptq_pool_threads(pool),
                  (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGE_SIZE) / (1 << 30));
         say(&d, "machine", text, NULL);
-        snprintf(text, sizeof text, "%.0f GFLOP/s one thread, %.0f all (fp32, n = 1536)", gemm_gflops(NULL, 1536, st),
-                 gemm_gflops(pool, 1536, st));
+        snprintf(text, sizeof text, "%.0f GFLOP/s one thread, %.0f all (fp32, n = 1536)",
+                 gemm_gflops(NULL, 1536, st), gemm_gflops(pool, 1536, st));
         say(&d, "tile products", text, NULL);
-        say(&d, "gnuplot", on_path("gnuplot") ? "found" : "-", on_path("gnuplot") ? NULL : "reports will have no pictures: apt-get install gnuplot-nox");
+        say(&d, "gnuplot", on_path("gnuplot") ? "found" : "-",
+            on_path("gnuplot") ? NULL
+                               : "reports will have no pictures: apt-get install gnuplot-nox");
         check_files(&d, st);
         ptq_table_print(d.table, format, stdout);
     }
@@ -119,14 +137,16 @@ static int run(const struct ptq_args *args, struct ptq_status *st)
 
 static const struct ptq_flag flags[] = {
     {"format", 0, PTQ_FLAG_TEXT, "F", "text, md, csv or jsonl [text]", NULL},
-    {"portable", 0, PTQ_FLAG_SWITCH, NULL, "AVX2 kernels and the Haswell BLAS core: the same bits on every AVX2 machine", NULL},
+    {"portable", 0, PTQ_FLAG_SWITCH, NULL,
+     "AVX2 kernels and the Haswell BLAS core: the same bits on every AVX2 machine", NULL},
     {NULL},
 };
 const struct ptq_verb ptq_verb_doctor = {
     .name = "doctor",
     .title = "Say what this machine and build are, and what is wrong with them",
     .usage = "[--format F] [--portable]",
-    .details = "CPU, instruction set, BLAS library and core, threads, speed of the tile products, data files, gnuplot.\n"
+    .details = "CPU, instruction set, BLAS library and core, threads, speed of the tile products, "
+               "data files, gnuplot.\n"
                "Exit code 0 when all is well, 2 when a line carries a problem.",
     .flags = flags,
     .min_positional = 0,

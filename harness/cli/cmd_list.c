@@ -1,4 +1,5 @@
-/* cmd_list.c: `ptq list`: what the registries hold. Every table here is printed from the code, never typed. */
+/* cmd_list.c: `ptq list`: what the registries hold. Every table here is printed from the code,
+ * never typed. */
 #include "cli/verbs.h"
 #include "core/words.h"
 #include "metrics/metric.h"
@@ -31,9 +32,13 @@ static int finish(struct ptq_table *t, enum ptq_format format)
 
 static void caps_text(const struct ptq_method *m, char out[128])
 {
-    static const struct { unsigned cap; const char *word; } words[] = {
-        {PTQ_CAP_ASYM, "asym"}, {PTQ_CAP_SYM, "sym"}, {PTQ_CAP_GROUPS, "groups"}, {PTQ_CAP_TENSOR, "tensor"},
-        {PTQ_CAP_GRID_MSE, "mse"}, {PTQ_CAP_GRID_HESS, "hess"}, {PTQ_CAP_ZERO_FREE, "zero-free"}};
+    static const struct {
+        unsigned cap;
+        const char *word;
+    } words[] = {{PTQ_CAP_ASYM, "asym"},          {PTQ_CAP_SYM, "sym"},
+                 {PTQ_CAP_GROUPS, "groups"},      {PTQ_CAP_TENSOR, "tensor"},
+                 {PTQ_CAP_GRID_MSE, "mse"},       {PTQ_CAP_GRID_HESS, "hess"},
+                 {PTQ_CAP_ZERO_FREE, "zero-free"}};
     int n = 0;
     out[0] = 0;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
@@ -53,8 +58,14 @@ static int list_methods(const struct listing *l, struct ptq_status *st)
         char caps[128];
         caps_text(e[i].single, caps);
         unsigned needs = e[i].single->needs;
-        const char *row[] = {e[i].name, e[i].version, needs & PTQ_NEEDS_HESS ? "hess" : needs & PTQ_NEEDS_ACTS ? "acts" : "-", caps,
-                             e[i].single->status, e[i].single->title};
+        const char *row[] = {e[i].name,
+                             e[i].version,
+                             needs & PTQ_NEEDS_HESS   ? "hess"
+                             : needs & PTQ_NEEDS_ACTS ? "acts"
+                                                      : "-",
+                             caps,
+                             e[i].single->status,
+                             e[i].single->title};
         ptq_table_row(t, row);
     }
     return finish(t, l->format);
@@ -109,8 +120,15 @@ static int list_metrics(const struct listing *l, struct ptq_status *st)
     const struct ptq_metric_entry *e = ptq_metrics(&n);
     for (int i = 0; i < n; i++) {
         const struct ptq_metric *m = e[i].metric;
-        const char *row[] = {m->id, m->layer && m->model ? "layer model" : m->layer ? "layer" : "model", m->unit,
-                             m->better < 0 ? "lower" : m->better > 0 ? "higher" : "-", m->title};
+        const char *row[] = {m->id,
+                             m->layer && m->model ? "layer model"
+                             : m->layer           ? "layer"
+                                                  : "model",
+                             m->unit,
+                             m->better < 0   ? "lower"
+                             : m->better > 0 ? "higher"
+                                             : "-",
+                             m->title};
         ptq_table_row(t, row);
     }
     return finish(t, l->format);
@@ -118,9 +136,14 @@ static int list_metrics(const struct listing *l, struct ptq_status *st)
 
 static int list_verbs(const struct listing *l, struct ptq_status *st);
 
-static const struct { const char *word; int (*list)(const struct listing *, struct ptq_status *); } kinds[] = {
-    {"methods", list_methods}, {"options", list_options}, {"presets", list_presets}, {"metrics", list_metrics},
-    {"verbs", list_verbs}};
+static const struct {
+    const char *word;
+    int (*list)(const struct listing *, struct ptq_status *);
+} kinds[] = {{"methods", list_methods},
+             {"options", list_options},
+             {"presets", list_presets},
+             {"metrics", list_metrics},
+             {"verbs", list_verbs}};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 static int list_verbs(const struct listing *l, struct ptq_status *st)
@@ -164,7 +187,8 @@ const struct ptq_verb ptq_verb_list = {
     .name = "list",
     .title = "List methods, their options, presets, metrics and verbs",
     .usage = "[methods|options|presets|metrics|verbs] [--format F]",
-    .details = "What the registries of this build hold: a file added to methods/ or harness/metrics/ is here after `make`.\n"
+    .details = "What the registries of this build hold: a file added to methods/ or "
+               "harness/metrics/ is here after `make`.\n"
                "A method's version is the hash of its source and part of every key.",
     .flags = flags,
     .min_positional = 0,

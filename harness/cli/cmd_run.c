@@ -347,6 +347,20 @@ static int quantize(struct outcome *o, struct ptq_status *st)
                           o->q->layer.file, why.text);
 }
 
+/* The row stands, since its error is what it says; but its cause is the format, not the method. */
+static void warn_saturated(const struct outcome *o)
+{
+    int64_t n = ptq_quant_saturated_scales(&o->result.quant), all = 0;
+    for (int k = 0; k < o->result.quant.n_parts; k++)
+        all += o->result.quant.part[k].scale.n;
+    if (n > 0)
+        fprintf(stderr,
+                "ptq run: warning: %s: %lld of %lld scales lie at or beyond the limits of %s; use "
+                "--scale f32 or scale the weights\n",
+                o->source, (long long)n, (long long)all,
+                ptq_scale_words[o->q->cell.scale_fmt - PTQ_FMT_F16]);
+}
+
 static int score(struct outcome *o, struct ptq_arena *arena, struct ptq_status *st)
 {
     int n;
@@ -371,6 +385,7 @@ static int run_request(const struct ptq_args *a, struct request *q, struct ptq_a
         rc = quantize(&o, st);
     if (rc != PTQ_OK)
         return rc;
+    warn_saturated(&o);
     rc = score(&o, arena, st);
     if (rc == PTQ_OK)
         rc = write_file(&o, arena, st);

@@ -4,6 +4,7 @@
 #include "core/words.h"
 #include "sweep/sweep.h"
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,13 @@ static int override_run(const struct ptq_args *a, struct ptq_config_run *run, st
     if (code >= 0 && budget)
         code = ptq_parse_duration(budget, "--budget", &run->budget_s, st);
     return code;
+}
+
+/* Matrices go back to the system as soon as they are released. Left to itself the C library keeps ever larger ones (up to 32 MB) in the
+ * heap, where the small pieces of rows, which stay, cut them up: memory then grows by a matrix a row. */
+static void return_large_pieces(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
 }
 
 static int parse_shard(const char *text, struct ptq_sweep_args *s, struct ptq_status *st)
@@ -143,6 +151,7 @@ static int sweep(const struct ptq_args *a, const struct ptq_config *config, stru
     char *command = join_command(a);
     args.command = command;
     catch_signals();
+    return_large_pieces();
     code = ptq_sweep_run(&args, &summary, st);
     ptq_pool_free(pool);
     free(command);

@@ -1,5 +1,5 @@
-/* cmd_synth.c: `ptq synth GENERATOR`: the generators of datasets/synth_*.c. Their options are declared in their own files, so this
- * verb takes the rest of the line as it is. */
+/* cmd_synth.c: `ptq synth GENERATOR`: the generators of datasets/synth_*.c. Their options are
+ * declared in their own files, so this verb takes the rest of the line as it is. */
 #include "cli/cli.h"
 #include "core/words.h"
 #include "datasets/synth.h"
@@ -37,7 +37,8 @@ static int unknown_option(const struct ptq_synth *s, const char *word, struct pt
 }
 
 /* Words are --name value, --name=value or name=value. */
-static int parse(const struct ptq_synth *s, const struct ptq_args *a, const char **values, struct ptq_status *st)
+static int parse(const struct ptq_synth *s, const struct ptq_args *a, const char **values,
+                 struct ptq_status *st)
 {
     for (int i = 1; i < a->n_positional; i++) {
         const char *w = a->positional[i];
@@ -51,12 +52,14 @@ static int parse(const struct ptq_synth *s, const struct ptq_args *a, const char
             return unknown_option(s, word, st);
         }
         if (!eq && (!dashes || i + 1 >= a->n_positional))
-            return ptq_status_set(st, PTQ_ERR_USAGE, "--%s needs a value: %s", s->opts[k].name, s->opts[k].help);
+            return ptq_status_set(st, PTQ_ERR_USAGE, "--%s needs a value: %s", s->opts[k].name,
+                                  s->opts[k].help);
         values[k] = eq ? eq + 1 : a->positional[++i];
     }
     for (int k = 0; s->opts && s->opts[k].name; k++)
         if (!values[k] && !(values[k] = s->opts[k].def))
-            return ptq_status_set(st, PTQ_ERR_USAGE, "--%s is required: %s", s->opts[k].name, s->opts[k].help);
+            return ptq_status_set(st, PTQ_ERR_USAGE, "--%s is required: %s", s->opts[k].name,
+                                  s->opts[k].help);
     return PTQ_OK;
 }
 
@@ -64,8 +67,8 @@ static void describe(const struct ptq_synth *s)
 {
     printf("%s: %s\n", s->name, s->title);
     for (const struct ptq_synth_opt *o = s->opts; o && o->name; o++)
-        printf("  --%-12s %s%s%s%s\n", o->name, o->help, o->def && *o->def ? " [" : "", o->def ? o->def : " (required)",
-               o->def && *o->def ? "]" : "");
+        printf("  --%-12s %s%s%s%s\n", o->name, o->help, o->def && *o->def ? " [" : "",
+               o->def ? o->def : " (required)", o->def && *o->def ? "]" : "");
 }
 
 static int run(const struct ptq_args *a, struct ptq_status *st)
@@ -92,10 +95,12 @@ const struct ptq_verb ptq_verb_synth = {
     .name = "synth",
     .title = "Generate data: the demo language, layers of a chosen spectrum",
     .usage = "[GENERATOR [--option value ...]]",
-    .details = "Without a generator: lists them with their options. `ptq synth GENERATOR help` lists one.\n"
-               "Results are the same bytes on every machine for the same options.\n"
-               "  ptq synth facts --seed 5555 --windows 256 --out facts.txt\n"
-               "  ptq synth layer --rows 256 --cols 512 --spectrum power:1 --sink .99 --out layer.h5",
+    .details =
+        "Without a generator: lists them with their options. `ptq synth GENERATOR help` lists "
+        "one.\n"
+        "Results are the same bytes on every machine for the same options.\n"
+        "  ptq synth facts --seed 5555 --windows 256 --out facts.txt\n"
+        "  ptq synth layer --rows 256 --cols 512 --spectrum power:1 --sink .99 --out layer.h5",
     .flags = flags,
     .min_positional = 0,
     .max_positional = PTQ_MAX_POSITIONAL,

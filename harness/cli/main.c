@@ -1,5 +1,5 @@
-/* main.c: the program. Finds the verb, parses its flags, runs it, turns its status into the exit code. The only exit() is the
- * return from main. */
+/* main.c: the program. Finds the verb, parses its flags, runs it, turns its status into the exit
+ * code. The only exit() is the return from main. */
 #include "cli/cli.h"
 #include "cli/verbs.h"
 #include "core/words.h"
@@ -11,9 +11,11 @@
 static void print_help(FILE *f)
 {
     fputs("ptq: benchmark of post-training quantization of language models\n\n"
-          "  ptq sweep configs/demo.ini                      methods x bits x groups, resumable, with a report\n"
+          "  ptq sweep configs/demo.ini                      methods x bits x groups, resumable, "
+          "with a report\n"
           "  ptq run layers.h5 -m gptq -b 3 -g 128 -l NAME   one cell of one layer, every metric\n"
-          "  ptq eval demo                                   perplexity of a model under a named protocol\n\n",
+          "  ptq eval demo                                   perplexity of a model under a named "
+          "protocol\n\n",
           f);
     for (const struct ptq_verb *const *v = ptq_verbs(); *v; v++)
         fprintf(f, "  %-9s %s\n", (*v)->name, (*v)->title);
@@ -50,7 +52,8 @@ static int run_verb(int argc, char **argv, struct ptq_status *st)
         return code;
     args.argc = argc;
     args.argv = (const char *const *)argv;
-    code = ptq_machine_init(&machine, ptq_has_flag(verb, "portable") && ptq_arg(&args, "portable"), argv, st);
+    code = ptq_machine_init(&machine, ptq_has_flag(verb, "portable") && ptq_arg(&args, "portable"),
+                            argv, st);
     if (code < 0)
         return code;
     args.machine = &machine;
@@ -60,7 +63,8 @@ static int run_verb(int argc, char **argv, struct ptq_status *st)
 int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);
-    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
+        !strcmp(argv[1], "help")) {
         print_help(stdout);
         return 0;
     }
@@ -77,6 +81,7 @@ int main(int argc, char **argv)
     if (code >= 100)
         return code - 100;
     if (code)
-        fprintf(stderr, "ptq %s: %s\n", argv[1], *st.text ? st.text : "failed without a reason (a bug)");
+        fprintf(stderr, "ptq %s: %s\n", argv[1],
+                *st.text ? st.text : "failed without a reason (a bug)");
     return ptq_status_exit_code(code);
 }

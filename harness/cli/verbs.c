@@ -17,7 +17,7 @@ const struct ptq_verb *const *ptq_verbs(void)
     return all;
 }
 
-enum { MAX_FLAGS = sizeof ((struct ptq_args *)0)->value / sizeof(char *) };
+enum { MAX_FLAGS = sizeof((struct ptq_args *)0)->value / sizeof(char *) };
 
 static int flag_index(const struct ptq_verb *verb, const char *name, size_t n)
 {
@@ -64,8 +64,10 @@ static int unknown_flag(const struct ptq_verb *verb, const char *word, struct pt
     return ptq_unknown_word("option", word, names, st);
 }
 
-/* Sets flag i from `inline_value` (--name=value) or the next word; *at is advanced past what was used. */
-static int set_flag(struct ptq_args *a, int i, const char *inline_value, int argc, char **argv, int *at, struct ptq_status *st)
+/* Sets flag i from `inline_value` (--name=value) or the next word; *at is advanced past what was
+ * used. */
+static int set_flag(struct ptq_args *a, int i, const char *inline_value, int argc, char **argv,
+                    int *at, struct ptq_status *st)
 {
     const struct ptq_flag *f = &a->verb->flags[i];
     if (a->value[i])
@@ -78,7 +80,8 @@ static int set_flag(struct ptq_args *a, int i, const char *inline_value, int arg
     }
     if (!inline_value) {
         if (*at + 1 >= argc)
-            return ptq_status_set(st, PTQ_ERR_USAGE, "--%s needs a value: %s", f->name, f->value_name);
+            return ptq_status_set(st, PTQ_ERR_USAGE, "--%s needs a value: %s", f->name,
+                                  f->value_name);
         inline_value = argv[++*at];
     }
     a->value[i] = inline_value;
@@ -92,19 +95,23 @@ static int parse_word(struct ptq_args *a, int argc, char **argv, int *at, struct
     if (!a->verb->raw && w[0] == '-' && w[1] == '-' && w[2]) {
         const char *eq = strchr(w, '=');
         i = flag_index(a->verb, w + 2, eq ? (size_t)(eq - w - 2) : strlen(w + 2));
-        return i < 0 ? unknown_flag(a->verb, w, st) : set_flag(a, i, eq ? eq + 1 : NULL, argc, argv, at, st);
+        return i < 0 ? unknown_flag(a->verb, w, st)
+                     : set_flag(a, i, eq ? eq + 1 : NULL, argc, argv, at, st);
     }
     if (!a->verb->raw && w[0] == '-' && w[1] && !(w[1] >= '0' && w[1] <= '9')) {
         i = letter_index(a->verb, w[1]);
-        return i < 0 ? unknown_flag(a->verb, w, st) : set_flag(a, i, w[2] ? w + 2 : NULL, argc, argv, at, st);
+        return i < 0 ? unknown_flag(a->verb, w, st)
+                     : set_flag(a, i, w[2] ? w + 2 : NULL, argc, argv, at, st);
     }
     if (a->n_positional >= a->verb->max_positional)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "one argument too many: '%s'; usage: ptq %s %s", w, a->verb->name, a->verb->usage);
+        return ptq_status_set(st, PTQ_ERR_USAGE, "one argument too many: '%s'; usage: ptq %s %s", w,
+                              a->verb->name, a->verb->usage);
     a->positional[a->n_positional++] = w;
     return PTQ_OK;
 }
 
-int ptq_args_parse(struct ptq_args *a, const struct ptq_verb *verb, int argc, char **argv, bool *help, struct ptq_status *st)
+int ptq_args_parse(struct ptq_args *a, const struct ptq_verb *verb, int argc, char **argv,
+                   bool *help, struct ptq_status *st)
 {
     memset(a, 0, sizeof *a);
     a->verb = verb;
@@ -119,13 +126,15 @@ int ptq_args_parse(struct ptq_args *a, const struct ptq_verb *verb, int argc, ch
             return code;
     }
     if (a->n_positional < verb->min_positional)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "something is missing; usage: ptq %s %s", verb->name, verb->usage);
+        return ptq_status_set(st, PTQ_ERR_USAGE, "something is missing; usage: ptq %s %s",
+                              verb->name, verb->usage);
     return PTQ_OK;
 }
 
 void ptq_verb_help(const struct ptq_verb *verb, FILE *f)
 {
-    fprintf(f, "usage: ptq %s %s\n%s.\n\n%s\n", verb->name, verb->usage, verb->title, verb->details ? verb->details : "");
+    fprintf(f, "usage: ptq %s %s\n%s.\n\n%s\n", verb->name, verb->usage, verb->title,
+            verb->details ? verb->details : "");
     if (verb->flags && verb->flags[0].name)
         fputs("\noptions:\n", f);
     for (int i = 0; verb->flags && verb->flags[i].name; i++) {
@@ -133,7 +142,8 @@ void ptq_verb_help(const struct ptq_verb *verb, FILE *f)
         char left[64], letter[8] = "";
         if (g->letter)
             snprintf(letter, sizeof letter, "-%c, ", g->letter);
-        snprintf(left, sizeof left, "%s--%s%s%s", letter, g->name, g->value_name ? " " : "", g->value_name ? g->value_name : "");
+        snprintf(left, sizeof left, "%s--%s%s%s", letter, g->name, g->value_name ? " " : "",
+                 g->value_name ? g->value_name : "");
         fprintf(f, "  %-28s %s\n", left, g->help);
     }
 }

@@ -5,8 +5,10 @@
 #include <stdio.h>
 
 const struct ptq_verb *const *ptq_verbs(void); /* NULL-terminated, name order */
-/* argv without program and verb. *help: --help or -h was given (nothing else is checked then). Unknown flags name the nearest. */
-int ptq_args_parse(struct ptq_args *, const struct ptq_verb *, int argc, char **argv, bool *help, struct ptq_status *);
+/* argv without program and verb. *help: --help or -h was given (nothing else is checked then).
+ * Unknown flags name the nearest. */
+int ptq_args_parse(struct ptq_args *, const struct ptq_verb *, int argc, char **argv, bool *help,
+                   struct ptq_status *);
 bool ptq_has_flag(const struct ptq_verb *, const char *flag);
 void ptq_verb_help(const struct ptq_verb *, FILE *);
 #endif

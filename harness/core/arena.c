@@ -38,13 +38,15 @@ void *ptq_arena_alloc(struct ptq_arena *a, struct ptq_status *st, int64_t n, siz
 {
     int64_t bytes;
     if (!ptq_size_mul(n, (int64_t)size, &bytes) || bytes > INT64_MAX - ALIGN) {
-        ptq_status_set(st, PTQ_ERR_MEMORY, "a size overflows: %lld elements of %zu bytes", (long long)n, size);
+        ptq_status_set(st, PTQ_ERR_MEMORY, "a size overflows: %lld elements of %zu bytes",
+                       (long long)n, size);
         return NULL;
     }
     size_t want = ((size_t)bytes + ALIGN - 1) / ALIGN * ALIGN;
     if (!want)
         want = ALIGN;
-    if (a->limit_bytes && want > a->limit_bytes - (a->used_bytes < a->limit_bytes ? a->used_bytes : a->limit_bytes)) {
+    if (a->limit_bytes &&
+        want > a->limit_bytes - (a->used_bytes < a->limit_bytes ? a->used_bytes : a->limit_bytes)) {
         ptq_status_nomem(st, "an arena over its limit", want);
         return NULL;
     }

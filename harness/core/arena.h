@@ -1,6 +1,7 @@
 /* arena.h: memory with one owner and one end of life.
- * An arena hands out zeroed 64-byte aligned pieces and frees them all at once. Ownership: the arena's owner; a piece is never
- * freed alone. Not thread-safe. Running out sets the status and returns NULL. */
+ * An arena hands out zeroed 64-byte aligned pieces and frees them all at once. Ownership: the
+ * arena's owner; a piece is never freed alone. Not thread-safe. Running out sets the status and
+ * returns NULL. */
 #ifndef PTQ_CORE_ARENA_H
 #define PTQ_CORE_ARENA_H
 #include "core/status.h"
@@ -13,10 +14,12 @@ struct ptq_arena {
 };
 
 void ptq_arena_init(struct ptq_arena *, size_t limit_bytes);
-/* n elements of size bytes, zeroed; n may be 0 (a valid unique pointer). NULL: overflow, limit or no memory; status set. */
+/* n elements of size bytes, zeroed; n may be 0 (a valid unique pointer). NULL: overflow, limit or
+ * no memory; status set. */
 void *ptq_arena_alloc(struct ptq_arena *, struct ptq_status *, int64_t n, size_t size);
 char *ptq_arena_strdup(struct ptq_arena *, struct ptq_status *, const char *text);
-char *ptq_arena_printf(struct ptq_arena *, struct ptq_status *, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+char *ptq_arena_printf(struct ptq_arena *, struct ptq_status *, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Frees every piece; the arena can be used again. */
 void ptq_arena_clear(struct ptq_arena *);
 #endif

@@ -1,4 +1,5 @@
-/* blas.h: which BLAS serves us, on which core type, and the repair of a core pinned too low (design section 4). */
+/* blas.h: which BLAS serves us, on which core type, and the repair of a core pinned too low (design
+ * section 4). */
 #ifndef PTQ_CORE_BLAS_H
 #define PTQ_CORE_BLAS_H
 #include "core/status.h"
@@ -16,12 +17,12 @@ struct ptq_machine {
     bool blas_repaired;      /* this process was executed again with another OPENBLAS_CORETYPE */
 };
 
-/* Call first in main, before any thread: when the BLAS core is not the one of the ISA in use (avx512:
- * SkylakeX, avx2: Haswell, scalar: Nehalem, the last only if named by PTQ_CPU), sets OPENBLAS_CORETYPE
- * and executes the program once more with the same arguments (not under PTQ_NO_REEXEC=1). Always calls
- * openblas_set_num_threads(1). An unknown word in PTQ_CPU is PTQ_ERR_USAGE, and so is --portable
- * without the Haswell core. portable: --portable was given (AVX2 kernels, Haswell core). argv ends with
- * NULL; argv == NULL: never executes again. */
+/* Call first in main, before any thread: when the BLAS core is not the one of the ISA in use
+ * (avx512: SkylakeX, avx2: Haswell, scalar: Nehalem, the last only if named by PTQ_CPU), sets
+ * OPENBLAS_CORETYPE and executes the program once more with the same arguments (not under
+ * PTQ_NO_REEXEC=1). Always calls openblas_set_num_threads(1). An unknown word in PTQ_CPU is
+ * PTQ_ERR_USAGE, and so is --portable without the Haswell core. portable: --portable was given
+ * (AVX2 kernels, Haswell core). argv ends with NULL; argv == NULL: never executes again. */
 int ptq_machine_init(struct ptq_machine *, bool portable, char **argv, struct ptq_status *);
 const char *ptq_isa_name(enum ptq_isa);
 #endif

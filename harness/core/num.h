@@ -1,5 +1,6 @@
-/* num.h: elementary functions with one result on every CPU (glibc's differ with and without FMA), built with contraction off
- * from correctly rounded operations. Accuracy: about 1 ulp (fp64), checked against glibc and GSL in tests. */
+/* num.h: elementary functions with one result on every CPU (glibc's differ with and without FMA),
+ * built with contraction off from correctly rounded operations. Accuracy: about 1 ulp (fp64),
+ * checked against glibc and GSL in tests. */
 #ifndef PTQ_CORE_NUM_H
 #define PTQ_CORE_NUM_H
 #include <stdint.h>

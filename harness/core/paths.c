@@ -20,7 +20,8 @@ static bool executable_root(char out[PATH_MAX])
     return true;
 }
 
-static char *existing(struct ptq_arena *a, struct ptq_status *st, const char *folder, const char *relative)
+static char *existing(struct ptq_arena *a, struct ptq_status *st, const char *folder,
+                      const char *relative)
 {
     char *p = ptq_arena_printf(a, st, "%s/%s", folder, relative);
     return p && access(p, R_OK) == 0 ? p : NULL;
@@ -36,6 +37,8 @@ int ptq_data_path(const char *relative, struct ptq_arena *a, char **path, struct
         if (folders[i] && (*path = existing(a, st, folders[i], relative)))
             return PTQ_OK;
     return ptq_status_set(st, PTQ_ERR_USAGE,
-                          "%s: not found in $PTQ_DATA, %s, %s/share/ptqbench or the working folder; set PTQ_DATA to the "
-                          "folder that holds it", relative, root, PTQ_PREFIX);
+                          "%s: not found in $PTQ_DATA, %s, %s/share/ptqbench or the working "
+                          "folder; set PTQ_DATA to the "
+                          "folder that holds it",
+                          relative, root, PTQ_PREFIX);
 }

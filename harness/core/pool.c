@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Pieces are taken from an atomic counter: which thread computes a piece is open, what a piece is depends on (n, grain). */
+/* Pieces are taken from an atomic counter: which thread computes a piece is open, what a piece is
+ * depends on (n, grain). */
 struct job {
     void (*fn)(void *arg, int64_t begin, int64_t end);
     void *arg;
@@ -85,7 +86,8 @@ static void *worker(void *arg)
     return NULL;
 }
 
-/* Threads the scheduler would give us: respects taskset and containers, unlike the number of CPUs on line. */
+/* Threads the scheduler would give us: respects taskset and containers, unlike the number of CPUs
+ * on line. */
 static int allowed_threads(void)
 {
     cpu_set_t set;
@@ -144,8 +146,8 @@ void ptq_pool_free(struct ptq_pool *p)
     free(p);
 }
 
-/* The caller works too, then waits for the workers that joined; after job = NULL under the lock nobody can join any more, so
- * the job may live on this stack. */
+/* The caller works too, then waits for the workers that joined; after job = NULL under the lock
+ * nobody can join any more, so the job may live on this stack. */
 static void run_shared(struct ptq_pool *p, struct job *j)
 {
     pthread_mutex_lock(&p->one_job);

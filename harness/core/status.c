@@ -23,8 +23,9 @@ int ptq_status_set(struct ptq_status *st, enum ptq_code code, const char *fmt, .
 
 int ptq_status_nomem(struct ptq_status *st, const char *what, size_t bytes)
 {
-    return ptq_status_set(st, PTQ_ERR_MEMORY, "out of memory: %s needs %zu bytes; lower [run] memory or the model's size", what,
-                          bytes);
+    return ptq_status_set(
+        st, PTQ_ERR_MEMORY,
+        "out of memory: %s needs %zu bytes; lower [run] memory or the model's size", what, bytes);
 }
 
 void ptq_status_clear(struct ptq_status *st)

@@ -5,19 +5,6 @@
 
 /* ---- truth */
 
-static int subtract(const struct ptq_cdmat *h, const struct ptq_cdmat *sink,
-                    struct ptq_arena *arena, struct ptq_cdmat *out, struct ptq_status *st)
-{
-    double *at = ptq_arena_alloc(arena, st, h->rows * h->cols, sizeof *at);
-    if (!at)
-        return PTQ_ERR_MEMORY;
-    for (int64_t i = 0; i < h->rows; i++)
-        for (int64_t j = 0; j < h->cols; j++)
-            at[i * h->cols + j] = h->at[i * h->ld + j] - sink->at[i * sink->ld + j];
-    *out = (struct ptq_cdmat){at, h->rows, h->cols, h->cols};
-    return PTQ_OK;
-}
-
 static int quad(struct ptq_pool *pool, const struct ptq_cmat *a, const struct ptq_cdmat *h,
                 double *out, struct ptq_status *st)
 {
@@ -33,13 +20,11 @@ static int outputs(struct ptq_pool *pool, const struct ptq_cmat *x, const struct
     return ptq_gemm_f32(pool, &g, st);
 }
 
-static int add_moments(struct ptq_layer_truth *t, const struct ptq_layer *l, enum ptq_moment all,
-                       enum ptq_moment nosink, struct ptq_arena *arena, struct ptq_status *st)
+static void set_moments(struct ptq_layer_truth *t, const struct ptq_layer *l, enum ptq_moment all,
+                        enum ptq_moment nosink)
 {
     t->moment[all] = l->hess;
-    return l->hess.at && l->hess_sink.at
-               ? subtract(&l->hess, &l->hess_sink, arena, &t->moment[nosink], st)
-               : PTQ_OK;
+    t->moment[nosink] = l->hess_rest;
 }
 
 int ptq_layer_truth_init(struct ptq_layer_truth *t, const struct ptq_layer *l,
@@ -47,9 +32,10 @@ int ptq_layer_truth_init(struct ptq_layer_truth *t, const struct ptq_layer *l,
                          struct ptq_arena *arena, struct ptq_status *st)
 {
     *t = (struct ptq_layer_truth){.layer = l};
-    int rc = add_moments(t, l, PTQ_MOMENT_CALIB, PTQ_MOMENT_CALIB_NOSINK, arena, st);
-    if (!rc && heldout)
-        rc = add_moments(t, heldout, PTQ_MOMENT_HELDOUT, PTQ_MOMENT_HELDOUT_NOSINK, arena, st);
+    int rc = PTQ_OK;
+    set_moments(t, l, PTQ_MOMENT_CALIB, PTQ_MOMENT_CALIB_NOSINK);
+    if (heldout)
+        set_moments(t, heldout, PTQ_MOMENT_HELDOUT, PTQ_MOMENT_HELDOUT_NOSINK);
     for (int k = 0; k < PTQ_N_MOMENTS && !rc; k++)
         if (t->moment[k].at)
             rc = quad(pool, &l->w, &t->moment[k], &t->denominator[k], st);
@@ -116,6 +102,29 @@ int ptq_layer_eval_dy(struct ptq_layer_eval *e, const float **dy)
     }
     *dy = e->heldout_dy;
     return PTQ_OK;
+}
+
+int ptq_layer_eval_token_mean(struct ptq_layer_eval *e,
+                              bool (*of_token)(const float *y, const float *dy, int64_t d_out,
+                                               double *out),
+                              const char *none, struct ptq_value *v)
+{
+    const struct ptq_layer_truth *t = e->truth;
+    const int64_t d = t->layer->w.rows;
+    const float *dy;
+    double sum = 0;
+    int64_t n = 0;
+    int rc = ptq_layer_eval_dy(e, &dy);
+    if (rc)
+        return rc == PTQ_SKIP ? ptq_value_none(v, "no held-out activations") : rc;
+    for (int64_t i = 0; i < t->heldout_acts.rows; i++) {
+        double one;
+        if (of_token(t->heldout_y + i * d, dy + i * d, d, &one)) {
+            sum += one;
+            n++;
+        }
+    }
+    return n ? ptq_value_set(v, sum / (double)n) : ptq_value_none(v, none);
 }
 
 void ptq_layer_eval_weights(const struct ptq_layer_eval *e, struct ptq_weight_sums *s)

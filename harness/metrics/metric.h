@@ -21,7 +21,8 @@ enum ptq_moment {
     PTQ_N_MOMENTS
 };
 
-/* A layer's truth, shared by all its cells: the Hessians it is scored under and the denominators. */
+/* A layer's truth, shared by all its cells: the Hessians it is scored under and the denominators.
+ */
 struct ptq_layer_truth {
     const struct ptq_layer *layer;          /* calibration statistics (full-precision model's) */
     struct ptq_cdmat moment[PTQ_N_MOMENTS]; /* at == NULL: absent */
@@ -56,6 +57,13 @@ int ptq_layer_eval_quad(struct ptq_layer_eval *, enum ptq_moment, double *);
 int ptq_layer_eval_relerr(struct ptq_layer_eval *, enum ptq_moment, struct ptq_value *);
 /* dW x of the held-out tokens; PTQ_SKIP without them. */
 int ptq_layer_eval_dy(struct ptq_layer_eval *, const float **dy);
+/* Mean over the held-out tokens of a number of one token, from y = W x and dy = dW x (d_out values
+ * each). of_token returns false for a token that has none; `none` is the reason when no token has
+ * one. PTQ_SKIP without held-out tokens. */
+int ptq_layer_eval_token_mean(struct ptq_layer_eval *,
+                              bool (*of_token)(const float *y, const float *dy, int64_t d_out,
+                                               double *out),
+                              const char *none, struct ptq_value *);
 /* Sums of squares of dW and W and the largest |dW|. */
 struct ptq_weight_sums {
     double dw2, w2, max_dw;

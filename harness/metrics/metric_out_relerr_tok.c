@@ -2,29 +2,20 @@
 
 extern const struct ptq_metric ptq_metric_out_relerr_tok;
 
+static bool of_token(const float *y, const float *dy, int64_t d, double *out)
+{
+    double top = 0, bottom = 0;
+    for (int64_t j = 0; j < d; j++) {
+        top += (double)dy[j] * dy[j];
+        bottom += (double)y[j] * y[j];
+    }
+    *out = top / bottom;
+    return bottom > 0; /* a token without output has no relative error */
+}
+
 static int layer(struct ptq_layer_eval *e, struct ptq_value *v)
 {
-    const struct ptq_layer_truth *t = e->truth;
-    const int64_t d = t->layer->w.rows;
-    const float *dy;
-    double sum = 0;
-    int64_t n = 0;
-    int rc = ptq_layer_eval_dy(e, &dy);
-    if (rc)
-        return rc == PTQ_SKIP ? ptq_value_none(v, "no held-out activations") : rc;
-    for (int64_t i = 0; i < t->heldout_acts.rows; i++) {
-        double top = 0, bottom = 0;
-        for (int64_t j = 0; j < d; j++) {
-            top += (double)dy[i * d + j] * dy[i * d + j];
-            bottom += (double)t->heldout_y[i * d + j] * t->heldout_y[i * d + j];
-        }
-        if (bottom > 0) { /* a token without output has no relative error */
-            sum += top / bottom;
-            n++;
-        }
-    }
-    return n ? ptq_value_set(v, sum / (double)n)
-             : ptq_value_none(v, "the output of every held-out token is zero");
+    return ptq_layer_eval_token_mean(e, of_token, "the output of every held-out token is zero", v);
 }
 
 const struct ptq_metric ptq_metric_out_relerr_tok = {

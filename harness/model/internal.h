@@ -30,6 +30,8 @@ void ptq_norm_rows(const float *gain, double eps, const float *x, int64_t n, int
 /* hess_key of statistics read or made. */
 struct ptq_input_stats;
 uint64_t ptq_stats_key(const struct ptq_input_stats *);
+/* hess = hess_rest + hess_sink. */
+void ptq_stats_total(struct ptq_input_stats *);
 /* Sum of squares and sum of n floats in fp64: 16 interleaved lanes, then the lanes in order. */
 double ptq_lanes_sumsq(const float *, int64_t n);
 double ptq_lanes_sum(const float *, int64_t n);

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bounds of the configuration: far above any model, low enough that products of two need no care. */
+/* Bounds of the configuration: far above any model, low enough that products of two need no care.
+ */
 enum {
     MOST_DIM = 1 << 24,
     MOST_BLOCKS = 1 << 14,
@@ -76,7 +77,7 @@ static int check_finite(const struct ptq_model *m, const char *name, const float
     int64_t bad = ptq_first_nonfinite_f32(x, n);
     if (bad < 0)
         return PTQ_OK;
-    return ptq_status_set(st, PTQ_ERR_USAGE,
+    return ptq_status_set(st, PTQ_ERR_NUMERIC,
                           "%s: tensor /model/%s holds %f at row %lld, column %lld (element %lld): "
                           "weights must be finite; "
                           "export the model again",

@@ -16,7 +16,7 @@ enum { SLOTS_A_THREAD = 4, SMALL_INPUT = 4096, ROWS_A_PIECE = 16 };
 /* Sums of one sequence for one input, in a slot of the wave; added up in sequence order when the
  * wave is over. */
 struct partial {
-    float *gram;    /* (d x d) X^T X in fp32, or NULL: */
+    float *gram;    /* (d x d) X^T X of the tokens behind the sink class in fp32, or NULL: */
     double *gram64; /* the same in fp64 (option f64) */
     float *sink;    /* (n_sink x d) the first tokens themselves */
     int64_t n_sink;
@@ -67,8 +67,20 @@ PTQ_CLONES static void moments_add(const float *x, int64_t d, double *sum, doubl
     }
 }
 
+static int gram_f32(const float *x, int64_t len, int64_t d, float *g, struct ptq_status *st)
+{
+    if (len > 0)
+        return ptq_syrk_f32(NULL, x, len, d, d, g, d, st);
+    memset(g, 0, (size_t)(d * d) * sizeof *g);
+    return PTQ_OK;
+}
+
 static int gram_f64(const float *x, int64_t len, int64_t d, double *g, struct ptq_status *st)
 {
+    if (len <= 0) {
+        memset(g, 0, (size_t)(d * d) * sizeof *g);
+        return PTQ_OK;
+    }
     double *wide = malloc((size_t)(len * d) * sizeof *wide);
     if (!wide)
         return ptq_status_nomem(st, "a sequence in fp64", (size_t)(len * d) * sizeof *wide);
@@ -111,8 +123,9 @@ static int see(void *arg, const char *input, int64_t s, const float *x, int64_t 
     for (int64_t t = 0; t < len; t++)
         moments_add(x + t * d, d, p->sum, p->sumabs, p->absmax);
     take_samples(j, &j->out[i], j->wave + s, x, len);
-    return p->gram ? ptq_syrk_f32(NULL, x, len, d, d, p->gram, d, st)
-                   : gram_f64(x, len, d, p->gram64, st);
+    const float *rest = x + p->n_sink * d;
+    return p->gram ? gram_f32(rest, len - p->n_sink, d, p->gram, st)
+                   : gram_f64(rest, len - p->n_sink, d, p->gram64, st);
 }
 
 /* ---- adding a wave up */
@@ -137,9 +150,9 @@ static void add_rows(void *arg, int64_t begin, int64_t end)
     for (int64_t s = 0; s < j->n_wave; s++) {
         const struct partial *p = &j->slot[s * j->n_inputs + j->adding];
         if (p->gram)
-            add_f32(out->hess + at, p->gram + at, n);
+            add_f32(out->hess_rest + at, p->gram + at, n);
         else
-            add_f64(out->hess + at, p->gram64 + at, n);
+            add_f64(out->hess_rest + at, p->gram64 + at, n);
         for (int64_t t = 0; t < p->n_sink; t++)
             outer_add(p->sink + t * d, d, begin, end, out->hess_sink);
         add_f64(j->sum[j->adding] + begin, p->sum + begin, end - begin);
@@ -189,12 +202,13 @@ static int list_inputs(const struct ptq_block *b, const char *only,
         s->n_acts = o->n_acts < n_tokens ? o->n_acts : n_tokens;
         s->hess = ptq_arena_alloc(arena, st, dd, sizeof *s->hess);
         s->hess_sink = ptq_arena_alloc(arena, st, dd, sizeof *s->hess_sink);
+        s->hess_rest = ptq_arena_alloc(arena, st, dd, sizeof *s->hess_rest);
         s->absmax = ptq_arena_alloc(arena, st, d, sizeof *s->absmax);
         s->absmean = ptq_arena_alloc(arena, st, d, sizeof *s->absmean);
         s->mean = ptq_arena_alloc(arena, st, d, sizeof *s->mean);
         s->acts = ptq_arena_alloc(arena, st, s->n_acts, (size_t)d * sizeof *s->acts);
-        if (!s->name || !s->hess || !s->hess_sink || !s->absmax || !s->absmean || !s->mean ||
-            !s->acts)
+        if (!s->name || !s->hess || !s->hess_sink || !s->hess_rest || !s->absmax || !s->absmean ||
+            !s->mean || !s->acts)
             return PTQ_ERR_MEMORY;
     }
     if (*n == 0)
@@ -240,6 +254,12 @@ static int make_slots(struct job *j, int threads, struct ptq_arena *own, struct 
     return PTQ_OK;
 }
 
+void ptq_stats_total(struct ptq_input_stats *s)
+{
+    for (int64_t e = 0; e < s->d_in * s->d_in; e++)
+        s->hess[e] = s->hess_rest[e] + s->hess_sink[e];
+}
+
 static uint64_t key_of(const struct ptq_input_stats *s)
 {
     const size_t bytes = (size_t)(s->d_in * s->d_in) * sizeof(double);
@@ -248,12 +268,12 @@ static uint64_t key_of(const struct ptq_input_stats *s)
     return ptq_hash64(parts, sizeof parts);
 }
 
-/* Sums to values: normalised, rounded to the stored type, finite. */
+/* Sums to values: normalised, the classes rounded to the stored type, their sum finite. */
 static int finish_input(const struct job *j, int i, struct ptq_status *st)
 {
     struct ptq_input_stats *s = &j->out[i];
     const int64_t d = s->d_in;
-    double *h[2] = {s->hess, s->hess_sink};
+    double *h[2] = {s->hess_rest, s->hess_sink};
     s->n_tokens = (double)j->n_tokens;
     s->n_sequences = (double)j->hidden->tokens->n_seq;
     for (int k = 0; k < 2; k++)
@@ -261,6 +281,7 @@ static int finish_input(const struct job *j, int i, struct ptq_status *st)
             double v = h[k][e] * 2 / s->n_tokens;
             h[k][e] = j->o->f64 ? v : (double)(float)v;
         }
+    ptq_stats_total(s);
     for (int64_t c = 0; c < d; c++) {
         s->mean[c] = (float)(j->sum[i][c] / s->n_tokens);
         s->absmean[c] = (float)(j->sumabs[i][c] / s->n_tokens);
@@ -331,8 +352,10 @@ void ptq_layer_from_model(const struct ptq_linear *l, int block, const struct pt
         return;
     assert(s->d_in == l->d_in);
     out->hess = (struct ptq_cdmat){s->hess, s->d_in, s->d_in, s->d_in};
-    if (s->hess_sink)
+    if (s->hess_sink) {
         out->hess_sink = (struct ptq_cdmat){s->hess_sink, s->d_in, s->d_in, s->d_in};
+        out->hess_rest = (struct ptq_cdmat){s->hess_rest, s->d_in, s->d_in, s->d_in};
+    }
     out->hess_norm = s->norm;
     out->n_tokens = s->n_tokens;
     out->n_sequences = s->n_sequences;

@@ -1,6 +1,8 @@
 /* stats.h: statistics of layer inputs: Hessians in two token classes, absmax, absmean, mean,
- * sampled rows. Accumulation unit: one sequence. Each sequence's fp32 SYRK partial is added in
- * fp64 in sequence order, so the result depends on neither threads nor memory. Normalisation:
+ * sampled rows. Accumulation unit: one sequence. A sequence's tokens
+ * behind the sink class give one fp32 SYRK partial; those of the class are added token by token in
+ * fp64. Both are summed in fp64 in sequence order, each class by itself, so the result depends on
+ * neither threads nor memory and no class is a difference of larger numbers. Normalisation:
  * token (sum of 2 x x^T over tokens / n_tokens). Values are rounded to the type they are stored in
  * (f32, with the option f64 f64) before anybody uses them: statistics made in memory and the same
  * read back from a file are the same bits. */
@@ -14,8 +16,10 @@ struct ptq_input_stats { /* one distinct input */
     int64_t d_in;
     double n_tokens, n_sequences;
     enum ptq_norm norm; /* of hess; what we make is PTQ_NORM_TOKEN */
-    /* (d_in x d_in) full symmetric, normalised; hess_sink: part of the first sink_tokens tokens */
-    double *hess, *hess_sink;
+    /* (d_in x d_in) full symmetric, normalised; hess_sink: part of the first sink_tokens tokens of
+     * a sequence, hess_rest: of all others, hess: their sum in fp64. A file without classes has
+     * hess alone: the others are NULL. */
+    double *hess, *hess_sink, *hess_rest;
     float *absmax, *absmean, *mean; /* [d_in] */
     float *acts;
     int64_t n_acts; /* sampled rows: evenly spaced tokens over the text */
@@ -54,7 +58,8 @@ int ptq_stats_write_input(struct ptq_h5 *, const char *name, const struct ptq_in
 /* PTQ_ERR_USAGE when /stats/NAME is absent or wrong. text and upstream live in the arena. */
 int ptq_stats_read_head(struct ptq_h5 *, const char *name, struct ptq_arena *,
                         struct ptq_stats_head *, struct ptq_status *);
-/* Refuses NaN and Inf. The caller compares d_in with the layer's: ptq_layer_from_model asserts it. */
+/* NaN and Inf: PTQ_ERR_NUMERIC. The caller compares d_in with the layer's: ptq_layer_from_model
+ * asserts it. */
 int ptq_stats_read_input(struct ptq_h5 *, const char *name, const char *input, struct ptq_arena *,
                          struct ptq_input_stats *, struct ptq_status *);
 
@@ -78,7 +83,8 @@ struct ptq_capture_args {
      * The options' own stop is not looked at. */
     bool (*stop)(void *stop_arg);
     void *stop_arg;
-    bool whole_blocks; /* a block that was begun is finished and written before the stop is obeyed */
+    bool
+        whole_blocks; /* a block that was begun is finished and written before the stop is obeyed */
 };
 int ptq_capture(const struct ptq_capture_args *, struct ptq_status *);
 #endif

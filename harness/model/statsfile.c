@@ -78,7 +78,7 @@ static int read_triangle(struct ptq_h5 *f, const char *object, int64_t d, struct
     ptq_arena_init(&own, 0);
     if (!(rc = ptq_h5_read_f64(f, object, &own, &packed, &info, st)) &&
         ptq_first_nonfinite_f64(packed, n) >= 0)
-        rc = ptq_status_set(st, PTQ_ERR_USAGE,
+        rc = ptq_status_set(st, PTQ_ERR_NUMERIC,
                             "%s: %s is not finite at element %lld; capture the statistics again",
                             ptq_h5_path(f), object, (long long)ptq_first_nonfinite_f64(packed, n));
     if (!rc && !(*full = ptq_arena_alloc(arena, st, dd, sizeof **full)))
@@ -105,12 +105,17 @@ int ptq_stats_write_input(struct ptq_h5 *f, const char *name, const struct ptq_i
                  {"absmean", s->absmean, 1, {s->d_in}},
                  {"mean", s->mean, 1, {s->d_in}},
                  {"acts", s->n_acts ? s->acts : NULL, 2, {s->n_acts, s->d_in}}};
-    int rc = object_path(object, name, s->name, "hess", st);
-    if (rc || (rc = write_triangle(f, object, s->hess, s->d_in, f64, st)))
-        return rc;
-    if (s->hess_sink && ((rc = object_path(object, name, s->name, "hess_sink", st)) ||
-                         (rc = write_triangle(f, object, s->hess_sink, s->d_in, f64, st))))
-        return rc;
+    const struct {
+        const char *array;
+        const double *at;
+    } hess[] = {{"hess", s->hess_sink ? NULL : s->hess},
+                {"hess_rest", s->hess_rest},
+                {"hess_sink", s->hess_sink}};
+    int rc = PTQ_OK;
+    for (size_t k = 0; k < sizeof hess / sizeof *hess; k++)
+        if (hess[k].at && ((rc = object_path(object, name, s->name, hess[k].array, st)) ||
+                           (rc = write_triangle(f, object, hess[k].at, s->d_in, f64, st))))
+            return rc;
     for (size_t k = 0; k < sizeof plain / sizeof *plain; k++)
         if (plain[k].at && ((rc = object_path(object, name, s->name, plain[k].array, st)) ||
                             (rc = ptq_h5_write(f, object, PTQ_H5_F32, plain[k].rank, plain[k].dim,
@@ -138,7 +143,7 @@ static int read_vector(struct ptq_h5 *f, const char *object, int64_t *d, struct 
     *d = info.n;
     int64_t bad = ptq_first_nonfinite_f32(*out, info.n);
     return bad < 0 ? PTQ_OK
-                   : ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s is not finite at element %lld",
+                   : ptq_status_set(st, PTQ_ERR_NUMERIC, "%s: %s is not finite at element %lld",
                                     ptq_h5_path(f), object, (long long)bad);
 }
 
@@ -157,7 +162,7 @@ static int read_acts(struct ptq_h5 *f, const char *object, struct ptq_arena *are
     out->n_acts = info.dim[0];
     int64_t bad = ptq_first_nonfinite_f32(out->acts, info.n);
     return bad < 0 ? PTQ_OK
-                   : ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s is not finite at row %lld",
+                   : ptq_status_set(st, PTQ_ERR_NUMERIC, "%s: %s is not finite at row %lld",
                                     ptq_h5_path(f), object, (long long)(bad / out->d_in));
 }
 
@@ -189,6 +194,32 @@ static int read_norm(struct ptq_h5 *f, const char *group, struct ptq_arena *aren
     return ptq_unknown_word("normalisation", word, norm_words, st);
 }
 
+/* Both classes, or the total of a file that does not tell them apart. */
+static int read_hess(struct ptq_h5 *f, const char *name, const char *input, struct ptq_arena *arena,
+                     struct ptq_input_stats *out, struct ptq_status *st)
+{
+    char total[OBJECT_CHARS], rest[OBJECT_CHARS], sink[OBJECT_CHARS];
+    const int64_t d = out->d_in;
+    int rc = object_path(total, name, input, "hess", st);
+    if (rc || (rc = object_path(rest, name, input, "hess_rest", st)) ||
+        (rc = object_path(sink, name, input, "hess_sink", st)))
+        return rc;
+    const bool has_rest = ptq_h5_exists(f, rest), has_sink = ptq_h5_exists(f, sink);
+    if (!has_rest && !has_sink)
+        return read_triangle(f, total, d, arena, &out->hess, st);
+    if (!has_rest || !has_sink)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: %s is there without %s; capture the statistics into a new file",
+                              ptq_h5_path(f), has_rest ? rest : sink, has_rest ? sink : rest);
+    if ((rc = read_triangle(f, rest, d, arena, &out->hess_rest, st)) ||
+        (rc = read_triangle(f, sink, d, arena, &out->hess_sink, st)))
+        return rc;
+    if (!(out->hess = ptq_arena_alloc(arena, st, d * d, sizeof *out->hess)))
+        return PTQ_ERR_MEMORY;
+    ptq_stats_total(out);
+    return PTQ_OK;
+}
+
 int ptq_stats_read_input(struct ptq_h5 *f, const char *name, const char *input,
                          struct ptq_arena *arena, struct ptq_input_stats *out,
                          struct ptq_status *st)
@@ -203,15 +234,8 @@ int ptq_stats_read_input(struct ptq_h5 *f, const char *name, const char *input,
     for (size_t k = 0; k < sizeof vectors / sizeof *vectors && !rc; k++)
         if (!(rc = object_path(object, name, input, vectors[k].array, st)))
             rc = read_vector(f, object, &out->d_in, arena, vectors[k].to, st);
-    if (rc || (rc = object_path(object, name, input, "hess", st)) ||
-        (rc = read_triangle(f, object, out->d_in, arena, &out->hess, st)))
-        return rc;
-    if ((rc = object_path(object, name, input, "hess_sink", st)))
-        return rc;
-    if (ptq_h5_exists(f, object) &&
-        (rc = read_triangle(f, object, out->d_in, arena, &out->hess_sink, st)))
-        return rc;
-    if ((rc = object_path(object, name, input, "acts", st)))
+    if (rc || (rc = read_hess(f, name, input, arena, out, st)) ||
+        (rc = object_path(object, name, input, "acts", st)))
         return rc;
     if (ptq_h5_exists(f, object) && (rc = read_acts(f, object, arena, out, st)))
         return rc;

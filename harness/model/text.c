@@ -121,9 +121,12 @@ static int load_facts(struct load *l, const char *seed_text)
     }
     l->out->facts = w;
     l->out->bytes_per_token = 1;
-    return finish(l, &c, "facts", n != FACTS_WINDOWS,
-                  "windows of 256 bytes of the facts language, each by itself; byte 0 is unscored, "
-                  "bytes 1 to 255 are scored; 256 windows");
+    const char *rules = ptq_arena_printf(
+        l->arena, l->st,
+        "windows of 256 bytes of the facts language, each by itself; byte 0 is unscored, bytes 1 "
+        "to 255 are scored; %lld window%s",
+        (long long)n, n == 1 ? "" : "s");
+    return rules ? finish(l, &c, "facts", n != FACTS_WINDOWS, rules) : PTQ_ERR_MEMORY;
 }
 
 /* ---- text files */
@@ -211,7 +214,8 @@ static bool is_gap(char ch)
     return ch == ' ' || ch == '\t' || ch == ',' || ch == '\r';
 }
 
-/* A number at text[*at]; moves behind it. Twelve digits are enough for any id and cannot overflow. */
+/* A number at text[*at]; moves behind it. Twelve digits are enough for any id and cannot overflow.
+ */
 static int parse_id(const struct load *l, const char *path, int64_t line, const char *text,
                     int64_t end, int64_t *at, int64_t *id)
 {

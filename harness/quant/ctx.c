@@ -62,7 +62,7 @@ void ptq_note(struct ptq_ctx *ctx, const char *key, double value)
     int i = 0;
     while (i < ctx->n_notes && strcmp(ctx->notes[i].key, key))
         i++;
-    if (i == PTQ_MAX_NOTES || strlen(key) >= sizeof ctx->notes[0].key) {
+    if (i == PTQ_METHOD_NOTES || strlen(key) >= sizeof ctx->notes[0].key) {
         ctx->notes_full = true;
     } else {
         strcpy(ctx->notes[i].key, key);

@@ -10,7 +10,7 @@ struct ptq_ctx {
     struct ptq_pool *pool;
     struct ptq_factor_cache *cache;
     const atomic_bool *cancel;    /* may be NULL */
-    struct ptq_note_value *notes; /* [PTQ_MAX_NOTES] */
+    struct ptq_note_value *notes; /* [PTQ_METHOD_NOTES] */
     int n_notes;
     bool notes_full; /* the method's bug: reported when the hook is back */
     struct ptq_status *st;

@@ -3,10 +3,23 @@
 #include "core/hash.h"
 #include "core/size.h"
 #include "quant/pack.h"
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 /* ---- rules ---- */
+
+int64_t ptq_quant_saturated_scales(const struct ptq_quant *q)
+{
+    int64_t count = 0;
+    for (int k = 0; k < q->n_parts; k++) {
+        const struct ptq_arr *s = &q->part[k].scale;
+        const float least = ptq_round_fmt(DBL_MIN, s->fmt), most = ptq_round_fmt(DBL_MAX, s->fmt);
+        for (int64_t i = 0; i < s->n && s->fmt >= PTQ_FMT_F16; i++)
+            count += fabsf(s->at[i]) == least || fabsf(s->at[i]) == most;
+    }
+    return count;
+}
 
 static int broken(struct ptq_status *st, int part, const char *what)
 {

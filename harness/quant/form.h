@@ -15,6 +15,11 @@ int ptq_quant_validate(const struct ptq_quant *, struct ptq_status *);
  * to fp32. */
 void ptq_quant_dequant(const struct ptq_quant *, float *what);
 
+/* How many scales stand at the largest or the smallest positive value of their format: what
+ * ptq_round_fmt gives for everything beyond (f16: 65504 and 2^-24). Such a grid does not fit its
+ * weights, so the harness notes them with every form (n_scale_saturated, when there are any). */
+int64_t ptq_quant_saturated_scales(const struct ptq_quant *);
+
 struct ptq_ledger { /* bits, exact, padding included in its section */
     double codes, scales, zeros, perm, total;
     double nominal; /* code width */

@@ -460,7 +460,7 @@ int PTQ_REAL(ptq_grid_fit_all)(struct ptq_ctx *ctx, const struct ptq_layer *laye
     if (ptq_cancelled(ctx))
         return ptq_fail(ctx, PTQ_ERR_CANCELLED, "cancelled");
     if (!cell->sym && !cell->zero_in_range)
-        ptq_note(ctx, "zero_widened", (double)a.n_widened);
+        ptq_note(ctx, "n_zero_widened", (double)a.n_widened);
     return PTQ_OK;
 }
 

@@ -144,6 +144,16 @@ static int accumulate(struct accumulator *a, int64_t unit, struct ptq_status *st
     return rc;
 }
 
+static int check_overflow(const double *h, int64_t n, struct ptq_status *st)
+{
+    int64_t bad = ptq_first_nonfinite_f64(h, n * n);
+    return bad < 0 ? PTQ_OK
+                   : ptq_status_set(st, PTQ_ERR_NUMERIC,
+                                    "the Hessian made from the activations overflows at row %lld, "
+                                    "column %lld; scale the activations down",
+                                    (long long)(bad / n), (long long)(bad % n));
+}
+
 int ptq_hess_from_acts(struct ptq_pool *pool, const struct ptq_cmat *acts, enum ptq_norm norm,
                        int64_t n_sequences, enum ptq_precision precision, struct ptq_arena *arena,
                        struct ptq_cdmat *hess, struct ptq_status *st)
@@ -175,6 +185,8 @@ int ptq_hess_from_acts(struct ptq_pool *pool, const struct ptq_cmat *acts, enum 
     double factor = 2 / (double)(sequences ? n_sequences : acts->rows);
     for (int64_t i = 0; i < nn && rc == PTQ_OK; i++)
         a.h[i] *= factor;
+    if (rc == PTQ_OK)
+        rc = check_overflow(a.h, n, st);
     ptq_arena_clear(&scratch);
     *hess = (struct ptq_cdmat){a.h, n, n, n};
     return rc;

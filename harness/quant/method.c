@@ -343,6 +343,8 @@ static int set_options(struct parse *p, char **fields, int64_t n_fields, const c
         rc = apply_all(p, preset, n_preset, false);
     if (rc == PTQ_OK)
         rc = apply_all(p, fields + 1, n_fields - 1, true);
+    if (rc == PTQ_OK && p->m->normalise)
+        p->m->normalise(p->spec->opts);
     return rc == PTQ_OK ? canonical(p) : rc;
 }
 

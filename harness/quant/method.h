@@ -22,8 +22,8 @@ struct ptq_spec {
     const struct ptq_method_entry *entry;
     const char *name;  /* the preset or method as written, without options: "gptq-paper" */
     const char *label; /* as written with the options given: "gptq-paper:percdamp=0.1" */
-    /* every option with its value, in table order, "act_order=1:static_groups=1:...": goes into
-     * keys */
+    /* every option with its value, in table order, "act_order=1:static_groups=1:...", after the
+     * method's normalise: goes into keys */
     const char *canonical;
     void *opts;    /* opts_size bytes as the method wants them; NULL without options */
     bool has_grid; /* the spec names a grid of its own: it wins over the cell's */

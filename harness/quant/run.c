@@ -174,7 +174,7 @@ static int ctx_close(struct ptq_ctx *x, struct call *c, int rc)
         rc = ptq_status_set(
             c->st, PTQ_ERR_NUMERIC,
             "%s: more than %d notes, or a key over 31 bytes; this is a bug of the method",
-            c->m->name, PTQ_MAX_NOTES);
+            c->m->name, PTQ_METHOD_NOTES);
     if (rc != PTQ_OK && c->st->code == PTQ_OK)
         ptq_status_set(c->st, (enum ptq_code)rc,
                        "%s gave up on %s without a reason; this is a bug of the method", c->m->name,
@@ -296,6 +296,21 @@ static int run_quantize(struct call *c, const void *shared)
     return rc;
 }
 
+/* Overwrites a note of that name. */
+static void note_saturated(struct ptq_result *r)
+{
+    static const char key[] = "n_scale_saturated";
+    int64_t n = ptq_quant_saturated_scales(&r->quant);
+    int i = 0;
+    while (i < r->n_notes && strcmp(r->notes[i].key, key))
+        i++;
+    if (n == 0 && i == r->n_notes)
+        return;
+    r->n_notes += i == r->n_notes;
+    strcpy(r->notes[i].key, key);
+    r->notes[i].value = (double)n;
+}
+
 static int adopt_form(struct call *c)
 {
     struct ptq_status rules = {0};
@@ -306,6 +321,7 @@ static int adopt_form(struct call *c)
     if (rc != PTQ_OK)
         return ptq_status_set(c->st, (enum ptq_code)rc, "%s on %s: %s; this is a bug of the method",
                               c->m->name, c->layer->name, rules.text);
+    note_saturated(c->r);
     int64_t n = q->rows * q->cols, bad;
     c->r->what = ptq_arena_alloc(&c->r->arena, c->st, n, sizeof *c->r->what);
     if (!c->r->what)

@@ -29,7 +29,7 @@ struct ptq_session_args {
 int ptq_session_new(struct ptq_session **, const struct ptq_session_args *, struct ptq_status *);
 void ptq_session_free(struct ptq_session *);
 
-enum { PTQ_MAX_NOTES = 32 };
+enum { PTQ_METHOD_NOTES = 31, PTQ_MAX_NOTES = 32 }; /* the last one is the harness's own */
 struct ptq_note_value {
     char key[32];
     double value;

@@ -77,11 +77,6 @@ static int score(const struct ptq_layer_cell *c, const struct ptq_result *r, str
     return code < 0 ? code : PTQ_OK;
 }
 
-bool ptq_is_fatal(int code)
-{
-    return code == PTQ_ERR_IO;
-}
-
 int ptq_layer_cell_run(const struct ptq_layer_cell *c, struct ptq_result *out,
                        struct ptq_status *st)
 {
@@ -92,9 +87,7 @@ int ptq_layer_cell_run(const struct ptq_layer_cell *c, struct ptq_result *out,
         code = score(c, out, &t, st);
     if (code != PTQ_OK && has_form)
         ptq_result_release(out);
-    if (ptq_is_fatal(code)) {
-        ptq_job_fatal(c->job, st);
-    } else if (code != PTQ_OK && code != PTQ_ERR_CANCELLED && c->want->need_row) {
+    if (ptq_job_cell_ended(c->job, code, st) == PTQ_LEAVES_ROW && c->want->need_row) {
         struct ptq_status io = {0};
         if (write_outcome(c, code, st->text, &t, &io) < 0)
             *st = io, code = io.code;

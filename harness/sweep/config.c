@@ -390,6 +390,36 @@ static int check(struct ptq_config *c, struct ptq_status *st)
     return PTQ_OK;
 }
 
+bool ptq_fixed_seed(const char *source, int64_t *seed)
+{
+    static const char prefix[] = "synth:facts:";
+    struct ptq_status ignored = {0};
+    return !strncmp(source, prefix, sizeof prefix - 1) &&
+           ptq_parse_i64(source + sizeof prefix - 1, "seed", 0, INT64_MAX, seed, &ignored) >= 0;
+}
+
+static bool draws_calibration(const struct ptq_config_calib *c, int64_t seed)
+{
+    int64_t fixed;
+    if (c->text && ptq_fixed_seed(c->text, &fixed))
+        return seed == fixed;
+    for (int64_t i = 0; i < c->n_seeds; i++)
+        if (c->seeds[i] == seed)
+            return true;
+    return false;
+}
+
+/* Held-out text is another draw than every calibration text unless the configuration says otherwise (then the texts are compared). */
+static void choose_heldout_seed(struct reader *r)
+{
+    struct ptq_config_calib *c = &r->config->calib;
+    for (int i = 0; i < N_KEYS; i++)
+        if (r->set_by[i] && !strcmp(keys[i].name, "heldout_seed"))
+            return;
+    while (draws_calibration(c, c->heldout_seed))
+        c->heldout_seed++;
+}
+
 /* The entries as they stood after overriding, in the order of the table. */
 static int effective_text(struct reader *r)
 {
@@ -419,6 +449,8 @@ int ptq_config_read(const char *path, const char *set_words, const char *model_s
     if (code >= 0 && model_source &&
         !(config->model.source = ptq_arena_strdup(arena, st, model_source)))
         code = PTQ_ERR_MEMORY;
+    if (code >= 0)
+        choose_heldout_seed(&r);
     if (code >= 0)
         code = check(config, st);
     return code < 0 ? code : effective_text(&r);

@@ -13,17 +13,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct
-    record { /* as it lies in the file: this machine's byte order, written and read by one build (checked through `build`) */
-    char magic[8], build[24], key[PTQ_KEY_CHARS];
+/* What every build reads of a record, whatever it makes of the rest: how long it is and whose it is. In this machine's byte order. */
+struct prefix {
+    char magic[8], build[24];
+    int64_t header_bytes, bytes; /* of this header, prefix included; of the payload */
+    uint64_t hash;               /* of all before it */
+};
+struct record { /* as it lies in the file, written and read by one build */
+    struct prefix prefix;
+    char key[PTQ_KEY_CHARS];
     int32_t n_notes;
-    int64_t bytes;
     double prepare_s, quantize_s;
     struct ptq_form_head head;
     struct ptq_note_value notes[PTQ_MAX_NOTES];
     uint64_t payload_hash, header_hash; /* header_hash is over all before it: keep last */
 };
-static const char magic[8] = {'P', 'T', 'Q', 'F', 'O', 'R', 'M', '1'};
+static const char magic[8] = {'P', 'T', 'Q', 'F', 'O', 'R', 'M', '2'};
 
 struct place {
     int file;
@@ -76,30 +81,69 @@ static bool read_at(int fd, void *to, size_t bytes, int64_t at)
     return true;
 }
 
-static bool whole_record(const struct record *r, int64_t room)
+/* A record of any build that fits in `room` bytes. */
+static bool whole_prefix(const struct prefix *x, int64_t room)
 {
-    return !memcmp(r->magic, magic, sizeof magic) && r->header_hash == hash_header(r) &&
-           !strncmp(r->build, ptq_harness_hash(), sizeof r->build) &&
-           r->key[PTQ_KEY_CHARS - 1] == 0 && r->bytes >= 0 && r->bytes <= room && r->n_notes >= 0 &&
+    return !memcmp(x->magic, magic, sizeof magic) &&
+           x->hash == ptq_hash64(x, offsetof(struct prefix, hash)) &&
+           x->header_bytes >= (int64_t)sizeof *x && x->header_bytes <= room && x->bytes >= 0 &&
+           x->bytes <= room - x->header_bytes;
+}
+
+/* One of this build, which lies in `bytes` bytes. */
+static bool whole_record(const struct record *r, int64_t bytes)
+{
+    return whole_prefix(&r->prefix, bytes) && r->prefix.header_bytes == (int64_t)sizeof *r &&
+           !strncmp(r->prefix.build, ptq_harness_hash(), sizeof r->prefix.build) &&
+           r->header_hash == hash_header(r) && r->key[PTQ_KEY_CHARS - 1] == 0 && r->n_notes >= 0 &&
            r->n_notes <= PTQ_MAX_NOTES;
 }
 
-/* Indexes whole records from the start; *end is where they stop. */
+static bool prefix_at(int fd, int64_t at, int64_t size, struct prefix *x)
+{
+    return at + (int64_t)sizeof *x <= size && read_at(fd, x, sizeof *x, at) &&
+           whole_prefix(x, size - at);
+}
+
+/* Where the next record begins behind damage, or `size` without one. */
+static int64_t next_record(int fd, int64_t at, int64_t size)
+{
+    char buffer[65536];
+    struct prefix x;
+    for (const int64_t overlap = sizeof magic - 1; at + (int64_t)sizeof x <= size;) {
+        int64_t n = size - at < (int64_t)sizeof buffer ? size - at : (int64_t)sizeof buffer;
+        if (!read_at(fd, buffer, (size_t)n, at))
+            return size;
+        const char *end = buffer + n;
+        for (const char *p = buffer; (p = memmem(p, (size_t)(end - p), magic, sizeof magic)); p++)
+            if (prefix_at(fd, at + (p - buffer), size, &x))
+                return at + (p - buffer);
+        at += n > overlap ? n - overlap : n;
+    }
+    return size;
+}
+
+/* Indexes the records of this build, over damage and those of other builds; *end is where the last whole record of any build ends. */
 static int scan(struct ptq_pack *p, int file, int64_t *end, struct ptq_status *st)
 {
     struct stat info;
+    struct prefix x;
     struct record r;
-    int code = PTQ_OK;
+    int code = PTQ_OK, fd = p->fd[file];
     *end = 0;
-    if (fstat(p->fd[file], &info))
+    if (fstat(fd, &info))
         return PTQ_OK;
-    while (code >= 0 && *end + (int64_t)sizeof r <= info.st_size) {
-        if (!read_at(p->fd[file], &r, sizeof r, *end) ||
-            !whole_record(&r, info.st_size - *end - (int64_t)sizeof r))
-            break;
-        struct place place = {file, *end, (int64_t)sizeof r + r.bytes};
-        code = add_place(p, r.key, place, st);
-        *end += place.bytes;
+    for (int64_t at = 0; code >= 0 && at < info.st_size;) {
+        if (!prefix_at(fd, at, info.st_size, &x)) {
+            at = next_record(fd, at + 1, info.st_size);
+            continue;
+        }
+        struct place place = {file, at, x.header_bytes + x.bytes};
+        if (x.header_bytes == (int64_t)sizeof r && read_at(fd, &r, sizeof r, at) &&
+            whole_record(&r, place.bytes))
+            code = add_place(p, r.key, place, st);
+        at += place.bytes;
+        *end = at;
     }
     return code;
 }
@@ -147,25 +191,47 @@ static int open_own(struct ptq_pack *p, const char *run_dir, int shard, int n_sh
     return code;
 }
 
+static struct ptq_pack *new_pack(struct ptq_status *st)
+{
+    struct ptq_pack *p = calloc(1, sizeof *p);
+    json_t *by_key = p ? json_object() : NULL;
+    if (!by_key) {
+        free(p);
+        ptq_status_nomem(st, "the index of stored forms", sizeof *p);
+        return NULL;
+    }
+    pthread_mutex_init(&p->lock, NULL);
+    p->by_key = by_key;
+    return p;
+}
+
+static int give(struct ptq_pack *p, int code, struct ptq_pack **out)
+{
+    if (code < 0)
+        ptq_pack_close(p);
+    else
+        *out = p;
+    return code < 0 ? code : PTQ_OK;
+}
+
 int ptq_pack_open(struct ptq_pack **out, const char *run_dir, int shard, int n_shards,
                   struct ptq_status *st)
 {
     *out = NULL;
-    struct ptq_pack *p = calloc(1, sizeof *p);
+    struct ptq_pack *p = new_pack(st);
     if (!p)
-        return ptq_status_nomem(st, "the index of stored forms", sizeof *p);
-    pthread_mutex_init(&p->lock, NULL);
-    p->by_key = json_object();
-    int code = p->by_key ? open_own(p, run_dir, shard, n_shards, st)
-                         : ptq_status_nomem(st, "the index of stored forms", 0);
+        return PTQ_ERR_MEMORY;
+    int code = open_own(p, run_dir, shard, n_shards, st);
     if (code >= 0)
         code = scan_others(p, run_dir, st);
-    if (code < 0) {
-        ptq_pack_close(p);
-        return code;
-    }
-    *out = p;
-    return PTQ_OK;
+    return give(p, code, out);
+}
+
+int ptq_pack_read(struct ptq_pack **out, const char *run_dir, struct ptq_status *st)
+{
+    *out = NULL;
+    struct ptq_pack *p = new_pack(st);
+    return p ? give(p, scan_others(p, run_dir, st), out) : PTQ_ERR_MEMORY;
 }
 
 void ptq_pack_close(struct ptq_pack *p)
@@ -193,14 +259,16 @@ static void fill_header(struct record *r, const char *key, const struct ptq_resu
                         const struct ptq_packed *packed)
 {
     memset(r, 0, sizeof *r); /* padding is hashed too */
-    memcpy(r->magic, magic, sizeof magic);
-    snprintf(r->build, sizeof r->build, "%s", ptq_harness_hash());
+    memcpy(r->prefix.magic, magic, sizeof magic);
+    snprintf(r->prefix.build, sizeof r->prefix.build, "%s", ptq_harness_hash());
+    r->prefix.header_bytes = (int64_t)sizeof *r;
+    r->prefix.bytes = packed->bytes;
+    r->prefix.hash = ptq_hash64(&r->prefix, offsetof(struct prefix, hash));
     snprintf(r->key, sizeof r->key, "%s", key);
     r->n_notes = result->n_notes;
     memcpy(r->notes, result->notes, (size_t)result->n_notes * sizeof *r->notes);
     r->prepare_s = result->prepare_s;
     r->quantize_s = result->quantize_s;
-    r->bytes = packed->bytes;
     ptq_quant_head(&result->quant, &r->head);
     r->payload_hash = ptq_hash64(packed->at, (size_t)packed->bytes);
     r->header_hash = hash_header(r);
@@ -270,9 +338,8 @@ static int load(struct ptq_pack *p, const char *key, struct ptq_arena *arena, st
     if (!r)
         return PTQ_ERR_MEMORY;
     if (read_at(fd, r, (size_t)place.bytes, place.at) &&
-        whole_record(r, place.bytes - (int64_t)sizeof *r) &&
-        (int64_t)sizeof *r + r->bytes == place.bytes &&
-        ptq_hash64(r + 1, (size_t)r->bytes) == r->payload_hash) {
+        whole_record(r, place.bytes) && (int64_t)sizeof *r + r->prefix.bytes == place.bytes &&
+        ptq_hash64(r + 1, (size_t)r->prefix.bytes) == r->payload_hash) {
         *out = r;
         return PTQ_OK;
     }
@@ -292,7 +359,7 @@ bool ptq_pack_verify(struct ptq_pack *p, const char *key)
 
 static int unpack(const struct record *r, struct ptq_result *result, struct ptq_status *st)
 {
-    int code = ptq_quant_unpack(&r->head, (const uint8_t *)(r + 1), r->bytes, &result->arena,
+    int code = ptq_quant_unpack(&r->head, (const uint8_t *)(r + 1), r->prefix.bytes, &result->arena,
                                 &result->quant, st);
     if (code < 0)
         return code;

@@ -2,16 +2,19 @@
  *
  * One append-only file of records; a record is a header (magic, form key, shape, the method's notes and times, length and hash) and the
  * packed bytes of quant/form.h. It is a cache on its own machine: what is torn, broken or from another build counts as absent and is made
- * again. So it is never synced, and thousands of small layers cost no thousands of files. */
+ * again; another build's records stay, for that build. So it is never synced, and thousands of small layers cost no thousands of files. */
 #ifndef PTQ_SWEEP_FORMPACK_H
 #define PTQ_SWEEP_FORMPACK_H
 #include "core/hash.h"
 #include "quant/run.h"
 
 struct ptq_pack;
-/* Opens the shard's own file for appending (a torn end is cut off) and those of other shards for reading. */
+/* Opens the shard's own file for appending (a torn end is cut off: what has no whole record behind it) and those of other shards for
+ * reading. */
 int ptq_pack_open(struct ptq_pack **, const char *run_dir, int shard, int n_shards,
                   struct ptq_status *);
+/* Every shard's file for reading: takes no lock and changes nothing. No put. */
+int ptq_pack_read(struct ptq_pack **, const char *run_dir, struct ptq_status *);
 void ptq_pack_close(struct ptq_pack *); /* NULL is fine */
 /* Deletes the shard's own file ([run] keep_forms = 0). */
 void ptq_pack_remove(const char *run_dir, int shard, int n_shards);

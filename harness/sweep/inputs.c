@@ -69,7 +69,8 @@ static int load_draw(struct ptq_job *job, const char *text, int64_t seed, struct
                                    job->cfg->calib.seqlen, true, (uint64_t)seed};
     if (!ask.source)
         return PTQ_ERR_MEMORY;
-    d->seed = seed;
+    if (!ptq_fixed_seed(text, &d->seed))
+        d->seed = seed;
     int code = ptq_text_load(ptq_model_info(job->model), &ask, &job->arena, &d->text, st);
     if (code < 0)
         return code;
@@ -86,18 +87,23 @@ static int load_draw(struct ptq_job *job, const char *text, int64_t seed, struct
 static int load_calibration(struct ptq_job *job, struct ptq_status *st)
 {
     const struct ptq_config_calib *c = &job->cfg->calib;
+    int64_t fixed;
     if (!c->text)
         return ptq_status_set(
             st, PTQ_ERR_USAGE,
             "%s: [calib] text is missing; name a text, such as synth:facts or a file",
             job->cfg->file);
-    if (c->n_seeds > 1 && !strncmp(c->text, "synth:facts:", 12))
+    if (c->n_seeds > 1 && ptq_fixed_seed(c->text, &fixed))
         return ptq_status_set(
             st, PTQ_ERR_USAGE,
             "%s: [calib] text = %s fixes the seed, and calib.seed lists %lld; write synth:facts",
             job->cfg->file, c->text, (long long)c->n_seeds);
-    job->stats_options = (struct ptq_stats_options){
-        c->sink_tokens, 512, job->cfg->run.precision == PTQ_DOUBLE_PRECISION};
+    job->stats_options =
+        (struct ptq_stats_options){.sink_tokens = c->sink_tokens,
+                                   .n_acts = 512,
+                                   .f64 = job->cfg->run.precision == PTQ_DOUBLE_PRECISION,
+                                   .stop = ptq_job_stop_hook,
+                                   .stop_arg = job};
     job->draws = ptq_arena_alloc(&job->arena, st, c->n_seeds, sizeof *job->draws);
     int code = job->draws ? PTQ_OK : PTQ_ERR_MEMORY;
     for (int64_t i = 0; code >= 0 && i < c->n_seeds; i++)
@@ -138,7 +144,9 @@ int ptq_job_open_source(struct ptq_job *job, struct ptq_status *st)
     job->model_key = info->key;
     job->model_name = c->model.name ? c->model.name : info->name;
     code = load_calibration(job, st);
-    return code < 0 ? code : load_eval(job, st);
+    if (code >= 0)
+        code = load_eval(job, st);
+    return code < 0 ? code : ptq_job_check_texts(job, st);
 }
 
 /* ---- statistics -------------------------------------------------------------------------------- */
@@ -149,8 +157,15 @@ static const char group[] = "calib";
 static int capture_to(struct ptq_job *job, struct ptq_draw *d, const char *path,
                       struct ptq_status *st)
 {
-    struct ptq_capture_args args = {job->model, &d->text,        &job->stats_options, path,
-                                    group,      job->args->pool, job->args->quiet};
+    struct ptq_capture_args args = {.model = job->model,
+                                    .text = &d->text,
+                                    .options = &job->stats_options,
+                                    .out_path = path,
+                                    .name = group,
+                                    .pool = job->args->pool,
+                                    .quiet = job->args->quiet,
+                                    .stop = ptq_job_stop_hook,
+                                    .stop_arg = job};
     struct ptq_status first = {0};
     struct stat info;
     bool old = stat(path, &info) == 0;
@@ -162,12 +177,24 @@ static int capture_to(struct ptq_job *job, struct ptq_draw *d, const char *path,
     return code;
 }
 
+static bool is_of(const char *name, const struct ptq_draw *d)
+{
+    const char *own = base_name(d->path);
+    return !strncmp(name, own, strlen(own));
+}
+
+/* The file of a draw of ours, or the part of one: a capture that was cut off goes on from it. */
 static bool is_ours(const struct ptq_job *job, const char *name)
 {
     for (int64_t i = 0; i < job->cfg->calib.n_seeds; i++)
-        if (!strcmp(name, base_name(job->draws[i].path)))
+        if (is_of(name, &job->draws[i]))
             return true;
-    return job->has_heldout && !strcmp(name, base_name(job->heldout.path));
+    return job->has_heldout && is_of(name, &job->heldout);
+}
+
+static bool is_stats(const char *name)
+{
+    return !fnmatch("stats.*.h5", name, 0) || !fnmatch("stats.*.h5.*.part", name, 0);
 }
 
 /* Statistics of large models are tens of gigabytes: those that this configuration cannot use go before new ones come. */
@@ -176,7 +203,7 @@ static void remove_stale(const struct ptq_job *job)
     char path[PATH_MAX];
     DIR *dir = job->args->n_shards > 1 ? NULL : opendir(job->run_dir);
     for (struct dirent *e; dir && (e = readdir(dir));)
-        if (!fnmatch("stats.*.h5", e->d_name, 0) && !is_ours(job, e->d_name) &&
+        if (is_stats(e->d_name) && !is_ours(job, e->d_name) &&
             snprintf(path, sizeof path, "%s/%s", job->run_dir, e->d_name) < (int)sizeof path)
             unlink(path);
     if (dir)
@@ -203,13 +230,15 @@ static bool is_whole(const struct ptq_job *job, const struct ptq_draw *d)
 int ptq_job_capture(struct ptq_job *job, struct ptq_draw *d, struct ptq_status *st)
 {
     char part[PATH_MAX + 32];
+    /* Shards capture side by side, each into a file of its own; the contents are the same whoever is first. */
+    snprintf(part, sizeof part, "%s.%d.part", d->path, job->args->shard);
     if (d->captured || is_whole(job, d)) {
+        if (!d->captured)
+            unlink(part); /* begun by us, finished by another shard */
         d->captured = true;
         return PTQ_OK;
     }
     remove_stale(job);
-    /* Shards capture side by side, each into a file of its own; the contents are the same whoever is first. */
-    snprintf(part, sizeof part, "%s.%d.part", d->path, job->args->shard);
     int code = capture_to(job, d, part, st);
     if (code < 0)
         return code;

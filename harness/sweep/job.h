@@ -26,11 +26,12 @@ struct ptq_entry { /* a layer of the source */
     char given[PTQ_KEY_CHARS]; /* bare layers: key of Hessian or activations, "" without */
 };
 struct ptq_draw { /* a text whose statistics are taken: a calibration draw, or the held-out text */
-    int64_t seed;
+    int64_t seed; /* the one the text was drawn with, also where its source names it */
     struct ptq_text text;
     char key[PTQ_KEY_CHARS]; /* of the statistics: text, model, options, arithmetic */
     char path[PATH_MAX];     /* where they are kept */
     bool captured;
+    bool in_domain; /* the evaluation text is this text, or shares windows with it */
 };
 struct ptq_want { /* a row that the sweep wants */
     char key[PTQ_KEY_CHARS], form[PTQ_KEY_CHARS];
@@ -75,10 +76,14 @@ struct ptq_job {
 
     pthread_mutex_t lock;    /* guards: */
     struct ptq_status fatal; /* the first fault that ends the sweep (disk full) */
+    char no_memory[1024];    /* why the first cell was left for want of memory; "" */
     atomic_bool failed;      /* fatal is set */
 };
 
 /* ---- inputs.c, plan.c: what is swept ---- */
+/* What calibration, held-out and evaluation text have to do with each other: the held-out text may not be a calibration text, an evaluation
+ * text that is one is marked in its draw. */
+int ptq_job_check_texts(struct ptq_job *, struct ptq_status *);
 int ptq_job_open_source(struct ptq_job *, struct ptq_status *);
 int ptq_job_plan(struct ptq_job *,
                  struct ptq_status *); /* points, entries, wants with their keys */
@@ -101,7 +106,12 @@ bool ptq_metric_wanted(const struct ptq_job *, const char *id);
 bool ptq_job_stop(
     const struct ptq_job *); /* cancelled, out of budget, or fatal: start nothing new */
 bool ptq_job_out_of_budget(const struct ptq_job *);
+bool ptq_job_stop_hook(void *job); /* the same for the loops of model/ */
 void ptq_job_fatal(struct ptq_job *, const struct ptq_status *);
+/* What a cell that ended in `code` leaves: a row, or the end of the sweep (IO), or nothing (cancelled; no memory, which says nothing about
+ * the cell: the next run tries it again). */
+enum ptq_leaves { PTQ_LEAVES_ROW, PTQ_LEAVES_NOTHING };
+enum ptq_leaves ptq_job_cell_ended(struct ptq_job *, int code, const struct ptq_status *);
 /* Cells in flight that the memory budget allows, at least 1, at most the pool's threads. */
 int ptq_job_at_most(const struct ptq_job *, double bytes_per_cell);
 double ptq_layer_cell_bytes(int64_t rows, int64_t cols);
@@ -152,8 +162,6 @@ struct ptq_layer ptq_layer_blind(const struct ptq_layer *);
 int ptq_read_stats(const struct ptq_draw *, const char *input, struct ptq_arena *,
                    struct ptq_input_stats *, struct ptq_status *);
 
-/* What weights that are left alone count in bits_model: 16 bits, as models are published. */
-enum { PTQ_REST_BITS = 16 };
 struct ptq_model_sum { /* what a model row needs to know of its layers */
     double bits_stored, n_weights, bits_nominal, bits_paper;
     struct ptq_note_value notes[PTQ_MAX_NOTES];
@@ -170,15 +178,18 @@ int ptq_model_outcome(struct ptq_job *, int64_t point, int code, const char *rea
                       struct ptq_status *);
 int ptq_model_reference(struct ptq_job *,
                         struct ptq_status *); /* fills job->reference, writes its row */
-/* The fault of a cell: a row, or the end of the sweep (IO), or nothing (cancelled). Returns PTQ_OK when the sweep goes on. */
-bool ptq_is_fatal(int code);
 
 /* ---- dryrun.c, runjson.c ---- */
 struct ptq_prediction {
-    double flops, bytes, peak_bytes, seconds, gflops_per_thread;
+    double flops, bytes, seconds, gflops_per_thread;
+    double peak_bytes; /* of the whole program */
+    double cell_bytes; /* of the largest cell with all that it must have in memory, alone */
+    double left_bytes; /* what finished cells leave behind (predict.c) */
     int64_t n_layer_rows, n_model_rows, n_left_layers, n_left_models;
 };
 void ptq_job_predict(struct ptq_job *, struct ptq_prediction *);
+/* A line on stderr when one cell alone is over the memory budget. */
+void ptq_job_warn_memory(const struct ptq_job *, const struct ptq_prediction *);
 void ptq_job_print_prediction(const struct ptq_job *, const struct ptq_prediction *);
 int ptq_job_write_run(const struct ptq_job *, const struct ptq_prediction *, double wall_s,
                       struct ptq_status *);

@@ -186,8 +186,10 @@ static int run_model_layer(struct block_run *b, int64_t entry, struct ptq_status
     ptq_layer_from_model(lin, r.entry->block, &b->calib, &layer);
     if (job->has_heldout)
         ptq_layer_from_model(lin, r.entry->block, &b->heldout, &heldout);
-    if (ptq_layer_check(&layer, job->cfg->model.source, &why) < 0)
-        return fail_points(&r, &why, st);
+    int checked = ptq_layer_check(&layer, job->cfg->model.source, &why);
+    if (checked < 0)
+        return ptq_job_cell_ended(job, checked, &why) == PTQ_LEAVES_ROW ? fail_points(&r, &why, st)
+                                                                       : PTQ_OK;
     return run_layer(&r, &layer, job->has_heldout ? &heldout : NULL, b->cache, st);
 }
 

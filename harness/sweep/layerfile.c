@@ -245,7 +245,10 @@ void ptq_layerfile_keys(const struct ptq_layer *l, char weights[PTQ_KEY_CHARS],
         add_matrix(h, &l->acts);
     ptq_hasher_add_i64(h, l->hess.at != NULL);
     if (l->hess.at) {
+        /* Counts scale what dead inputs get (dead = reference). Those of activations follow from their shape. */
         ptq_hasher_add_i64(h, l->hess_norm);
+        ptq_hasher_add_f64(h, l->n_tokens);
+        ptq_hasher_add_f64(h, l->n_sequences);
         ptq_hasher_add(h, l->hess.at, (size_t)(l->hess.rows * l->hess.cols) * sizeof(double));
     }
     ptq_hasher_done(h, stats);

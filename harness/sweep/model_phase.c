@@ -9,10 +9,10 @@
 
 static bool is_count(const char *key)
 {
-    return !strncmp(key, "n_", 2) || strstr(key, "retries") || strstr(key, "clipped");
+    return !strncmp(key, "n_", 2) || !strcmp(key, "retries");
 }
 
-/* Counts add up over the layers; of other notes (damping) the largest is kept. */
+/* Counts, which the name tells (ptq.h), add up over the layers; of other notes (damping) the largest is kept. */
 static void add_note(struct ptq_model_sum *s, const struct ptq_note_value *note)
 {
     for (int i = 0; i < s->n_notes; i++)
@@ -45,6 +45,9 @@ int ptq_model_sum_add(struct ptq_model_sum *s, const struct ptq_result *r, struc
     return PTQ_OK;
 }
 
+/* What weights that are left alone count in bits_model: 16 bits, as models are published. */
+enum { REST_BITS = 16 };
+
 /* ---- rows -------------------------------------------------------------------------------------- */
 
 static int metrics_of(const struct ptq_job *job, const struct ptq_model_sum *s,
@@ -56,7 +59,7 @@ static int metrics_of(const struct ptq_job *job, const struct ptq_model_sum *s,
                                .bits_stored_total = s->bits_stored,
                                .n_quantized_weights = s->n_weights,
                                .bits_rest_total =
-                                   PTQ_REST_BITS * ((double)info->n_params - s->n_weights),
+                                   REST_BITS * ((double)info->n_params - s->n_weights),
                                .bits_nominal = s->n_weights ? s->bits_nominal / s->n_weights : NAN,
                                .bits_paper = s->n_weights ? s->bits_paper / s->n_weights : NAN};
     return ptq_metrics_model_eval(&m, values, st);
@@ -89,7 +92,12 @@ int ptq_model_row(struct ptq_job *job, int64_t point, struct ptq_model_sum *s,
                   const struct ptq_hidden *hidden, struct ptq_pool *pool,
                   const struct ptq_times *begun, struct ptq_status *st)
 {
-    struct ptq_eval_args args = {job->model, &job->eval_text, pool, job->reference, false};
+    struct ptq_eval_args args = {.model = job->model,
+                                 .text = &job->eval_text,
+                                 .pool = pool,
+                                 .reference = job->reference,
+                                 .stop = ptq_job_stop_hook,
+                                 .stop_arg = job};
     struct ptq_times t = *begun;
     struct ptq_arena arena;
     struct ptq_eval eval;
@@ -125,7 +133,12 @@ int ptq_model_outcome(struct ptq_job *job, int64_t point, int outcome, const cha
 
 int ptq_model_reference(struct ptq_job *job, struct ptq_status *st)
 {
-    struct ptq_eval_args args = {job->model, &job->eval_text, job->args->pool, NULL, true};
+    struct ptq_eval_args args = {.model = job->model,
+                                 .text = &job->eval_text,
+                                 .pool = job->args->pool,
+                                 .keep_hidden = true,
+                                 .stop = ptq_job_stop_hook,
+                                 .stop_arg = job};
     struct ptq_times t = {.begin_ns = ptq_now_ns()};
     struct ptq_model_sum none = {0};
     struct ptq_eval *eval = ptq_arena_alloc(&job->arena, st, 1, sizeof *eval);
@@ -179,6 +192,7 @@ static int walk_block(struct ptq_job *job, int64_t point, int index, struct ptq_
     struct ptq_arena arena;
     struct ptq_block block;
     struct forms forms = {.n = 0};
+    const struct ptq_block_tap tap = {.stop = ptq_job_stop_hook, .stop_arg = job};
     ptq_arena_init(&arena, 0);
     int code = ptq_model_load_block(job->model, index, &arena, &block, st);
     for (int i = 0; code >= 0 && i < block.n_linears; i++) {
@@ -187,7 +201,7 @@ static int walk_block(struct ptq_job *job, int64_t point, int index, struct ptq_
             code = put_form(job, point, entry, &block, &forms, sum, st);
     }
     if (code >= 0)
-        code = ptq_block_run(job->model, &block, job->args->pool, hidden, NULL, st);
+        code = ptq_block_run(job->model, &block, job->args->pool, hidden, &tap, st);
     release_forms(&forms);
     ptq_arena_clear(&arena);
     return code;
@@ -239,9 +253,7 @@ static void run_model(struct ptq_job *job, int64_t point)
     int code = layers_outcome(job, point, reason, sizeof reason);
     if (code == 0 && (code = walk(job, point, &st)) != PTQ_OK)
         snprintf(reason, sizeof reason, "%s", st.text);
-    if (ptq_is_fatal(code))
-        ptq_job_fatal(job, &st);
-    else if (code != PTQ_OK && code != PTQ_ERR_CANCELLED)
+    if (ptq_job_cell_ended(job, code, &st) == PTQ_LEAVES_ROW)
         ptq_model_outcome(job, point, code, reason, &io);
 }
 

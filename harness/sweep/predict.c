@@ -1,11 +1,12 @@
 /* predict.c: what a sweep will cost, from shapes and a short probe of this machine: for --dry-run, and for run.json so that the report can
  * show predicted beside actual. Counts are of multiply-adds times two; everything smaller than a matrix product is left out, and
- * EFFICIENCY covers it. */
+ * `efficiency` covers it. Memory is that of the largest phase (capture, layers, models) on top of what the program holds already. */
 #include "core/clock.h"
 #include "core/linalg.h"
 #include "sweep/job.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 /* Small products, fp64 sums and softmax run below the probe's large fp32 product: measured about this on the demo sweep. */
@@ -65,12 +66,100 @@ static double syrk_flops(const struct ptq_job *job, const struct ptq_tokens *t)
     return sum * (double)t->n_total;
 }
 
+/* ---- memory ------------------------------------------------------------------------------------ */
+
+/* Rows are many small pieces of memory, and each takes a corner of a large piece that a cell has given back, which is then too small for
+ * the next cell. About codes, values, and difference of a small layer (10 bytes a weight) are lost a row; arrays that are handed back to
+ * the system (cmd_sweep.c: over a megabyte) leave nothing. Measured on the demo sweep. */
+static double left_behind(int64_t rows, int64_t cols)
+{
+    double n = (double)rows * (double)cols;
+    return 4 * n < 1 << 20 ? 10 * n : 0;
+}
+
+static void phase(struct ptq_prediction *p, double bytes)
+{
+    p->peak_bytes = fmax(p->peak_bytes, bytes);
+}
+
+static double hidden_bytes(const struct ptq_job *job, const struct ptq_tokens *t)
+{
+    return 4.0 * (double)t->n_total * (double)ptq_model_info(job->model)->d_model;
+}
+
+static double block_bytes(const struct ptq_job *job)
+{
+    const struct ptq_model_info *i = ptq_model_info(job->model);
+    return 4.0 * (double)i->n_block_params / (double)(i->n_blocks ? i->n_blocks : 1);
+}
+
+/* Hessians of both token classes in fp64 and the sampled rows, of one input. */
+static double input_bytes(const struct ptq_job *job, double d)
+{
+    return 16 * d * d + 4 * d * (double)job->stats_options.n_acts;
+}
+
+/* Hidden states, a block, its statistics and a partial sum for every sequence in work: four a thread where they are small (stats.c). */
+static void memory_of_capture(const struct ptq_job *job, const struct ptq_draw *d,
+                              struct ptq_prediction *p)
+{
+    double stats = 0, sums = 0, slots = 4.0 * ptq_pool_threads(job->args->pool);
+    const char *last = "";
+    for (int64_t e = 0; e < job->n_entries && job->entries[e].block == job->entries[0].block; e++) {
+        double cols = (double)job->entries[e].cols;
+        if (strcmp(last, job->entries[e].input) != 0) {
+            stats += input_bytes(job, cols);
+            sums += (job->stats_options.f64 ? 8 : 4) * cols * cols;
+        }
+        last = job->entries[e].input;
+    }
+    phase(p, hidden_bytes(job, &d->text.tokens) + block_bytes(job) + stats + sums * slots);
+}
+
+/* Statistics (calibration, held-out, memoised factors) are shared by the cells of a layer. */
+static void memory_of_layer(const struct ptq_job *job, const struct ptq_entry *e, double method,
+                            struct ptq_prediction *p)
+{
+    double d = (double)e->cols, cell = fmax(method, ptq_layer_cell_bytes(e->rows, e->cols));
+    double shared = 8 * d * d + 4 * (double)e->rows * d;
+    if (job->model)
+        shared = block_bytes(job) + 8 * d * d + (job->has_heldout ? 2 : 1) * input_bytes(job, d);
+    p->cell_bytes = fmax(p->cell_bytes, shared + cell);
+    phase(p, shared + cell * ptq_pool_threads(job->args->pool));
+}
+
+/* The reference's last hidden states; a model's own, its block as it was and as it is, logits of both (eval.c takes 2^20 at a time). */
+static void memory_of_models(const struct ptq_job *job, struct ptq_prediction *p)
+{
+    double threads = ptq_pool_threads(job->args->pool);
+    double hidden = hidden_bytes(job, &job->eval_text.tokens), calib = 0;
+    double logits = fmax(1 << 20, 64 * (double)ptq_model_info(job->model)->vocab_size);
+    if (job->cfg->calib.stats == PTQ_STATS_SEQUENTIAL)
+        calib = hidden_bytes(job, &job->draws[0].text.tokens);
+    double one = hidden + calib + 2 * block_bytes(job) + 8 * logits;
+    p->cell_bytes = fmax(p->cell_bytes, hidden + one);
+    phase(p, hidden + one * threads);
+}
+
+void ptq_job_warn_memory(const struct ptq_job *job, const struct ptq_prediction *p)
+{
+    double need = (double)ptq_peak_rss_bytes() + p->cell_bytes;
+    if (need > (double)job->memory_bytes)
+        fprintf(stderr,
+                "%s: a single cell needs about %.0f MiB, more than the %.0f MiB of [run] memory: "
+                "cells are run one at a time, and may not fit\n",
+                job->cfg->file, need / 1048576, (double)job->memory_bytes / 1048576);
+}
+
+/* ---- sums -------------------------------------------------------------------------------------- */
+
 static void add_capture(const struct ptq_job *job, const struct ptq_draw *d,
                         struct ptq_prediction *p)
 {
     struct stat info;
     if (stat(d->path, &info) == 0)
         return;
+    memory_of_capture(job, d, p);
     p->flops += forward_flops(job, &d->text.tokens) + syrk_flops(job, &d->text.tokens);
     for (int64_t e = 0; e < job->n_entries; e++)
         p->bytes += 8.0 * (double)job->entries[e].cols * (double)job->entries[e].cols;
@@ -89,10 +178,8 @@ static void add_layer(const struct ptq_job *job, const struct ptq_point *point,
     }
     p->flops += cost.flops + 2 * n * (double)e->cols * n_moments;
     p->bytes += cost.bytes + 4 * n;
-    p->peak_bytes =
-        fmax(p->peak_bytes, fmax(cost.peak_bytes, ptq_layer_cell_bytes(e->rows, e->cols)) *
-                                    ptq_pool_threads(job->args->pool) +
-                                16.0 * (double)e->cols * (double)e->cols * n_moments);
+    p->left_bytes += left_behind(e->rows, e->cols);
+    memory_of_layer(job, e, cost.peak_bytes, p);
 }
 
 static void add_model(const struct ptq_job *job, struct ptq_prediction *p)
@@ -101,7 +188,7 @@ static void add_model(const struct ptq_job *job, struct ptq_prediction *p)
     double hidden = 4.0 * (double)job->eval_text.tokens.n_total * (double)i->d_model;
     p->flops += forward_flops(job, &job->eval_text.tokens) + 2 * head_flops(job);
     p->bytes += 4 * (double)i->n_params + 2 * hidden * (double)i->n_blocks;
-    p->peak_bytes = fmax(p->peak_bytes, hidden * (1 + ptq_pool_threads(job->args->pool)));
+    memory_of_models(job, p);
 }
 
 static void add_point(const struct ptq_job *job, int64_t point, struct ptq_prediction *p)
@@ -141,6 +228,7 @@ void ptq_job_predict(struct ptq_job *job, struct ptq_prediction *p)
         add_capture(job, &job->draws[d], p);
     if (job->has_heldout && p->n_left_layers)
         add_capture(job, &job->heldout, p);
+    p->peak_bytes += p->left_bytes + (double)ptq_peak_rss_bytes();
     p->gflops_per_thread = probe_gflops();
     p->seconds =
         p->flops / (1e9 * p->gflops_per_thread * ptq_pool_threads(job->args->pool) * efficiency);
@@ -156,7 +244,7 @@ void ptq_job_print_prediction(const struct ptq_job *job, const struct ptq_predic
            (long long)p->n_left_models);
     printf("%-22s %.3g\n", "flops", p->flops);
     printf("%-22s %.3g\n", "bytes moved", p->bytes);
-    printf("%-22s %.3g MiB on top of the program's own\n", "peak memory", p->peak_bytes / 1048576);
+    printf("%-22s %.3g MiB, the program's own included\n", "peak memory", p->peak_bytes / 1048576);
     printf("%-22s %.1f s on %d threads (%.0f GFLOP/s a thread measured now)\n", "predicted time",
            p->seconds, ptq_pool_threads(job->args->pool), p->gflops_per_thread);
 }

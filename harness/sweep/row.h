@@ -7,13 +7,20 @@
  *   options (canonical text) · method_version
  *   bits · group_size (-1 row, 0 tensor) · sym · sym_kind · grid · zero_in_range · scale · precision · seed
  *   stats "fp" | "sequential" | "given" (bare layers) · true_sequential · calib (text) · calib_seed · nsamples · seqlen · (heldout)
+ *   (in_domain)                                                                 kind model
  *   (layer) · (role) · (block) · (rows) · (cols)                                 kind layer
  *   (protocol) · (rules) · (text) · (text_key) · (n_windows) · (nll_windows [])  kind model, reference
  *   (codes_hash)      hash of the stored form: "the bits are the same"
  *   metrics {id: number | null} · absent {id: reason} · intervals {id: [lo, hi]} · metric_keys {id: key}
  *   notes {damping, retries, n_dead, ...}
  *   time {prepare_s, quantize_s, score_s, total_s}      never part of a comparison
- *   host {threads, cpu, blas_core, isa, peak_bytes, started}  never part of a comparison; blas_core and isa are in the form key too
+ *   host {threads, cpu, blas_core, isa, peak_bytes, started, seq}  never part of a comparison; blas_core and isa are in the form key too
+ *
+ * in_domain "same text": the text that the row is evaluated on is one that the statistics were taken from: one of its windows is a window
+ * of the calibration text, or both are the same file. Allowed, and said in every report. Absent otherwise.
+ *
+ * A row is written whole: it holds the wanted metrics and those of the row before it whose keys still hold, whether or not they are wanted
+ * now. host.seq counts the rows of a folder as they are written (ptq_store_next_seq).
  */
 #ifndef PTQ_SWEEP_ROW_H
 #define PTQ_SWEEP_ROW_H
@@ -21,7 +28,7 @@
 
 enum { PTQ_ROW_SCHEMA = 1 };
 
-/* Rows read back, last row of a key wins, torn last line (no newline) dropped, broken lines elsewhere are PTQ_ERR_USAGE with file and line. */
+/* Rows read back; the newest row of a key wins: the one with the larger host.seq, the later one where they are equal or absent. Torn last line (no newline) dropped, broken lines elsewhere are PTQ_ERR_USAGE with file and line. */
 struct ptq_rows {
     json_t **at;
     int64_t n, n_torn;
@@ -37,6 +44,7 @@ const char *ptq_row_text(const json_t *row, const char *field); /* "" when absen
 double ptq_row_num(const json_t *row, const char *field);       /* NaN when absent or null */
 double ptq_row_metric(const json_t *row, const char *id);       /* NaN when absent or null */
 bool ptq_row_interval(const json_t *row, const char *id, double *lo, double *hi);
+int64_t ptq_row_seq(const json_t *row); /* host.seq; 0 when absent */
 double ptq_row_sub(const json_t *row, const char *object,
                    const char *field); /* notes, time, host */
 #endif

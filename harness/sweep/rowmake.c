@@ -34,7 +34,8 @@ static void put_point(json_t *row, const struct ptq_point *p)
     put_int(row, "seed", (int64_t)p->cell.seed);
 }
 
-static void put_stats(json_t *row, const struct ptq_job *job, const struct ptq_point *p)
+static void put_stats(json_t *row, const struct ptq_job *job, const char *kind,
+                      const struct ptq_point *p)
 {
     const struct ptq_config_calib *c = &job->cfg->calib;
     if (job->layerfile) {
@@ -51,6 +52,8 @@ static void put_stats(json_t *row, const struct ptq_job *job, const struct ptq_p
     put_int(row, "seqlen", d->text.tokens.n_seq ? d->text.tokens.len[0] : 0);
     if (job->has_heldout)
         put_text(row, "heldout", job->heldout.text.source);
+    if (d->in_domain && !strcmp(kind, "model"))
+        put_text(row, "in_domain", "same text");
 }
 
 json_t *ptq_row_begin(const struct ptq_job *job, const char *kind, const struct ptq_want *w,
@@ -68,7 +71,7 @@ json_t *ptq_row_begin(const struct ptq_job *job, const char *kind, const struct 
         put_point(row, p);
     put_text(row, "precision", job->cfg->run.precision == PTQ_SINGLE ? "single" : "double");
     if (p)
-        put_stats(row, job, p);
+        put_stats(row, job, kind, p);
     return row;
 }
 
@@ -117,30 +120,50 @@ static bool of_kind(const struct ptq_metric *m, const char *kind)
     return strcmp(kind, "layer") ? m->model != NULL : m->layer != NULL;
 }
 
+static const char *const metric_fields[] = {"metrics", "absent", "intervals", "metric_keys", NULL};
+
+static void put_value(json_t *row, const char *id, const struct ptq_value *v, const char *key)
+{
+    json_object_set_new(json_object_get(row, "metrics"), id, ptq_json_num(v->v));
+    if (!isfinite(v->v))
+        put_text(json_object_get(row, "absent"), id, v->reason ? v->reason : "not finite");
+    if (isfinite(v->lo) && isfinite(v->hi))
+        json_object_set_new(json_object_get(row, "intervals"), id,
+                            json_pack("[f,f]", v->lo, v->hi));
+    put_text(json_object_get(row, "metric_keys"), id, key);
+}
+
+/* A metric that is not wanted now stays in the row as long as its key holds: a sweep of fewer metrics takes nothing away. */
+static void keep_value(json_t *row, const json_t *before, const char *id, const char *key)
+{
+    if (strcmp(ptq_row_text(json_object_get(before, "metric_keys"), id), key) != 0)
+        return;
+    for (int i = 0; metric_fields[i]; i++) {
+        json_t *v = json_object_get(json_object_get(before, metric_fields[i]), id);
+        if (v)
+            json_object_set(json_object_get(row, metric_fields[i]), id, v);
+    }
+}
+
 void ptq_row_add_metrics(json_t *row, const struct ptq_job *job, const char *kind,
                          const struct ptq_want *w, const char *on, const struct ptq_value *values)
 {
-    json_t *metrics = json_object(), *absent = json_object(), *intervals = json_object(),
-           *keys = json_object();
     int n;
     const struct ptq_metric_entry *all = ptq_metrics(&n);
+    const json_t *before = ptq_store_find(job->store, w->key);
+    for (int i = 0; metric_fields[i]; i++)
+        json_object_set_new(row, metric_fields[i], json_object());
     for (int i = 0; i < n; i++) {
         const char *id = all[i].metric->id;
         char key[PTQ_KEY_CHARS];
-        if (!of_kind(all[i].metric, kind) || !ptq_metric_wanted(job, id))
+        if (!of_kind(all[i].metric, kind))
             continue;
-        json_object_set_new(metrics, id, ptq_json_num(values[i].v));
-        if (!isfinite(values[i].v))
-            put_text(absent, id, values[i].reason ? values[i].reason : "not finite");
-        if (isfinite(values[i].lo) && isfinite(values[i].hi))
-            json_object_set_new(intervals, id, json_pack("[f,f]", values[i].lo, values[i].hi));
         ptq_metric_key(w->form, id, all[i].version, on, key);
-        put_text(keys, id, key);
+        if (ptq_metric_wanted(job, id))
+            put_value(row, id, &values[i], key);
+        else
+            keep_value(row, before, id, key);
     }
-    json_object_set_new(row, "metrics", metrics);
-    json_object_set_new(row, "absent", absent);
-    json_object_set_new(row, "intervals", intervals);
-    json_object_set_new(row, "metric_keys", keys);
 }
 
 bool ptq_row_complete(const struct ptq_job *job, const json_t *row, const char *kind,
@@ -174,6 +197,7 @@ static void put_host(json_t *row, const struct ptq_job *job)
     put_text(host, "isa", ptq_isa_name(m->isa));
     put_int(host, "peak_bytes", ptq_peak_rss_bytes());
     put_text(host, "started", job->started);
+    put_int(host, "seq", ptq_store_next_seq(job->store));
     json_object_set_new(row, "host", host);
 }
 

@@ -46,8 +46,9 @@ static int add_row(struct reader *r, json_t *row)
     const json_t *known = json_object_get(r->position, key);
     if (known) {
         json_t **at = &r->rows->at[json_integer_value(known)];
-        json_decref(*at);
-        *at = row;
+        bool newer = ptq_row_seq(row) >= ptq_row_seq(*at);
+        json_decref(newer ? *at : row);
+        *at = newer ? row : *at;
         return PTQ_OK;
     }
     int code = grow(r->rows, r->st);
@@ -225,6 +226,11 @@ double ptq_row_num(const json_t *row, const char *field)
 double ptq_row_sub(const json_t *row, const char *object, const char *field)
 {
     return number(json_object_get(json_object_get(row, object), field));
+}
+
+int64_t ptq_row_seq(const json_t *row)
+{
+    return (int64_t)json_integer_value(json_object_get(json_object_get(row, "host"), "seq"));
 }
 
 double ptq_row_metric(const json_t *row, const char *id)

@@ -143,6 +143,8 @@ static int run_stage(struct seq_walk *w, int stage, struct ptq_status *st)
     int code = take_stats(w, stage, st);
     for (int i = 0; code == PTQ_OK && i < w->block.n_linears; i++) {
         int64_t e = ptq_entry_of(w->job, w->block.index, i);
+        if (ptq_job_stop(w->job))
+            return PTQ_ERR_CANCELLED;
         if (e < 0 || (stage >= 0 && w->block.lin[i].stage != stage))
             continue;
         code = take_layer(w, e, st);
@@ -169,15 +171,16 @@ static int walk_block(struct seq_walk *w, int index, struct ptq_status *st)
 {
     struct ptq_pool *pool = w->job->args->pool;
     const struct ptq_model *model = w->job->model;
+    const struct ptq_block_tap tap = {.stop = ptq_job_stop_hook, .stop_arg = w->job};
     ptq_arena_init(&w->scratch, 0);
     w->n_forms = 0;
     int code = ptq_model_load_block(model, index, &w->scratch, &w->block, st);
     if (code >= 0)
         code = run_stages(w, st);
     if (code == PTQ_OK && w->runs_calib)
-        code = ptq_block_run(model, &w->block, pool, &w->calib, NULL, st);
+        code = ptq_block_run(model, &w->block, pool, &w->calib, &tap, st);
     if (code == PTQ_OK && w->runs_eval)
-        code = ptq_block_run(model, &w->block, pool, &w->eval, NULL, st);
+        code = ptq_block_run(model, &w->block, pool, &w->eval, &tap, st);
     for (int i = 0; i < w->n_forms; i++)
         ptq_result_release(&w->forms[i]);
     ptq_arena_clear(&w->scratch);
@@ -244,9 +247,7 @@ static void run_cell(struct ptq_job *job, int64_t point)
     struct ptq_status st = {0}, io = {0};
     ptq_arena_init(&w.arena, 0);
     int code = walk(&w, &st);
-    if (ptq_is_fatal(code))
-        ptq_job_fatal(job, &st);
-    else if (code != PTQ_OK && code != PTQ_ERR_CANCELLED)
+    if (ptq_job_cell_ended(job, code, &st) == PTQ_LEAVES_ROW)
         fail_rest(&w, code, st.text, &io);
     ptq_arena_clear(&w.arena);
 }

@@ -19,6 +19,7 @@ struct ptq_store {
     char path[PATH_MAX];
     int fd;
     int64_t size, n_torn, synced_ns;
+    int64_t seq; /* the largest host.seq there is */
     json_t *by_key; /* key -> row */
 };
 
@@ -131,26 +132,49 @@ static int read_rows(struct ptq_store *s, const char *run_dir, struct ptq_status
 {
     struct ptq_rows rows = {0};
     int code = ptq_rows_read_all(run_dir, &rows, st);
-    for (int64_t i = 0; code >= 0 && i < rows.n; i++)
+    for (int64_t i = 0; code >= 0 && i < rows.n; i++) {
+        int64_t seq = ptq_row_seq(rows.at[i]);
+        s->seq = seq > s->seq ? seq : s->seq;
         if (json_object_set(s->by_key, ptq_row_text(rows.at[i], "key"), rows.at[i]))
             code = ptq_status_nomem(st, "the rows of the run", 0);
+    }
     ptq_rows_release(&rows);
     return code;
+}
+
+static struct ptq_store *new_store(struct ptq_status *st)
+{
+    struct ptq_store *s = calloc(1, sizeof *s);
+    json_t *by_key = s ? json_object() : NULL;
+    if (!by_key) {
+        free(s);
+        ptq_status_nomem(st, "the results store", sizeof *s);
+        return NULL;
+    }
+    s->fd = -1;
+    s->by_key = by_key;
+    s->synced_ns = ptq_now_ns();
+    pthread_mutex_init(&s->lock, NULL);
+    return s;
+}
+
+static int give(struct ptq_store *s, int code, struct ptq_store **out)
+{
+    if (code < 0)
+        ptq_store_close(s, NULL);
+    else
+        *out = s;
+    return code < 0 ? code : PTQ_OK;
 }
 
 int ptq_store_open(struct ptq_store **out, const char *run_dir, int shard, int n_shards,
                    struct ptq_status *st)
 {
     *out = NULL;
-    struct ptq_store *s = calloc(1, sizeof *s);
+    struct ptq_store *s = new_store(st);
     if (!s)
-        return ptq_status_nomem(st, "the results store", sizeof *s);
-    s->fd = -1;
-    s->synced_ns = ptq_now_ns();
-    pthread_mutex_init(&s->lock, NULL);
-    s->by_key = json_object();
-    int code =
-        s->by_key ? ptq_make_dirs(run_dir, st) : ptq_status_nomem(st, "the results store", 0);
+        return PTQ_ERR_MEMORY;
+    int code = ptq_make_dirs(run_dir, st);
     if (code >= 0)
         code =
             ptq_run_file(s->path, sizeof s->path, run_dir, "cells", "jsonl", shard, n_shards, st);
@@ -160,12 +184,14 @@ int ptq_store_open(struct ptq_store **out, const char *run_dir, int shard, int n
         code = cut_torn_line(s, st);
     if (code >= 0)
         code = read_rows(s, run_dir, st);
-    if (code < 0) {
-        ptq_store_close(s, NULL);
-        return code;
-    }
-    *out = s;
-    return PTQ_OK;
+    return give(s, code, out);
+}
+
+int ptq_store_read(struct ptq_store **out, const char *run_dir, struct ptq_status *st)
+{
+    *out = NULL;
+    struct ptq_store *s = new_store(st);
+    return s ? give(s, read_rows(s, run_dir, st), out) : PTQ_ERR_MEMORY;
 }
 
 int ptq_store_close(struct ptq_store *s, struct ptq_status *st)
@@ -191,6 +217,14 @@ const json_t *ptq_store_find(struct ptq_store *s, const char *key)
     const json_t *row = json_object_get(s->by_key, key);
     pthread_mutex_unlock(&s->lock);
     return row;
+}
+
+int64_t ptq_store_next_seq(struct ptq_store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    int64_t seq = ++s->seq;
+    pthread_mutex_unlock(&s->lock);
+    return seq;
 }
 
 static int append_locked(struct ptq_store *s, const char *line, json_t *row, struct ptq_status *st)

@@ -18,9 +18,14 @@ struct ptq_store;
  * Folder or file not writable: PTQ_ERR_IO. */
 int ptq_store_open(struct ptq_store **, const char *run_dir, int shard, int n_shards,
                    struct ptq_status *);
+/* For looking only (--dry-run): takes no lock, makes, cuts and writes nothing, and may read beside a running sweep. No append. */
+int ptq_store_read(struct ptq_store **, const char *run_dir, struct ptq_status *);
+/* What the next row carries as host.seq: larger than that of every row of the folder when it was opened, growing with each call. Of two
+ * rows of one key the larger is the newer one (row.h), whichever shard's file it lies in; no clock is asked. Thread-safe. */
+int64_t ptq_store_next_seq(struct ptq_store *);
 /* Syncs and unlocks; PTQ_ERR_IO when rows may not have reached the disk. NULL is fine. */
 int ptq_store_close(struct ptq_store *, struct ptq_status *);
-/* The last row of a key, or NULL; valid until the key is appended again. Thread-safe. */
+/* The newest row of a key, or NULL; valid until the key is appended again. Thread-safe. */
 const json_t *ptq_store_find(struct ptq_store *, const char *key);
 /* Appends a row (borrowed; not to be changed afterwards). Thread-safe; syncs every few seconds. */
 int ptq_store_append(struct ptq_store *, json_t *row, struct ptq_status *);

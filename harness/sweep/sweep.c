@@ -22,6 +22,11 @@ bool ptq_job_stop(const struct ptq_job *job)
            ptq_job_out_of_budget(job);
 }
 
+bool ptq_job_stop_hook(void *job)
+{
+    return ptq_job_stop(job);
+}
+
 void ptq_job_fatal(struct ptq_job *job, const struct ptq_status *st)
 {
     pthread_mutex_lock(&job->lock);
@@ -29,6 +34,29 @@ void ptq_job_fatal(struct ptq_job *job, const struct ptq_status *st)
         job->fatal = *st;
     atomic_store(&job->failed, true);
     pthread_mutex_unlock(&job->lock);
+}
+
+static void note_no_memory(struct ptq_job *job, const char *why)
+{
+    pthread_mutex_lock(&job->lock);
+    bool first = !*job->no_memory;
+    if (first)
+        snprintf(job->no_memory, sizeof job->no_memory, "%s", why);
+    pthread_mutex_unlock(&job->lock);
+    if (first)
+        ptq_progress_note(job->progress, "a cell was left: %s", why);
+}
+
+enum ptq_leaves ptq_job_cell_ended(struct ptq_job *job, int code, const struct ptq_status *st)
+{
+    if (code == PTQ_ERR_IO)
+        ptq_job_fatal(job, st);
+    if (code == PTQ_ERR_MEMORY)
+        note_no_memory(job, *st->text ? st->text : "out of memory");
+    return code == PTQ_OK || code == PTQ_ERR_IO || code == PTQ_ERR_CANCELLED ||
+                   code == PTQ_ERR_MEMORY
+               ? PTQ_LEAVES_NOTHING
+               : PTQ_LEAVES_ROW;
 }
 
 /* Codes (2 bytes), dequantized and difference (4 each), working copies in fp32 and fp64, transients of products. */
@@ -84,9 +112,11 @@ static void job_release(struct ptq_job *job)
 static int open_results(struct ptq_job *job, struct ptq_status *st)
 {
     const struct ptq_sweep_args *a = job->args;
-    int code = ptq_store_open(&job->store, job->run_dir, a->shard, a->n_shards, st);
+    int code = a->dry_run ? ptq_store_read(&job->store, job->run_dir, st)
+                          : ptq_store_open(&job->store, job->run_dir, a->shard, a->n_shards, st);
     if (code >= 0)
-        code = ptq_pack_open(&job->pack, job->run_dir, a->shard, a->n_shards, st);
+        code = a->dry_run ? ptq_pack_read(&job->pack, job->run_dir, st)
+                          : ptq_pack_open(&job->pack, job->run_dir, a->shard, a->n_shards, st);
     if (code >= 0 && ptq_store_torn(job->store) && !a->quiet)
         fprintf(stderr, "%s: a row that was cut off by a kill was removed; its cell runs again\n",
                 job->run_dir);
@@ -161,6 +191,8 @@ static int run_missing(struct ptq_job *job, struct ptq_sweep_summary *s, struct 
     if (s->n_done_before == s->n_cells)
         return ptq_job_write_plan(job, st);
     ptq_job_predict(job, &prediction);
+    if (!job->args->quiet)
+        ptq_job_warn_memory(job, &prediction);
     int code = ptq_job_write_plan(job, st);
     if (code >= 0)
         code = ptq_job_write_run(job, &prediction, -1, st);
@@ -191,11 +223,14 @@ static int finish(struct ptq_job *job, struct ptq_sweep_summary *s, int code, st
     if ((code >= 0 || code == PTQ_ERR_CANCELLED) && s->n_left) {
         ptq_status_clear(st);
         return ptq_status_set(st, PTQ_ERR_CANCELLED,
-                              "%s%lld of %lld cells done; run the same command again to go on",
+                              "%s%s%lld of %lld cells done; %srun the same command again to go on",
                               cancelled          ? "interrupted: "
                               : s->out_of_budget ? "out of budget: "
-                                                 : "",
-                              (long long)(s->n_cells - s->n_left), (long long)s->n_cells);
+                                                 : job->no_memory,
+                              !cancelled && !s->out_of_budget && *job->no_memory ? "; " : "",
+                              (long long)(s->n_cells - s->n_left), (long long)s->n_cells,
+                              *job->no_memory ? "give more memory or a smaller --memory, then "
+                                              : "");
     }
     if (code >= 0 && !job->cfg->run.keep_forms)
         ptq_pack_remove(job->run_dir, job->args->shard, job->args->n_shards);
@@ -237,7 +272,7 @@ static int run_job(struct ptq_job *job, struct ptq_sweep_summary *s, struct ptq_
 static int dry_run(struct ptq_job *job, struct ptq_status *st)
 {
     struct ptq_prediction prediction = {0};
-    bool exists = access(job->run_dir, W_OK) == 0;
+    bool exists = access(job->run_dir, F_OK) == 0;
     int code = ptq_job_open_source(job, st);
     if (code >= 0)
         code = ptq_job_plan(job, st);
@@ -251,6 +286,7 @@ static int dry_run(struct ptq_job *job, struct ptq_status *st)
         return code;
     ptq_job_predict(job, &prediction);
     ptq_job_print_prediction(job, &prediction);
+    ptq_job_warn_memory(job, &prediction);
     return PTQ_OK;
 }
 

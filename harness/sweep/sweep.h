@@ -27,7 +27,7 @@ struct ptq_config_calib {
     int stats;               /* enum ptq_stats_mode */
     bool true_sequential;
     const char *heldout; /* NULL: none */
-    int64_t heldout_seed;
+    int64_t heldout_seed; /* default: the smallest number that draws no calibration text */
 };
 struct ptq_config_grid {
     struct ptq_spec *specs;
@@ -66,6 +66,8 @@ struct ptq_config {
  * the nearest valid word. model_source replaces [model] source; may be NULL. */
 int ptq_config_read(const char *path, const char *set_words, const char *model_source,
                     struct ptq_arena *, struct ptq_config *, struct ptq_status *);
+/* True when a text source names its own seed ("synth:facts:5555"). */
+bool ptq_fixed_seed(const char *source, int64_t *seed);
 /* "90", "90s", "10m", "2h" -> seconds. */
 int ptq_parse_duration(const char *text, const char *what, double *seconds, struct ptq_status *);
 

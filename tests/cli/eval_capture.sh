@@ -67,10 +67,40 @@ expect 0 "" "${c[@]}" --out "$dir/1.h5"
 cmp -s "$dir/1.h5" "$dir/3.h5" || fail "capturing again changes the file"
 expect 2 "another model, text or options" "${c[@]}" --sink-tokens 2 --out "$dir/1.h5"
 expect 0 "" "${c[@]}" --sink-tokens 2 --name sink2 --f64 --out "$dir/1.h5"
-"$PTQ" inspect "$dir/1.h5" | grep -qE '/stats/sink2/blk.3.ffn_down_in/hess +f64 +73920' || fail "fp64 triangle of 384 inputs"
+"$PTQ" inspect "$dir/1.h5" | grep -qE '/stats/sink2/blk.3.ffn_down_in/hess_rest +f64 +73920' || fail "fp64 triangle of 384 inputs"
 expect 6 "absent/x.h5" "${c[@]}" --out "$dir/absent/x.h5"
 head -c 5000 "$dir/3.h5" >"$dir/cut.h5"
 expect 6 "cut.h5" "${c[@]}" --out "$dir/cut.h5"
+
+# A llama2.c checkpoint of 28 bytes of header (dim 8, hidden 8, 1 layer, 1 head, 1 key head, 4 tokens, 4 positions) and
+# 32 + 8 + 4 * 64 + 8 + 3 * 64 + 8 + 2 * 16 floats.
+{
+    for n in 8 8 1 1 1 4 4; do printf "\\x0$n\\0\\0\\0"; done
+    head -c $((4 * 536)) /dev/zero
+} >"$dir/m.bin"
+"$PTQ" inspect "$dir/m.bin" >"$dir/a" 2>"$dir/err" || fail "inspect of a checkpoint: $(cat "$dir/err")"
+grep -qE '^blk.0.ffn_down +f32 +8 x 8 +64$' "$dir/a" && grep -qE '^output_norm +f32 +8 +8$' "$dir/a" || fail "tensors of a checkpoint: $(cat "$dir/a")"
+grep -q '^output ' "$dir/a" && fail "a tied head has no tensor of its own"
+head -c 2000 "$dir/m.bin" >"$dir/cut.bin"
+expect 2 "cut.bin" "$PTQ" inspect "$dir/cut.bin"
+# Weights that are not numbers: the same code as for a bare layer.
+{ head -c 28 "$dir/m.bin"; head -c 128 /dev/zero; printf '\0\0\300\177'; tail -c +161 "$dir/m.bin"; } >"$dir/nan.bin"
+printf '1 2 3\n' >"$dir/ids"
+expect 5 "nan at row 0" "$PTQ" eval "$dir/nan.bin" --tokens "$dir/ids"
+
+# Ctrl-C: the block in hand is finished, and the same command goes on behind it.
+big=("$PTQ" capture demo --text synth:facts:4444 --windows 300 --threads 1)
+"${big[@]}" --out "$dir/i.h5" 2>"$dir/err" &
+pid=$!
+until [ -s "$dir/i.h5" ] || ! kill -0 $pid 2>/dev/null; do sleep 0.02; done
+kill -TERM $pid
+wait $pid
+[ $? = 6 ] || fail "a stopped capture: exit code; $(cat "$dir/err")"
+grep -qE 'cancelled: .*i.h5: /stats/calib holds [123] of 4 blocks; the same capture goes on' "$dir/err" || fail "a stopped capture: $(cat "$dir/err")"
+expect 0 "" "${big[@]}" --out "$dir/i.h5"
+expect 0 "" "${big[@]}" --out "$dir/j.h5"
+"$PTQ" inspect "$dir/i.h5" >"$dir/a" && "$PTQ" inspect "$dir/j.h5" >"$dir/b"
+cmp -s "$dir/a" "$dir/b" || fail "a capture that went on holds other objects"
 if [ -w /dev/full ]; then
     "$PTQ" eval demo --windows 1 >/dev/full 2>"$dir/err"
     [ $? = 6 ] || fail "a full disk under stdout: exit code"

@@ -14,7 +14,7 @@ cd "$dir" || exit 1
 # ---- the command of the documentation; the same row and the same file for any number of threads
 run=(run l.h5 -m gptq-paper:percdamp=0.01 -b 3 -g 64 --sym --scale f32 -l layer)
 "$PTQ" "${run[@]}" -o out.h5 >text || fail "ptq run"
-for id in w_mse w_relerr w_sqnr_db w_maxabs out_relerr proxy_loss bits_nominal bits_stored bits_paper damping retries n_dead clipped; do
+for id in w_mse w_relerr w_sqnr_db w_maxabs out_relerr proxy_loss bits_nominal bits_stored bits_paper damping retries n_dead n_clipped; do
     grep -q "^$id " text || fail "no $id in the output"
 done
 for n in 1 2 3; do
@@ -94,6 +94,8 @@ dead = x.copy()
 dead[:, [2, 5]] = 0
 put("dead", activations=dead)
 put("few", activations=x[:3])
+put("huge", activations=x * np.float32(1e20))
+put("large", w * np.float32(1e8), activations=x)
 put("both", activations=x, hess=np.diag(np.arange(1.0, 21)))
 PY
 expect 5 'row 3, column 7' nan.h5 -m rtn -b 4
@@ -101,6 +103,10 @@ expect 5 'not symmetric' lopsided.h5 -m gptq -b 4
 expect 5 'all zero' zero.h5 -m gptq -b 4
 expect 2 'd_in x d_in' wrong.h5 -m gptq -b 4
 expect 5 'raise percdamp' few.h5 -m gptq:percdamp=0 -b 4
+expect 5 'made from the activations overflows' huge.h5 -m gptq -b 4
+"$PTQ" run large.h5 -m rtn -b 4 2>stderr | grep -Eq '^n_scale_saturated +8 ' || fail "scales at the end of f16 are not noted"
+grep -q 'warning: .*8 of 8 scales' stderr || fail "scales at the end of f16: no warning: $(cat stderr)"
+"$PTQ" run large.h5 -m rtn -b 4 --scale f32 2>&1 >/dev/null | grep . && fail "a warning although the scales fit"
 "$PTQ" run dead.h5 -m gptq -b 4 | grep -Eq '^n_dead +2 ' || fail "dead columns are not counted"
 "$PTQ" run few.h5 -m gptq -b 4 >/dev/null || fail "a rank-deficient Hessian is an error"
 "$PTQ" run both.h5 -m gptq -b 4 | grep -Eq '^damping +0.105 ' || fail "the given Hessian is not used before activations"

@@ -18,8 +18,20 @@ start() { # name [flags]
     pid=$!
 }
 
-pause() { # the program starts, captures, quantizes and evaluates within about three seconds
-    sleep "$((RANDOM % 2)).$((100 + RANDOM % 900))"
+# Until the sweep has written a row more than there were, so that it is at work; then a random part of a second.
+at_work() { # name, rows before; false: the sweep ended
+    while kill -0 $pid 2>/dev/null; do
+        [ "$(n_rows "$work/$1" 2>/dev/null || echo 0)" -gt "$2" ] && sleep "0.$((RANDOM % 3))$((RANDOM % 10))" && return 0
+        sleep 0.01
+    done
+    return 1
+}
+
+# A process that was killed, and did not end by itself just before: 128 + 9.
+killed_now() { # name, rows before
+    at_work "$1" "$2" && kill -9 $pid 2>/dev/null
+    wait $pid 2>/dev/null
+    [ $? = 137 ]
 }
 
 for mode in fp sequential; do
@@ -27,12 +39,14 @@ for mode in fp sequential; do
     [ $mode = fp ] && mv "$work/undisturbed" "$work/undisturbed-fp"
     killed=0
     for _ in 1 2 3; do
+        before=$(n_rows "$work/killed-$mode" 2>/dev/null || echo 0)
         start killed-$mode
-        pause
-        kill -9 $pid 2>/dev/null && killed=$((killed + 1))
-        wait $pid 2>/dev/null
+        killed_now killed-$mode "$before" && killed=$((killed + 1))
     done
-    echo "$mode: killed $killed times, $(n_rows "$work/killed-$mode" 2>/dev/null || echo 0) rows then"
+    there=$(n_rows "$work/killed-$mode")
+    echo "$mode: killed $killed times, $there rows then"
+    [ $killed -ge 1 ] || fail "$mode: no kill hit a running sweep"
+    [ "$there" -lt "$(n_rows "$work/undisturbed-$mode")" ] || fail "$mode: the kills left nothing to do"
     exits 0 sweep "$config" killed-$mode
     same_rows "$work/undisturbed-$mode" "$work/killed-$mode" "$mode after three kills"
 done

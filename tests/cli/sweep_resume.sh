@@ -54,6 +54,40 @@ quantize_times() { # of the gptq layer rows, by key: first or last of each
 }
 [ "$(quantize_times cat)" = "$(quantize_times tac)" ] || fail "adding a metric quantized again"
 
+# A narrower list of metrics takes none away, also where rows are written anew (here: one metric of each row is made stale by hand).
+sed -E 's/("metric_keys":\{[^}]*"w_relerr":")[0-9a-f]{4}/\10000/' "$work/undisturbed/cells.jsonl" >"$work/metric/cells.jsonl"
+SET="eval.metrics=w_relerr" exits 0 sweep "$config" metric
+[ "$(n_rows "$work/metric")" = $((2 * 8 * N_LAYERS + 8 + 1)) ] || fail "not just the layer rows were written anew: $(n_rows "$work/metric")"
+same_rows "$work/undisturbed" "$work/metric" "after a sweep of one metric"
+
+# Rows of another sharding: the newer one counts, whatever its file is called (cells.1-of-2.jsonl comes before cells.jsonl).
+SET="eval.metrics=w_relerr,ppl" exits 0 sweep "$config" mixed
+for shard in 1/2 2/2; do SET="eval.metrics=w_relerr,ppl,kl_mean,out_relerr" exits 0 sweep "$config" mixed --shard $shard; done
+cat "$work/mixed"/cells*.jsonl >"$work/before"
+SET="eval.metrics=w_relerr,ppl,kl_mean,out_relerr" exits 0 sweep "$config" mixed
+cat "$work/mixed"/cells*.jsonl | cmp -s "$work/before" - || fail "rows that shards had finished were computed again"
+"$PTQ" report "$work/mixed" --format csv >"$work/out" 2>"$work/err" || fail "report: $(cat "$work/err")"
+grep -q kl_mean "$work/out" || fail "the report shows older rows without kl_mean: $(head -2 "$work/out")"
+
+# --dry-run only looks: the lock of a running sweep, torn ends and files stay as they are.
+cp -r "$work/undisturbed" "$work/look"
+head -c -100 "$work/undisturbed/cells.jsonl" >"$work/look/cells.jsonl"
+truncate -s -10 "$work/look/forms.pack"
+(cd "$work/look" && find . -type f -exec sha256sum {} + | sort) >"$work/before"
+exits 0 flock "$work/look/cells.jsonl" flock "$work/look/forms.pack" \
+    "$PTQ" sweep "$config" --dry-run --set "run.out=$work run.name=look" >"$work/out" 2>"$work/err"
+grep -Eq 'rows +[0-9]+, 1 to do' "$work/out" || fail "a dry run beside a sweep: $(cat "$work/out")"
+(cd "$work/look" && find . -type f -exec sha256sum {} + | sort) | cmp -s "$work/before" - || fail "a dry run changed a file"
+
+# Parts of captures that nobody will go on with are removed; those of these texts are not.
+parts() { (cd "$work/look" && echo stats.*.part); }
+own=$(cd "$work/look" && ls stats.*.h5 | head -1)
+rm "$work/look/$own"
+touch "$work/look/stats.0123456789abcdef.h5.0.part" "$work/look/$own.1.part"
+rm "$work/look/cells.jsonl" "$work/look/forms.pack"
+exits 0 sweep "$config" look
+[ "$(parts)" = "$own.1.part" ] || fail "parts of captures that are left: $(parts)"
+
 # Another sweep in the same folder is refused while one runs.
 exits 2 flock "$work/all/cells.jsonl" "$PTQ" sweep "$config" --quiet --set "run.out=$work run.name=all" 2>"$work/err"
 says 'another sweep is writing here'

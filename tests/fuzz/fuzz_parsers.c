@@ -1,6 +1,7 @@
-/* fuzz_parsers.c: every parser of untrusted bytes that is our own, fed mutated seeds. `make fuzz BUILD=asan [FUZZ_SECONDS=60]`.
- * A run is a function of its seed, which is printed; a crash or a sanitizer's report is the failure. The library behind HDF5 files is
- * not ours and not fuzzed here. usage: fuzz_parsers SECONDS [SEED] */
+/* fuzz_parsers.c: every parser of untrusted bytes that is our own, fed mutated seeds. `make fuzz
+ * BUILD=asan [FUZZ_SECONDS=60]`. A run is a function of its seed, which is printed; a crash or a
+ * sanitizer's report is the failure. The library behind HDF5 files is not ours and not fuzzed here.
+ * usage: fuzz_parsers SECONDS [SEED] */
 #include "core/clock.h"
 #include "core/ini.h"
 #include "core/rng.h"
@@ -74,7 +75,8 @@ static void feed_rows(const struct input *in, struct ptq_arena *a, struct ptq_st
 
 static void feed_ids(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
 {
-    const struct ptq_model_info info = {.name = "fuzz", .vocab_size = 300, .max_context = 64, .tokenizer = "bytes"};
+    const struct ptq_model_info info = {
+        .name = "fuzz", .vocab_size = 300, .max_context = 64, .tokenizer = "bytes"};
     struct ptq_text text;
     char source[4200];
     snprintf(source, sizeof source, "ids:%s", in->path);
@@ -90,9 +92,10 @@ static void feed_form(const struct input *in, struct ptq_arena *a, struct ptq_st
     if (in->n < (int64_t)sizeof head)
         return;
     memset(&head, 0, sizeof head);
-    int64_t *field[] = {&head.rows, &head.cols, &head.part[0].group_cols, &head.part[0].groups_per_row, &head.part[0].n_groups};
-    int *small[] = {&head.n_parts, &head.part[0].kind, &head.part[0].bits, &head.part[0].scale_fmt, &head.part[0].zero_fmt,
-                    &head.part[0].zero_bits};
+    int64_t *field[] = {&head.rows, &head.cols, &head.part[0].group_cols,
+                        &head.part[0].groups_per_row, &head.part[0].n_groups};
+    int *small[] = {&head.n_parts,           &head.part[0].kind,     &head.part[0].bits,
+                    &head.part[0].scale_fmt, &head.part[0].zero_fmt, &head.part[0].zero_bits};
     for (int i = 0; i < 5; i++)
         memcpy(field[i], in->at + 8 * i, (in->at[48 + i] & 1) ? 8 : 1);
     for (int i = 0; i < 6; i++)
@@ -108,25 +111,36 @@ static const struct target {
     int64_t padded_bytes; /* zeros up to here follow; 0: none */
     void (*feed)(const struct input *, struct ptq_arena *, struct ptq_status *);
 } targets[] = {
-    {"ini", "[sweep]\nbits = 2-4,8 ; widths\nmethods = rtn, gptq:percdamp=0.01|0.1\n[run]\nout = ${HOME}/x\n", 0, 0, feed_ini},
+    {"ini",
+     "[sweep]\nbits = 2-4,8 ; widths\nmethods = rtn, gptq:percdamp=0.01|0.1\n[run]\nout = "
+     "${HOME}/x\n",
+     0, 0, feed_ini},
     {"words", "2-4,8,-1,512M", 0, 0, feed_words},
     {"npy",
      "\x93NUMPY\1\0v\0{'descr': '<i4', 'fortran_order': False, 'shape': (2, 3), }"
      "                                                          \n"
-     "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0\5\0\0\0\6\0\0\0", 152, 0, feed_npy},
-    {"llama2c", "\4\0\0\0\10\0\0\0\1\0\0\0\2\0\0\0\1\0\0\0\10\0\0\0\20\0\0\0", 28, 2048, feed_llama2c},
-    {"rows", "{\"schema\":1,\"kind\":\"model\",\"key\":\"a\",\"metrics\":{\"ppl\":1.5}}\n{\"schema\":1,\"key\":\"b\"}\n{\"torn", 0, 0, feed_rows},
+     "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0\5\0\0\0\6\0\0\0",
+     152, 0, feed_npy},
+    {"llama2c", "\4\0\0\0\10\0\0\0\1\0\0\0\2\0\0\0\1\0\0\0\10\0\0\0\20\0\0\0", 28, 2048,
+     feed_llama2c},
+    {"rows",
+     "{\"schema\":1,\"kind\":\"model\",\"key\":\"a\",\"metrics\":{\"ppl\":1.5}}\n{\"schema\":1,"
+     "\"key\":\"b\"}\n{\"torn",
+     0, 0, feed_rows},
     {"ids", "1 2 3,4\n17 250\n\n299 0\n", 0, 0, feed_ids},
-    {"form", "\4\0\0\0\0\0\0\0\10\0\0\0\0\0\0\0\10\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\4", 33, 1024, feed_form},
+    {"form", "\4\0\0\0\0\0\0\0\10\0\0\0\0\0\0\0\10\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\4", 33, 1024,
+     feed_form},
 };
 enum { N_TARGETS = sizeof targets / sizeof *targets };
 
-/* A few edits of the seed: flipped bits, extreme bytes, cuts, repeats, copies from elsewhere in it. */
+/* A few edits of the seed: flipped bits, extreme bytes, cuts, repeats, copies from elsewhere in it.
+ */
 static int64_t mutate(struct ptq_rng *rng, uint8_t *at, int64_t n)
 {
     static const uint8_t extreme[] = {0, 1, 0x7f, 0x80, 0xff, '\n', '[', '{', '-', '9', '"', '\\'};
     for (uint64_t edits = ptq_rng_below(rng, 8); edits > 0 && n > 0; edits--) {
-        int64_t i = (int64_t)ptq_rng_below(rng, (uint64_t)n), len = 1 + (int64_t)ptq_rng_below(rng, 16);
+        int64_t i = (int64_t)ptq_rng_below(rng, (uint64_t)n),
+                len = 1 + (int64_t)ptq_rng_below(rng, 16);
         switch (ptq_rng_below(rng, 6)) {
         case 0: at[i] ^= (uint8_t)(1u << ptq_rng_below(rng, 8)); break;
         case 1: at[i] = extreme[ptq_rng_below(rng, sizeof extreme)]; break;
@@ -137,7 +151,10 @@ static int64_t mutate(struct ptq_rng *rng, uint8_t *at, int64_t n)
                 n += len;
             }
             break;
-        case 4: memset(at + i, extreme[ptq_rng_below(rng, sizeof extreme)], (size_t)(len < n - i ? len : n - i)); break;
+        case 4:
+            memset(at + i, extreme[ptq_rng_below(rng, sizeof extreme)],
+                   (size_t)(len < n - i ? len : n - i));
+            break;
         default: at[i] = at[ptq_rng_below(rng, (uint64_t)n)];
         }
     }

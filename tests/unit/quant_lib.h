@@ -6,6 +6,29 @@
 #include "core/rng.h"
 #include "quant/run.h"
 
+struct fixture { /* of every test of these files; layer: for those that run one */
+    struct ptq_arena arena;
+    struct ptq_status st;
+    struct ptq_layer layer;
+};
+
+static inline int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    *state = f;
+    if (f)
+        ptq_arena_init(&f->arena, 0);
+    return f ? 0 : -1;
+}
+
+static inline int teardown(void **state)
+{
+    struct fixture *f = *state;
+    ptq_arena_clear(&f->arena);
+    free(f);
+    return 0;
+}
+
 static inline struct ptq_cell cell_of(int bits, int64_t group)
 {
     return (struct ptq_cell){
@@ -58,7 +81,16 @@ struct run_args {
     struct ptq_cell cell;
     enum ptq_precision precision;
     struct ptq_pool *pool;
+    int64_t block; /* not 0: value of the option `block`, past the method's normalise */
 };
+
+static inline void set_block(const struct ptq_spec *spec, int64_t block)
+{
+    const struct ptq_opt *o = spec->entry->single->opts;
+    while (strcmp(o->name, "block") != 0)
+        o++;
+    memcpy((char *)spec->opts + o->offset, &block, sizeof block);
+}
 
 /* One cell in a session of its own. */
 static inline int run_cell(const struct run_args *a, struct ptq_result *r, struct ptq_status *st)
@@ -69,6 +101,8 @@ static inline int run_cell(const struct run_args *a, struct ptq_result *r, struc
     struct ptq_session_args sa = {.layer = a->layer, .precision = a->precision, .pool = a->pool};
     ptq_arena_init(&arena, 0);
     int rc = ptq_spec_parse(a->spec, &arena, &spec, st);
+    if (rc == PTQ_OK && a->block)
+        set_block(&spec, a->block);
     if (rc == PTQ_OK)
         rc = ptq_session_new(&s, &sa, st);
     if (rc == PTQ_OK)

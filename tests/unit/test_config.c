@@ -161,6 +161,33 @@ static void command_line_wins(void **state)
                   "command line: unknown key in [sweep]: 'bit'; did you mean 'bits'?");
 }
 
+/* Without heldout_seed the held-out text is another draw than every calibration text. */
+static void heldout_seeds(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *lines;
+        int64_t want;
+    } cases[] = {{"text = a\nheldout = a", 1}, /* the default seed is 0 */
+                 {"text = a\nheldout = a\nseed = 4444", 0},
+                 {"text = a\nheldout = a\n[sweep]\ncalib.seed = 0-3,5", 4},
+                 {"text = synth:facts:0\nheldout = synth:facts\nseed = 3", 1},
+                 {"text = synth:facts:7\nheldout = synth:facts", 0},
+                 {"text = a\nheldout = a\nseed = 4\nheldout_seed = 4", 4}}; /* refused by the sweep */
+    for (int64_t i = 0; i < LENGTH(cases); i++) {
+        char text[400];
+        snprintf(text, sizeof text,
+                 "[model]\nsource = demo\n[sweep]\nmethods = rtn\n[calib]\n%s\n", cases[i].lines);
+        assert_ok(read_with(text, NULL, NULL), &st);
+        assert_int_equal(c.calib.heldout_seed, cases[i].want);
+    }
+    int64_t seed = -1;
+    assert_true(ptq_fixed_seed("synth:facts:5555", &seed) && seed == 5555);
+    assert_false(ptq_fixed_seed("synth:facts", &seed));
+    assert_false(ptq_fixed_seed("a.txt", &seed));
+    assert_false(ptq_fixed_seed("synth:facts:x", &seed));
+}
+
 #define WITH(line) "[model]\nsource = demo\n[sweep]\nmethods = rtn\n" line "\n"
 
 static void errors(void **state)
@@ -237,6 +264,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(defaults, setup, teardown),
         cmocka_unit_test_setup_teardown(every_key, setup, teardown),
         cmocka_unit_test_setup_teardown(command_line_wins, setup, teardown),
+        cmocka_unit_test_setup_teardown(heldout_seeds, setup, teardown),
         cmocka_unit_test_setup_teardown(errors, setup, teardown),
         cmocka_unit_test_setup_teardown(durations, setup, teardown),
         cmocka_unit_test_setup_teardown(our_own_files, setup, teardown),

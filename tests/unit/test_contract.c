@@ -5,7 +5,7 @@
 
 enum { N_PRECISIONS = 2, MAX_SPECS = 200 };
 
-struct fixture {
+struct bench {
     struct ptq_arena arena;
     struct ptq_status st;
     struct ptq_layer small, tall; /* tall: several pieces of every parallel loop */
@@ -14,7 +14,7 @@ struct fixture {
     int n_specs;
 };
 
-static void collect_specs(struct fixture *f)
+static void collect_specs(struct bench *f)
 {
     int n;
     struct ptq_preset *presets;
@@ -28,9 +28,9 @@ static void collect_specs(struct fixture *f)
             f->specs[f->n_specs++] = presets[i].name;
 }
 
-static int setup(void **state)
+static int open_bench(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
+    struct bench *f = calloc(1, sizeof *f);
     ptq_arena_init(&f->arena, 0);
     for (int i = 0; i < 3; i++)
         assert_ok(ptq_pool_new(&f->pool[i], i + 1, &f->st), &f->st);
@@ -41,9 +41,9 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
+static int close_bench(void **state)
 {
-    struct fixture *f = *state;
+    struct bench *f = *state;
     for (int i = 0; i < 3; i++)
         ptq_pool_free(f->pool[i]);
     ptq_arena_clear(&f->arena);
@@ -87,7 +87,7 @@ static void check_values(const struct ptq_quant *q, const float *what)
         }
 }
 
-static void check_bytes(struct fixture *f, const struct ptq_result *r, const struct ptq_layer *l)
+static void check_bytes(struct bench *f, const struct ptq_result *r, const struct ptq_layer *l)
 {
     struct ptq_packed packed;
     struct ptq_form_head head;
@@ -129,7 +129,7 @@ static void form_hash(const struct ptq_result *r, char out[33])
 }
 
 /* A cell that the method does: PTQ_OK; skipped with a reason: PTQ_SKIP. */
-static int run_checked(struct fixture *f, const struct run_args *a, struct ptq_result *r)
+static int run_checked(struct bench *f, const struct run_args *a, struct ptq_result *r)
 {
     char buf[96];
     ptq_status_clear(&f->st);
@@ -148,7 +148,7 @@ static void inputs_hash(const struct ptq_layer *l, uint64_t out[3])
 
 static void stored_forms(void **state)
 {
-    struct fixture *f = *state;
+    struct bench *f = *state;
     uint64_t before[3], after[3];
     inputs_hash(&f->small, before);
     for (int s = 0; s < f->n_specs; s++) {
@@ -182,7 +182,7 @@ static void stored_forms(void **state)
 
 static void same_bits_for_any_threads(void **state)
 {
-    struct fixture *f = *state;
+    struct bench *f = *state;
     const int cells[] = {0, 1, 2, 8, 12, 13, 27, 33, 38};
     for (int s = 0; s < f->n_specs; s++)
         for (int64_t k = 0; k < LENGTH(cells); k++)
@@ -228,7 +228,7 @@ static void crowd_piece(void *arg, int64_t begin, int64_t end)
 
 static void cells_at_once(void **state)
 {
-    struct fixture *f = *state;
+    struct bench *f = *state;
     for (int s = 0; s < f->n_specs; s++) {
         struct crowd c[2];
         for (int k = 0; k < 2; k++) {
@@ -247,9 +247,9 @@ static void cells_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(stored_forms, setup, teardown),
-        cmocka_unit_test_setup_teardown(same_bits_for_any_threads, setup, teardown),
-        cmocka_unit_test_setup_teardown(cells_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(stored_forms, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(same_bits_for_any_threads, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(cells_at_once, open_bench, close_bench),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

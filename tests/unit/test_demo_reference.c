@@ -1,6 +1,7 @@
-/* Sweeps of the demo model against the independent evaluation of ../shared/demo-model (torch; reference.json, `conventions`): RTN
- * cells within 1e-4 bits/byte, GPTQ cells inside the spread of that evaluation's calibration seeds. The whole path is run:
- * configuration, statistics, quantization, perplexity, rows. */
+/* Sweeps of the demo model against the independent evaluation of ../shared/demo-model (torch;
+ * reference.json, `conventions`): RTN cells within 1e-4 bits/byte, GPTQ cells inside the spread of
+ * that evaluation's calibration seeds. The whole path is run: configuration, statistics,
+ * quantization, perplexity, rows. */
 #include "testlib.h"
 #include "core/json.h"
 #include "sweep/row.h"
@@ -32,7 +33,8 @@ static void run_release(struct run *r)
     test_rmdir(r->dir);
 }
 
-/* Conventions of reference.json: 256 windows of seed 5555, f32 scales, asymmetric, zero in range; calibration: 64 windows. */
+/* Conventions of reference.json: 256 windows of seed 5555, f32 scales, asymmetric, zero in range;
+ * calibration: 64 windows. */
 static void run_sweep(struct run *r, const char *calib_and_methods)
 {
     char path[TEST_PATH], set[2 * TEST_PATH];
@@ -41,24 +43,29 @@ static void run_sweep(struct run *r, const char *calib_and_methods)
     test_path(r->dir, "reference.ini", path);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fprintf(f, "[model]\nsource = demo\n[calib]\ntext = synth:facts\nnsamples = 64\nseqlen = 256\nseed = 4444\n"
-               "[eval]\ntext = synth:facts:5555\nwindows = 256\nmetrics = bpb,dnll,fact_recall,copy_accuracy\n");
+    fprintf(f, "[model]\nsource = demo\n[calib]\ntext = synth:facts\nnsamples = 64\nseqlen = "
+               "256\nseed = 4444\n"
+               "[eval]\ntext = synth:facts:5555\nwindows = 256\nmetrics = "
+               "bpb,dnll,fact_recall,copy_accuracy\n");
     assert_int_equal(fclose(f), 0);
     snprintf(set, sizeof set, "sweep.scale=f32 run.out=%s %s", r->dir, calib_and_methods);
     assert_ok(ptq_config_read(path, set, NULL, &r->arena, &config, &r->st), &r->st);
-    struct ptq_sweep_args args = {.config = &config, .machine = &machine, .pool = r->pool, .quiet = true, .n_shards = 1};
+    struct ptq_sweep_args args = {
+        .config = &config, .machine = &machine, .pool = r->pool, .quiet = true, .n_shards = 1};
     assert_ok(ptq_sweep_run(&args, &summary, &r->st), &r->st);
     assert_int_equal(summary.n_failed + summary.n_left + summary.n_skipped, 0);
     assert_ok(ptq_rows_read_run(summary.run_dir, &r->rows, &r->st), &r->st);
 }
 
-static const json_t *find(const struct run *r, const char *kind, const char *label, int bits, int group)
+static const json_t *find(const struct run *r, const char *kind, const char *label, int bits,
+                          int group)
 {
     for (int64_t i = 0; i < r->rows.n; i++) {
         const json_t *row = r->rows.at[i];
         if (!strcmp(ptq_row_text(row, "kind"), kind) &&
-            (!label || (!strcmp(ptq_row_text(row, "label"), label) && ptq_row_num(row, "bits") == bits &&
-                        ptq_row_num(row, "group_size") == group)))
+            (!label ||
+             (!strcmp(ptq_row_text(row, "label"), label) && ptq_row_num(row, "bits") == bits &&
+              ptq_row_num(row, "group_size") == group)))
             return row;
     }
     return NULL;
@@ -90,7 +97,8 @@ static void group_word(int group, char out[16])
         snprintf(out, 16, "grow");
 }
 
-/* 28 quantized models over 256 windows: minutes under a sanitizer, which sees the same code in the small sweeps of tests/cli. */
+/* 28 quantized models over 256 windows: minutes under a sanitizer, which sees the same code in the
+ * small sweeps of tests/cli. */
 static bool too_slow(void)
 {
 #ifdef PTQ_SANITIZE
@@ -120,14 +128,18 @@ static void test_rtn_cells(void **state)
             char word[16], name[64];
             group_word(group, word);
             snprintf(name, sizeof name, "rtn_w%d_%s", bits, word);
-            const json_t *cell = json_object_get(cells, name), *row = find(&r, "model", "rtn", bits, group);
+            const json_t *cell = json_object_get(cells, name),
+                         *row = find(&r, "model", "rtn", bits, group);
             assert_non_null(cell);
             assert_non_null(row);
-            double want = json_number_value(json_object_get(cell, "bpb")), got = ptq_row_metric(row, "bpb");
+            double want = json_number_value(json_object_get(cell, "bpb")),
+                   got = ptq_row_metric(row, "bpb");
             if (!(fabs(got - want) <= 1e-4))
                 fail_msg("%s: %.6f bits/byte, reference %.6f", name, got, want);
-            assert_true(fabs(ptq_row_metric(row, "fact_recall") - json_number_value(json_object_get(cell, "recall"))) < 2e-3);
-            assert_true(fabs(ptq_row_metric(row, "copy_accuracy") - json_number_value(json_object_get(cell, "copy"))) < 5e-3);
+            assert_true(fabs(ptq_row_metric(row, "fact_recall") -
+                             json_number_value(json_object_get(cell, "recall"))) < 2e-3);
+            assert_true(fabs(ptq_row_metric(row, "copy_accuracy") -
+                             json_number_value(json_object_get(cell, "copy"))) < 5e-3);
             n++;
         }
     assert_int_equal(n, 12);
@@ -138,20 +150,25 @@ static void test_rtn_cells(void **state)
     run_release(&r);
 }
 
-/* Added bits/byte inside [min - r/2, max + r/2] of the values listed for the calibration seeds, r = max - min. */
-static int check_gptq(const struct run *r, const json_t *cells, const char *prefix, const char *label)
+/* Added bits/byte inside [min - r/2, max + r/2] of the values listed for the calibration seeds, r =
+ * max - min. */
+static int check_gptq(const struct run *r, const json_t *cells, const char *prefix,
+                      const char *label)
 {
     const char *name;
     const json_t *list;
     int n = 0;
-    json_object_foreach((json_t *)cells, name, list) {
+    json_object_foreach((json_t *)cells, name, list)
+    {
         int bits;
         char word[16];
         size_t skip_chars = strlen(prefix);
-        if (strncmp(name, prefix, skip_chars) || sscanf(name + skip_chars, "_w%d_g%15s", &bits, word) != 2)
+        if (strncmp(name, prefix, skip_chars) ||
+            sscanf(name + skip_chars, "_w%d_g%15s", &bits, word) != 2)
             continue;
         int group = !strcmp(word, "row") ? -1 : atoi(word);
-        const json_t *row = find(r, "model", label, bits, group), *fp = find(r, "reference", NULL, 0, 0);
+        const json_t *row = find(r, "model", label, bits, group),
+                     *fp = find(r, "reference", NULL, 0, 0);
         double lo = INFINITY, hi = -INFINITY;
         for (size_t i = 0; i < json_array_size(list); i++) {
             lo = fmin(lo, json_number_value(json_array_get(list, i)));
@@ -175,10 +192,13 @@ static void test_gptq_cells(void **state)
     TEST_SHARED_OR_SKIP(path, "demo-model/reference.json");
     struct run r;
     run_init(&r);
-    run_sweep(&r, "calib.stats=sequential calib.true_sequential=1 run.precision=double sweep.bits=2,3,4 sweep.group_size=-1,64,32 "
-                  "sweep.methods=gptq:act_order=1:static_groups=1,gptq:act_order=0:static_groups=1");
+    run_sweep(&r,
+              "calib.stats=sequential calib.true_sequential=1 run.precision=double "
+              "sweep.bits=2,3,4 sweep.group_size=-1,64,32 "
+              "sweep.methods=gptq:act_order=1:static_groups=1,gptq:act_order=0:static_groups=1");
     json_t *doc = reference(path);
-    const json_t *cells = json_object_get(json_object_get(doc, "gptq_added_bits_per_byte_by_calibration_seed"), "cells");
+    const json_t *cells = json_object_get(
+        json_object_get(doc, "gptq_added_bits_per_byte_by_calibration_seed"), "cells");
     int n = check_gptq(&r, cells, "gptq_act_static", "gptq:act_order=1:static_groups=1");
     n += check_gptq(&r, cells, "gptq_static", "gptq:act_order=0:static_groups=1");
     assert_int_equal(n, (int)json_object_size(cells));
@@ -194,6 +214,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", st.text);
         return 1;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rtn_cells), cmocka_unit_test(test_gptq_cells)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rtn_cells),
+                                       cmocka_unit_test(test_gptq_cells)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

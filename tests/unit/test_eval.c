@@ -195,6 +195,34 @@ static void test_equal_logits(void **state)
     teardown(&f);
 }
 
+/* True from the (after + 1)-th time it is asked. */
+static bool stop_after(void *arg)
+{
+    int *after = arg;
+    return (*after)-- <= 0;
+}
+
+/* Asked once a sequence of a block and once a window. */
+static void test_stops(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_eval e;
+    setup(&f, &shape, 1);
+    const int all = ((int)ptq_model_info(f.model)->n_blocks + 1) * N_SEQ;
+    const int enough[] = {1, all - 1, all};
+    for (int k = 0; k < 3; k++) {
+        int after = enough[k];
+        const struct ptq_eval_args a = {
+            .model = f.model, .text = &f.text, .stop = stop_after, .stop_arg = &after};
+        assert_int_equal(ptq_eval_model(&a, &f.arena, &e, &f.st),
+                         k < 2 ? PTQ_ERR_CANCELLED : PTQ_OK);
+        assert_string_equal(f.st.text, k < 2 ? "cancelled" : "");
+        ptq_status_clear(&f.st);
+    }
+    teardown(&f);
+}
+
 /* Logits of hundreds: exp overflows without the shift by the largest. */
 static void test_large_logits(void **state)
 {
@@ -253,7 +281,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_loops), cmocka_unit_test(test_model_is_the_sum_of_parts),
         cmocka_unit_test(test_equal_logits),  cmocka_unit_test(test_large_logits),
-        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_chunks),        cmocka_unit_test(test_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

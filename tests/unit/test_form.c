@@ -4,27 +4,6 @@
 #include "datasets/h5.h"
 #include "quant/formfile.h"
 
-struct fixture {
-    struct ptq_arena arena;
-    struct ptq_status st;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    ptq_arena_init(&f->arena, 0);
-    *state = f;
-    return f ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    ptq_arena_clear(&f->arena);
-    free(f);
-    return 0;
-}
-
 struct shape {
     int64_t rows, cols, group;
     int bits;
@@ -202,6 +181,24 @@ static void values(void **state)
         assert_true(what[j] == 2 * plain[j]);
 }
 
+/* Largest and smallest positive values: f16 65504 and 2^-24, bf16 (2 - 2^-7) 2^127 and 2^-133, f32
+ * FLT_MAX and 2^-149; their neighbours inside are not saturated. */
+static void saturated(void **state)
+{
+    (void)state;
+    const struct {
+        enum ptq_fmt fmt;
+        float scale[4];
+    } cases[] = {{PTQ_FMT_F16, {65504, 0x1p-24f, 65472, 0x1p-23f}},
+                 {PTQ_FMT_BF16, {0x1.FEp127f, 0x1p-133f, 0x1.FCp127f, 0x1p-132f}},
+                 {PTQ_FMT_F32, {0x1.FFFFFEp127f, 0x1p-149f, 0x1.FFFFFCp127f, 0x1p-148f}}};
+    for (int64_t i = 0; i < LENGTH(cases); i++) {
+        struct ptq_quant q = {.rows = 4, .cols = 1, .n_parts = 1};
+        q.part[0].scale = (struct ptq_arr){.fmt = cases[i].fmt, .n = 4, .at = cases[i].scale};
+        assert_int_equal(ptq_quant_saturated_scales(&q), 2);
+    }
+}
+
 static void broken_rules(void **state)
 {
     struct fixture *f = *state;
@@ -325,6 +322,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(layout_of_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(paper_bits, setup, teardown),
         cmocka_unit_test_setup_teardown(values, setup, teardown),
+        cmocka_unit_test(saturated),
         cmocka_unit_test_setup_teardown(broken_rules, setup, teardown),
         cmocka_unit_test_setup_teardown(damaged_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(files, setup, teardown),

@@ -4,28 +4,6 @@
 #include "datasets/h5.h"
 #include "datasets/npy.h"
 
-struct fixture {
-    struct ptq_arena arena;
-    struct ptq_status st;
-    struct ptq_layer layer;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    ptq_arena_init(&f->arena, 0);
-    *state = f;
-    return f ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    ptq_arena_clear(&f->arena);
-    free(f);
-    return 0;
-}
-
 /* ---- oracle/gptq: 256 x 256, float32 ---- */
 
 static const char *oracle_file(struct fixture *f, const char *name)

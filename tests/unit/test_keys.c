@@ -1,6 +1,7 @@
 /* Keys: equal inputs give equal keys, and each thing that decides a result changes them. */
 #include "testlib.h"
 #include "sweep/keys.h"
+#include "sweep/layerfile.h"
 
 static struct ptq_arena arena;
 static struct ptq_status st;
@@ -153,6 +154,33 @@ static void other_keys(void **state)
             assert_string_not_equal(k[i], k[j]);
 }
 
+/* A bare layer's statistics are what its Hessian holds and everything a method reads beside it. */
+static void layer_keys(void **state)
+{
+    (void)state;
+    static const float w[4] = {1, 2, 3, 4};
+    static const double h[4] = {2, 0, 0, 2};
+    char stats[5][PTQ_KEY_CHARS], weights[2][PTQ_KEY_CHARS];
+    struct ptq_layer l = {.name = "l", .w = {w, 2, 2, 2}, .hess = {h, 2, 2, 2}};
+    l.hess_norm = PTQ_NORM_TOKEN;
+    l.n_tokens = 1024;
+    l.n_sequences = 8;
+    ptq_layerfile_keys(&l, weights[0], stats[0]);
+    l.n_tokens = 512; /* dead = reference: a dead input's diagonal is n_sequences / n_tokens */
+    ptq_layerfile_keys(&l, weights[1], stats[1]);
+    l.n_sequences = 4;
+    ptq_layerfile_keys(&l, weights[1], stats[2]);
+    l.hess_norm = PTQ_NORM_SEQUENCE;
+    ptq_layerfile_keys(&l, weights[1], stats[3]);
+    l.hess.at = NULL;
+    ptq_layerfile_keys(&l, weights[1], stats[4]);
+    assert_string_equal(stats[4], "");
+    assert_string_equal(weights[0], weights[1]);
+    for (int i = 0; i < 5; i++)
+        for (int j = 0; j < i; j++)
+            assert_string_not_equal(stats[i], stats[j]);
+}
+
 int main(void)
 {
     ptq_arena_init(&arena, 0);
@@ -161,6 +189,7 @@ int main(void)
         cmocka_unit_test(form_keys_leave_out),
         cmocka_unit_test(statistics_that_are_not_seen),
         cmocka_unit_test(other_keys),
+        cmocka_unit_test(layer_keys),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     ptq_arena_clear(&arena);

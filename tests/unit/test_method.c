@@ -1,27 +1,6 @@
 /* Registry, presets and SPEC texts. */
 #include "quant_lib.h"
 
-struct fixture {
-    struct ptq_arena arena;
-    struct ptq_status st;
-};
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    ptq_arena_init(&f->arena, 0);
-    *state = f;
-    return f ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    ptq_arena_clear(&f->arena);
-    free(f);
-    return 0;
-}
-
 static void registry(void **state)
 {
     (void)state;
@@ -56,8 +35,16 @@ static void specs(void **state)
          "act_order=0:static_groups=0:stale_scales=1:percdamp=0.1:dead=reference:block=128"},
         {"gptq:desc_act=no:block=1:dead=reference:grid=mse", "gptq",
          "gptq:desc_act=no:block=1:dead=reference:grid=mse",
-         "act_order=0:static_groups=1:stale_scales=0:percdamp=0.01:dead=reference:block=1:grid="
+         "act_order=0:static_groups=1:stale_scales=0:percdamp=0.01:dead=reference:block=128:grid="
          "mse"},
+        /* inert: stale_scales without dynamic groups, block without stale_scales */
+        {"gptq:stale_scales=1:block=32", "gptq", "gptq:stale_scales=1:block=32",
+         "act_order=1:static_groups=1:stale_scales=0:percdamp=0.01:dead=mean:block=128"},
+        {"gptq:static_groups=0:block=32", "gptq", "gptq:static_groups=0:block=32",
+         "act_order=1:static_groups=0:stale_scales=0:percdamp=0.01:dead=mean:block=128"},
+        {"gptq:static_groups=0:block=32:stale_scales=1", "gptq",
+         "gptq:static_groups=0:block=32:stale_scales=1",
+         "act_order=1:static_groups=0:stale_scales=1:percdamp=0.01:dead=mean:block=32"},
     };
     for (int64_t i = 0; i < LENGTH(cases); i++) {
         struct ptq_spec s;

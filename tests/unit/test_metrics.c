@@ -12,7 +12,7 @@ struct fixture {
     struct ptq_arena arena;
     struct ptq_status st;
     float w[ROWS * COLS], what[ROWS * COLS], x[TOKENS * COLS], held[HELD * COLS];
-    double hess[COLS * COLS], sink[COLS * COLS], held_hess[COLS * COLS];
+    double hess[COLS * COLS], sink[COLS * COLS], rest[COLS * COLS], held_hess[COLS * COLS];
     uint16_t codes[ROWS * COLS];
     float scale[ROWS * GROUPS], zero[ROWS * GROUPS];
     struct ptq_layer layer, heldout;
@@ -70,12 +70,14 @@ static void setup(struct fixture *f)
                      (float)(1 + i / COLS); /* of unequal size: means of ratios differ */
     moments(f->x, TOKENS, 0, TOKENS, f->hess);
     moments(f->x, TOKENS, 0, 2, f->sink);
+    moments(f->x, TOKENS, 2, TOKENS, f->rest);
     moments(f->held, HELD, 0, HELD, f->held_hess);
     quantize(f);
     f->layer = (struct ptq_layer){.name = "l",
                                   .w = {f->w, ROWS, COLS, COLS},
                                   .hess = {f->hess, COLS, COLS, COLS},
-                                  .hess_sink = {f->sink, COLS, COLS, COLS}};
+                                  .hess_sink = {f->sink, COLS, COLS, COLS},
+                                  .hess_rest = {f->rest, COLS, COLS, COLS}};
     f->heldout = (struct ptq_layer){.name = "l",
                                     .w = f->layer.w,
                                     .hess = {f->held_hess, COLS, COLS, COLS},
@@ -193,7 +195,8 @@ static void test_layer_bits(void **state)
     teardown(&f);
 }
 
-/* What = W / 2: dW = -W / 2, so every relative error is 1/4 and every cosine 1, under any Hessian. */
+/* What = W / 2: dW = -W / 2, so every relative error is 1/4 and every cosine 1, under any Hessian.
+ */
 static void test_layer_closed_form(void **state)
 {
     (void)state;
@@ -202,6 +205,7 @@ static void test_layer_closed_form(void **state)
     for (int i = 0; i < ROWS * COLS; i++)
         f.what[i] = f.w[i] / 2;
     f.heldout.hess_sink = f.layer.hess_sink;
+    f.heldout.hess_rest = f.layer.hess_rest;
     evaluate(&f, true);
     static const char *const quarters[] = {"w_relerr",
                                            "out_relerr",
@@ -229,7 +233,7 @@ static void test_layer_absences(void **state)
     (void)state;
     struct fixture f;
     setup(&f);
-    f.layer.hess.at = NULL;
+    f.layer.hess.at = f.layer.hess_sink.at = f.layer.hess_rest.at = NULL;
     evaluate(&f, false);
     check_absent(&f, "out_relerr", "no calibration Hessian");
     check_absent(&f, "proxy_loss", "no calibration Hessian");

@@ -23,27 +23,13 @@ struct ptq_factor_f64 {
 
 enum { ROWS = 40, COLS = 150, DEAD = 3 };
 
-struct fixture {
-    struct ptq_arena arena;
-    struct ptq_status st;
-    struct ptq_layer layer;
-};
-
-static int setup(void **state)
+static int setup_layer(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
-    ptq_arena_init(&f->arena, 0);
-    synthetic_layer(&f->arena, ROWS, COLS, DEAD, &f->layer);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
+    int rc = setup(state);
     struct fixture *f = *state;
-    ptq_arena_clear(&f->arena);
-    free(f);
-    return 0;
+    if (!rc)
+        synthetic_layer(&f->arena, ROWS, COLS, DEAD, &f->layer);
+    return rc;
 }
 
 /* ---- the textbook ---- */
@@ -217,7 +203,7 @@ static void codes_of_the_textbook(void **state)
         {"gptq:static_groups=0:stale_scales=1:act_order=1:block=64", true, false, 64, 16, 3, true},
         {"gptq:static_groups=0:act_order=0", false, false, 1, 32, 3, false},
         {"gptq:static_groups=0:act_order=0", false, false, 1, 48, 2, false},
-        {"gptq:static_groups=0:act_order=0:block=20", false, false, 1, 48, 3, true},
+        {"gptq:static_groups=0:act_order=0", false, false, 1, 48, 3, true},
         {"gptq:static_groups=0:act_order=1", true, false, 1, 100, 4, false},
         {"gptq:percdamp=0.1:dead=reference:act_order=0", false, true, 128, 64, 8, false},
         {"gptq", true, true, 128, -1, 2, false, PTQ_GRID_HESS},
@@ -260,7 +246,7 @@ static void codes_of_the_textbook(void **state)
         assert_rel(loss, t.loss, 1e-9);
         assert_true(note_of(&r, "n_dead") == DEAD && note_of(&r, "retries") == 0);
         assert_rel(note_of(&r, "damping"), t.lambda, 1e-12);
-        assert_rel(note_of(&r, "clipped"), t.n_clipped / (double)(ROWS * COLS), 1e-12);
+        assert_true(note_of(&r, "n_clipped") == t.n_clipped);
         ptq_result_release(&r);
     }
 }
@@ -300,7 +286,8 @@ static void feedback_matrix(void **state)
 }
 
 /* 8.4.8: a Hessian whose diagonal descends gives act-order the identity; static groups with g =
- * n are rows; blocks 1 and 128. */
+ * n are rows; without stale scales blocks decide nothing, which is why gptq's normalise may set
+ * them. */
 static void same_codes(void **state)
 {
     struct fixture *f = *state;
@@ -315,16 +302,15 @@ static void same_codes(void **state)
             h[i * COLS + j] *= d[i] * d[j];
     const struct {
         const char *a, *b;
-        int64_t ga, gb;
+        int64_t ga, gb, block_a, block_b;
     } pairs[] = {
         {"gptq:act_order=1", "gptq:act_order=0", 32, 32},
         {"gptq:act_order=1:static_groups=0", "gptq:act_order=0:static_groups=0", 48, 48},
         {"gptq:static_groups=1", "gptq:static_groups=1", COLS, -1},
         {"gptq:static_groups=0", "gptq:static_groups=1", COLS, -1},
-        {"gptq:block=1", "gptq:block=128", 32, 32},
-        {"gptq:block=1:static_groups=0:act_order=0", "gptq:block=128:static_groups=0:act_order=0",
-         32, 32},
-        {"gptq:block=7", "gptq:block=4096", -1, -1},
+        {"gptq", "gptq", 32, 32, 1, 128},
+        {"gptq:static_groups=0:act_order=0", "gptq:static_groups=0:act_order=0", 32, 32, 1, 128},
+        {"gptq", "gptq", -1, -1, 7, 4096},
     };
     for (int64_t i = 0; i < LENGTH(pairs); i++)
         for (int bits = 2; bits <= 4; bits++) {
@@ -334,6 +320,8 @@ static void same_codes(void **state)
                             b = a;
             b.spec = pairs[i].b;
             b.cell.group_size = pairs[i].gb;
+            a.block = pairs[i].block_a;
+            b.block = pairs[i].block_b;
             assert_ok(run_cell(&a, &ra, &f->st), &f->st);
             assert_ok(run_cell(&b, &rb, &f->st), &f->st);
             assert_int_equal(
@@ -613,6 +601,35 @@ static void prepared_once(void **state)
     ptq_factor_cache_free(cache);
 }
 
+/* Weights far above and far below what f16 scales reach: every scale ends at 65504 or at 2^-24, and
+ * the harness says how many; f32 scales hold them. A fact of the form, so it is noted for every
+ * method. */
+static void saturated_scales(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const specs[] = {"rtn", "gptq"};
+    static const float factors[] = {1, 1e9f, 1e-9f};
+    float *w = ptq_arena_alloc(&f->arena, &f->st, ROWS * COLS, sizeof *w);
+    for (int k = 0; k < 3; k++)
+        for (int m = 0; m < 2; m++)
+            for (int fmt = PTQ_FMT_F16; fmt <= PTQ_FMT_F32; fmt++) {
+                struct ptq_layer l = f->layer;
+                struct ptq_result r;
+                struct run_args a = {&l, specs[m], cell_of(4, PTQ_GROUP_ROW), PTQ_SINGLE, NULL};
+                a.cell.scale_fmt = (enum ptq_fmt)fmt;
+                for (int i = 0; i < ROWS * COLS; i++)
+                    w[i] = f->layer.w.at[i] * factors[k];
+                l.w.at = w;
+                assert_ok(run_cell(&a, &r, &f->st), &f->st);
+                double noted = note_of(&r, "n_scale_saturated");
+                if (k > 0 && fmt == PTQ_FMT_F16)
+                    assert_true(noted == ROWS);
+                else
+                    assert_true(isnan(noted));
+                ptq_result_release(&r);
+            }
+}
+
 static void cancelled(void **state)
 {
     struct fixture *f = *state;
@@ -662,11 +679,18 @@ static void hessians(void **state)
     assert_int_equal(ptq_hess_from_acts(NULL, &f->layer.acts, PTQ_NORM_SEQUENCE, 7, PTQ_SINGLE,
                                         &f->arena, &seq, &f->st),
                      PTQ_ERR_USAGE);
+    ptq_status_clear(&f->st);
+    const float large[] = {1, 2, 3, 1e20f}; /* finite, but 1e40 is no float */
+    const struct ptq_cmat acts = {large, 2, 2, 2};
+    assert_int_equal(
+        ptq_hess_from_acts(NULL, &acts, PTQ_NORM_TOKEN, 0, PTQ_SINGLE, &f->arena, &seq, &f->st),
+        PTQ_ERR_NUMERIC);
+    assert_status(&f->st, PTQ_ERR_NUMERIC, "activations overflows at row 1, column 1");
 }
 
 int main(void)
 {
-#define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define T(test) cmocka_unit_test_setup_teardown(test, setup_layer, teardown)
     const struct CMUnitTest tests[] = {
         T(codes_of_the_textbook),
         T(feedback_matrix),
@@ -680,6 +704,7 @@ int main(void)
         T(bad_layers),
         T(refused_cells),
         T(prepared_once),
+        T(saturated_scales),
         T(cancelled),
         T(hessians),
     };

@@ -1,9 +1,7 @@
 /* Rows on disk: what is appended is read back, what a kill leaves is healed, what is broken is named. And the pack of forms. */
 #include "testlib.h"
 #include "core/pool.h"
-#include "sweep/formpack.h"
-#include "sweep/row.h"
-#include "sweep/store.h"
+#include "sweep/job.h"
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <signal.h>
@@ -265,6 +263,47 @@ static void a_plan_hides_old_rows(void **state)
     ptq_rows_release(&rows);
 }
 
+static void write_row(const char *path, int v, int seq)
+{
+    char text[200];
+    snprintf(text, sizeof text,
+             "{\"schema\":1,\"key\":\"a\",\"v\":%d,\"host\":{\"seq\":%d}}\n", v, seq);
+    write_text(path, text);
+}
+
+/* Files are read in name order, which is not the order they were written in: host.seq tells the newer row. */
+static void the_newest_row_of_any_file(void **state)
+{
+    (void)state;
+    char shard[TEST_PATH];
+    test_path(folder, "cells.1-of-2.jsonl", shard); /* read before cells.jsonl */
+    for (int newer = 0; newer < 2; newer++) {
+        write_row(cells, 1, newer ? 3 : 8);
+        write_row(shard, 2, 7);
+        struct ptq_store *s = open_store();
+        assert_true(value(s, "a") == (newer ? 2 : 1));
+        assert_int_equal(ptq_store_next_seq(s), newer ? 8 : 9); /* one more than the largest */
+        assert_int_equal(ptq_store_next_seq(s), newer ? 9 : 10);
+        ptq_store_close(s, NULL);
+    }
+}
+
+/* A look beside a running sweep: its lock does not matter, a line that it is just writing stays. */
+static void looking_changes_nothing(void **state)
+{
+    (void)state;
+    static const char torn[] = "{\"schema\":1,\"key\":\"a\",\"v\":1}\n{\"schema\":1,\"ke";
+    struct ptq_store *running = open_store(), *look;
+    write_text(cells, torn);
+    assert_ok(ptq_store_read(&look, folder, &st), &st);
+    assert_true(value(look, "a") == 1);
+    assert_ok(ptq_store_close(look, &st), &st);
+    char *text = read_text(cells);
+    assert_string_equal(text, torn);
+    free(text);
+    ptq_store_close(running, NULL);
+}
+
 /* ---- forms ------------------------------------------------------------------------------------- */
 
 static const char key_a[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
@@ -380,6 +419,140 @@ static void broken_packs(void **state)
     free(text);
 }
 
+enum { PREFIX_BYTES = 56, BUILD_AT = 8, HASH_AT = 48 }; /* formpack.c: struct prefix */
+
+static void read_pack(char **text, size_t *n)
+{
+    char path[TEST_PATH];
+    test_path(folder, "forms.pack", path);
+    assert_ok(ptq_read_file(path, 1 << 20, text, n, &st), &st);
+}
+
+static void write_pack(const char *text, size_t n)
+{
+    char path[TEST_PATH];
+    test_path(folder, "forms.pack", path);
+    assert_ok(ptq_write_file(path, text, n, &st), &st);
+}
+
+/* Makes the first record another build's: name, then the hash of the prefix. */
+static void give_to_another_build(char *record)
+{
+    memset(record + BUILD_AT, 'z', 16);
+    uint64_t hash = ptq_hash64(record, HASH_AT);
+    memcpy(record + HASH_AT, &hash, sizeof hash);
+}
+
+static bool same_bytes(const char *before, size_t n)
+{
+    char *now;
+    size_t n_now;
+    read_pack(&now, &n_now);
+    bool same = n_now == n && !memcmp(now, before, n);
+    free(now);
+    return same;
+}
+
+/* Another build's record is no form of ours and stays in the file; ours behind it is found. */
+static void forms_of_another_build(void **state)
+{
+    (void)state;
+    char *text;
+    size_t n;
+    write_two_forms();
+    read_pack(&text, &n);
+    give_to_another_build(text);
+    write_pack(text, n);
+    struct ptq_pack *p = open_pack();
+    assert_false(ptq_pack_has(p, key_a));
+    check_form(p, key_b, 0.5F);
+    ptq_pack_close(p);
+    assert_true(same_bytes(text, n));
+    /* The other build's alone, too. */
+    write_pack(text, n / 2);
+    ptq_pack_close(open_pack());
+    assert_true(same_bytes(text, n / 2));
+    free(text);
+}
+
+/* Damage in the middle costs the form it lies in. What has no whole record behind it is cut off. */
+static void a_damaged_middle(void **state)
+{
+    (void)state;
+    char *text;
+    size_t n;
+    write_two_forms();
+    read_pack(&text, &n);
+    for (size_t at = 0; at < PREFIX_BYTES; at += 7) {
+        text[at] ^= 0x10;
+        write_pack(text, n);
+        struct ptq_pack *p = open_pack();
+        assert_false(ptq_pack_has(p, key_a));
+        check_form(p, key_b, 0.5F);
+        ptq_pack_close(p);
+        assert_true(same_bytes(text, n));
+        text[at] ^= 0x10;
+    }
+    write_pack(text, n - 1);
+    ptq_pack_close(open_pack());
+    assert_true(same_bytes(text, n / 2));
+    free(text);
+}
+
+/* --dry-run: beside a running sweep, and a torn end stays. */
+static void looking_at_forms_changes_nothing(void **state)
+{
+    (void)state;
+    char *text;
+    size_t n;
+    struct ptq_pack *look;
+    write_two_forms();
+    read_pack(&text, &n);
+    struct ptq_pack *running = open_pack();
+    write_pack(text, n - 1);
+    assert_ok(ptq_pack_read(&look, folder, &st), &st);
+    assert_true(ptq_pack_has(look, key_a) && !ptq_pack_has(look, key_b));
+    ptq_pack_close(look);
+    assert_true(same_bytes(text, n - 1));
+    ptq_pack_close(running);
+    free(text);
+}
+
+/* ---- sums over layers -------------------------------------------------------------------------- */
+
+static double note_of(const struct ptq_model_sum *s, const char *key)
+{
+    for (int i = 0; i < s->n_notes; i++)
+        if (!strcmp(s->notes[i].key, key))
+            return s->notes[i].value;
+    return NAN;
+}
+
+/* The name of a note says how it adds up (ptq.h: ptq_note): n_ and retries are counts, of all others the largest is kept. */
+static void notes_of_a_model(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key;
+        double a, b, sum;
+    } cases[] = {{"n_clipped", 3, 4, 7},         {"n_zero_widened", 5, 1, 6}, {"retries", 1, 2, 3},
+                 {"clipped_share", 0.25, 0.5, 0.5}, {"damping", 0.5, 0.25, 0.5}, {"retries_share", 1, 2, 2}};
+    struct ptq_model_sum sum = {0};
+    for (int layer = 0; layer < 2; layer++) {
+        struct ptq_result r;
+        small_form(&r, 1);
+        r.n_notes = (int)LENGTH(cases);
+        for (int i = 0; i < LENGTH(cases); i++) {
+            snprintf(r.notes[i].key, sizeof r.notes[i].key, "%s", cases[i].key);
+            r.notes[i].value = layer ? cases[i].b : cases[i].a;
+        }
+        assert_ok(ptq_model_sum_add(&sum, &r, &st), &st);
+        ptq_result_release(&r);
+    }
+    for (int i = 0; i < LENGTH(cases); i++)
+        assert_true(note_of(&sum, cases[i].key) == cases[i].sum);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -394,6 +567,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_plan_hides_old_rows, setup, teardown),
         cmocka_unit_test_setup_teardown(forms_come_back, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_packs, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_newest_row_of_any_file, setup, teardown),
+        cmocka_unit_test_setup_teardown(looking_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(forms_of_another_build, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_middle, setup, teardown),
+        cmocka_unit_test_setup_teardown(looking_at_forms_changes_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(notes_of_a_model, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

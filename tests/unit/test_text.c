@@ -71,6 +71,7 @@ static void test_facts(void **state)
     setup(&f);
     assert_ok(load(&f, &facts_model, "synth:facts:4444", 3, 0), &f.st);
     assert_string_equal(f.t.protocol, "facts-256/first3");
+    assert_non_null(strstr(f.t.rules, "; 3 windows"));
     assert_ok(ptq_facts_windows(4444, 3, &f.arena, &w, &f.st), &f.st);
     CHECK_LENGTHS(&f, 256, 256, 256);
     for (int i = 0; i < 768; i++)
@@ -82,6 +83,7 @@ static void test_facts(void **state)
     assert_string_not_equal(f.t.key, key);
     assert_ok(load(&f, &facts_model, "synth:facts:4444", 0, 0), &f.st);
     assert_string_equal(f.t.protocol, "facts-256");
+    assert_non_null(strstr(f.t.rules, "; 256 windows"));
     assert_int_equal(f.t.tokens.n_seq, 256);
     static const char *const bad[] = {"synth:facts", "synth:facts:", "synth:facts:x",
                                       "synth:facts:-1", "synth:fact:1"};
