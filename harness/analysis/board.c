@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- fields ------------------------------------------------------------------------------------------------------- */
+/* ---- fields
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 const char *ptq_field_text(const json_t *object, const char *field, struct ptq_arena *a,
                            struct ptq_status *st)
@@ -68,7 +70,9 @@ static const char *const setting_fields[] = {"sym",      "sym_kind",  "grid",   
 _Static_assert(sizeof setting_fields / sizeof *setting_fields <= PTQ_MAX_SETTINGS,
                "the view's flags hold every setting");
 
-/* ---- order -------------------------------------------------------------------------------------------------------- */
+/* ---- order
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 static int order_int(int64_t a, int64_t b)
 {
@@ -90,7 +94,8 @@ static int order_field(const json_t *a, const json_t *b, const char *field)
     return (u > v) - (u < v);
 }
 
-/* Coarse to fine: the tensor, the row, then large groups to small ones; stored bits then rise down the table. */
+/* Coarse to fine: the tensor, the row, then large groups to small ones; stored bits then rise down
+ * the table. */
 static int order_group(int64_t a, int64_t b)
 {
     int64_t x = a == 0    ? INT64_MAX
@@ -147,7 +152,8 @@ static int order_protocol(const json_t *a, const json_t *b)
     return c ? c : strcmp(ptq_row_text(a, "text_key"), ptq_row_text(b, "text_key"));
 }
 
-/* Report order: kinds apart (layer, model, reference), then settings, seeds, layers, protocols; the key decides the rest. */
+/* Report order: kinds apart (layer, model, reference), then settings, seeds, layers, protocols; the
+ * key decides the rest. */
 static int order_rows(const void *pa, const void *pb)
 {
     const json_t *a = *(const json_t *const *)pa, *b = *(const json_t *const *)pb;
@@ -158,7 +164,8 @@ static int order_rows(const void *pa, const void *pb)
     return c ? c : strcmp(ptq_row_text(a, "key"), ptq_row_text(b, "key"));
 }
 
-/* ---- metrics of a point --------------------------------------------------------------------------------------------- */
+/* ---- metrics of a point
+ * --------------------------------------------------------------------------------------------- */
 
 enum how { MEAN, GEOMETRIC, WEIGHTED, MAXIMUM };
 static enum how how_to_join(const char *id)
@@ -202,8 +209,9 @@ bool ptq_point_interval(const struct ptq_point *p, const char *id, double *lo, d
     return p->row && ptq_row_interval(p->row, id, lo, hi) && isfinite(*lo) && isfinite(*hi);
 }
 
-/* The layer rows hold what was measured; a model row's own time is taken where there are none. Preparation is left out: the first
- * cell that needs a factor makes it for all, so it belongs to no cell (ptq_board_facts names its sum). */
+/* The layer rows hold what was measured; a model row's own time is taken where there are none.
+ * Preparation is left out: the first cell that needs a factor makes it for all, so it belongs to no
+ * cell (ptq_board_facts names its sum). */
 static double point_time(const struct ptq_point *p)
 {
     double sum = 0;
@@ -212,7 +220,9 @@ static double point_time(const struct ptq_point *p)
     return p->layers.n ? sum : p->row ? ptq_row_sub(p->row, "time", "quantize_s") : NAN;
 }
 
-/* ---- Pareto front --------------------------------------------------------------------------------------------------- */
+/* ---- Pareto front
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 struct pair {
     double bits, loss;
@@ -250,7 +260,9 @@ int ptq_pareto(const double *bits, const double *loss, int64_t n, bool *front,
     return PTQ_OK;
 }
 
-/* ---- building ------------------------------------------------------------------------------------------------------- */
+/* ---- building
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 struct builder {
     struct ptq_view *v;
@@ -345,8 +357,8 @@ static int64_t find_group(const struct builder *b, const json_t *row)
     return -1;
 }
 
-/* A setting is shown beside the label where cells of one label differ in it. Rows are sorted by label, so neighbours that share
- * the label and differ are enough. */
+/* A setting is shown beside the label where cells of one label differ in it. Rows are sorted by
+ * label, so neighbours that share the label and differ are enough. */
 static void find_variation(struct builder *b, const json_t *const *rows, int64_t n)
 {
     for (int64_t i = 1; i < n; i++) {
@@ -518,7 +530,8 @@ static bool has_bad_model(const struct ptq_view *v, const json_t *setting)
     return false;
 }
 
-/* Which rows become points, in order; pick[i] is a finished model row or the first layer row of a group. */
+/* Which rows become points, in order; pick[i] is a finished model row or the first layer row of a
+ * group. */
 struct pick {
     const json_t *row;
     int64_t group;
@@ -576,9 +589,12 @@ static int make_boards(struct builder *b)
     return PTQ_OK;
 }
 
-/* ---- validity ------------------------------------------------------------------------------------------------------- */
+/* ---- validity
+ * -------------------------------------------------------------------------------------------------------
+ */
 
-/* A null metric needs a reason in `absent`; "not finite" is what the sweep writes for a value that ought to have been one. */
+/* A null metric needs a reason in `absent`; "not finite" is what the sweep writes for a value that
+ * ought to have been one. */
 static const char *unexplained_null(const json_t *row)
 {
     const char *id;
@@ -633,7 +649,8 @@ static void check_boards(struct builder *b)
     }
 }
 
-/* Rows of one run may come from several machines or builds (shards, resumes): said, since times then do not compare. */
+/* Rows of one run may come from several machines or builds (shards, resumes): said, since times
+ * then do not compare. */
 static void check_hosts(struct builder *b, const char *field)
 {
     const char *first = NULL;

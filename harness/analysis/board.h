@@ -1,10 +1,12 @@
 /* board.h: the typed view of a run: its rows, grouped into what may be compared.
  *
- * A setting is everything that names a cell but layer and protocol (method with options, bits, group, grid, formats, calibration).
- * A point is a setting's result: a model row, or, in runs of bare layers, its layer rows aggregated. Points of one board share
- * model, protocol and text: only those are compared. A combination is the points of a setting over its calibration seeds.
- * Orders are total (label, variant, bits, group from coarse to fine, seed, key), so the same rows give the same report whatever
- * the order of lines in the files. Everything lives in the arena and the rows of the view. */
+ * A setting is everything that names a cell but layer and protocol (method with options, bits,
+ * group, grid, formats, calibration). A point is a setting's result: a model row, or, in runs of
+ * bare layers, its layer rows aggregated. Points of one board share model, protocol and text: only
+ * those are compared. A combination is the points of a setting over its calibration seeds. Orders
+ * are total (label, variant, bits, group from coarse to fine, seed, key), so the same rows give the
+ * same report whatever the order of lines in the files. Everything lives in the arena and the rows
+ * of the view. */
 #ifndef PTQ_ANALYSIS_BOARD_H
 #define PTQ_ANALYSIS_BOARD_H
 #include "core/arena.h"
@@ -31,8 +33,8 @@ struct ptq_point {
 struct ptq_combo { /* points[first .. first + n): one setting over calibration seeds */
     int64_t first, n;
     double bits, loss; /* means over the seeds */
-    bool
-        front; /* on the Pareto front of (bits, loss): chosen by means, never by the luckiest seed */
+    bool front; /* on the Pareto front of (bits, loss): chosen by means, never by the luckiest seed
+                 */
 };
 
 struct ptq_board {
@@ -73,21 +75,25 @@ struct ptq_view {
     const char *settings;          /* what all cells share, one line */
 };
 
-/* Reads a run folder. PTQ_ERR_USAGE: no rows, or a broken row (file and line). run.json may be absent (a remark). */
+/* Reads a run folder. PTQ_ERR_USAGE: no rows, or a broken row (file and line). run.json may be
+ * absent (a remark). */
 int ptq_view_open(struct ptq_view *, const char *run_dir, struct ptq_arena *, struct ptq_status *);
 void ptq_view_close(struct ptq_view *);
 
-/* A metric of a point: of its model row, or aggregated over layers: bits weighted by the layer's weights, losses by geometric
- * mean, w_maxabs by maximum, the rest by arithmetic mean. NaN when absent in one of the layers. */
+/* A metric of a point: of its model row, or aggregated over layers: bits weighted by the layer's
+ * weights, losses by geometric mean, w_maxabs by maximum, the rest by arithmetic mean. NaN when
+ * absent in one of the layers. */
 double ptq_point_metric(const struct ptq_point *, const char *id);
 /* The same from the layers alone (a model row's out_relerr). */
 double ptq_cells_metric(const struct ptq_cells *, const char *id);
 bool ptq_point_interval(const struct ptq_point *, const char *id, double *lo, double *hi);
 
-/* Marks front[i] of n pairs: no other pair is at most as large in both and smaller in one. Pairs with NaN are never on it. */
+/* Marks front[i] of n pairs: no other pair is at most as large in both and smaller in one. Pairs
+ * with NaN are never on it. */
 int ptq_pareto(const double *bits, const double *loss, int64_t n, bool *front, struct ptq_status *);
 
-/* The orders of a report: settings (model, label, its settings, bits, group), calibration seeds, layers (block, role, name). */
+/* The orders of a report: settings (model, label, its settings, bits, group), calibration seeds,
+ * layers (block, role, name). */
 int ptq_row_order_setting(const json_t *, const json_t *);
 int ptq_row_order_seed(const json_t *, const json_t *);
 int ptq_row_order_layer(const json_t *, const json_t *);

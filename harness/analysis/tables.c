@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- numbers -------------------------------------------------------------------------------------------------------- */
+/* ---- numbers
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 enum style { BITS, PERPLEXITY, CHANGE, SMALL, SHARE, SECONDS };
 
@@ -88,7 +90,9 @@ static void set_int(struct ptq_sheet *s, int column, int64_t v)
         ptq_sheet_set(s, column, "%" PRId64, v);
 }
 
-/* ---- metric ids ------------------------------------------------------------------------------------------------------- */
+/* ---- metric ids
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static int order_text(const void *a, const void *b)
 {
@@ -123,7 +127,9 @@ const char **ptq_metric_ids(const struct ptq_tables *t, const char *kind, int64_
     return ids;
 }
 
-/* ---- the main table ------------------------------------------------------------------------------------------------------ */
+/* ---- the main table
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 struct main_column {
     const char *ids[3]; /* the first that the rows hold */
@@ -256,7 +262,9 @@ int ptq_table_main(const struct ptq_tables *t, const struct ptq_board *d, bool w
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- the same, exact ---------------------------------------------------------------------------------------------------- */
+/* ---- the same, exact
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static const char *const exact_fields[] = {
     "model",         "protocol", "text",       "text_key", "method",          "label",
@@ -359,7 +367,9 @@ int ptq_table_main_exact(const struct ptq_tables *t, struct ptq_sheet *s)
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- front and spread ------------------------------------------------------------------------------------------------------ */
+/* ---- front and spread
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static int order_combos(const void *pa, const void *pb)
 {
@@ -425,7 +435,9 @@ int ptq_table_spread(const struct ptq_tables *t, const struct ptq_board *d, stru
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- layers ------------------------------------------------------------------------------------------------------------------ */
+/* ---- layers
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool is_short_layer_metric(const char *id)
 {
@@ -488,7 +500,9 @@ int ptq_table_layers(const struct ptq_tables *t, bool exact, int64_t max_rows, s
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- skipped and failed ---------------------------------------------------------------------------------------------------- */
+/* ---- skipped and failed
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static bool same_fault(const json_t *a, const json_t *b)
 {
@@ -525,7 +539,9 @@ int ptq_table_bad(const struct ptq_tables *t, struct ptq_sheet *s)
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- numerical health -------------------------------------------------------------------------------------------------------- */
+/* ---- numerical health
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 struct note {
     const char *label, *key;
@@ -599,7 +615,9 @@ int ptq_table_health(const struct ptq_tables *t, struct ptq_sheet *s)
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- definitions -------------------------------------------------------------------------------------------------------------- */
+/* ---- definitions
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 int ptq_table_definitions(const struct ptq_tables *t, struct ptq_sheet *s)
 {
@@ -624,7 +642,9 @@ int ptq_table_definitions(const struct ptq_tables *t, struct ptq_sheet *s)
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- facts ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- facts
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 struct facts {
     const struct ptq_tables *t;

@@ -1,4 +1,5 @@
-/* cmd_sweep.c: `ptq sweep CONFIG`: runs what is missing, then prints the table and writes the report. */
+/* cmd_sweep.c: `ptq sweep CONFIG`: runs what is missing, then prints the table and writes the
+ * report. */
 #include "analysis/report.h"
 #include "cli/cli.h"
 #include "core/words.h"
@@ -28,7 +29,8 @@ static void catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
-/* ---- arguments --------------------------------------------------------------------------------- */
+/* ---- arguments ---------------------------------------------------------------------------------
+ */
 
 static int override_run(const struct ptq_args *a, struct ptq_config_run *run, struct ptq_status *st)
 {
@@ -42,8 +44,9 @@ static int override_run(const struct ptq_args *a, struct ptq_config_run *run, st
     return code;
 }
 
-/* Matrices go back to the system as soon as they are released. Left to itself the C library keeps ever larger ones (up to 32 MB) in the
- * heap, where the small pieces of rows, which stay, cut them up: memory then grows by a matrix a row. */
+/* Matrices go back to the system as soon as they are released. Left to itself the C library keeps
+ * ever larger ones (up to 32 MB) in the heap, where the small pieces of rows, which stay, cut them
+ * up: memory then grows by a matrix a row. */
 static void return_large_pieces(void)
 {
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
@@ -77,7 +80,8 @@ static char *join_command(const struct ptq_args *a)
     return text;
 }
 
-/* The CPU is decided before anything runs: [run] portable = 1 starts the program again with --portable. */
+/* The CPU is decided before anything runs: [run] portable = 1 starts the program again with
+ * --portable. */
 static int portable(const struct ptq_args *a, struct ptq_status *st)
 {
     const char **argv = calloc((size_t)a->argc + 2, sizeof *argv);
@@ -98,7 +102,8 @@ static int portable(const struct ptq_args *a, struct ptq_status *st)
                           strerror(errno));
 }
 
-/* ---- the run ----------------------------------------------------------------------------------- */
+/* ---- the run -----------------------------------------------------------------------------------
+ */
 
 static int report(const struct ptq_args *a, const struct ptq_sweep_summary *s,
                   struct ptq_status *st)

@@ -1,5 +1,5 @@
-/* config.c: the INI file of a sweep. One table of keys says what exists, how it is read and where it goes;
- * messages and the text of run.json come from the same table. */
+/* config.c: the INI file of a sweep. One table of keys says what exists, how it is read and where
+ * it goes; messages and the text of run.json come from the same table. */
 #include "core/words.h"
 #include "metrics/metric.h"
 #include "sweep/sweep.h"
@@ -78,7 +78,8 @@ struct reader {
     const struct ptq_ini_entry *set_by[N_KEYS];
 };
 
-/* ---- values ------------------------------------------------------------------------------------ */
+/* ---- values ------------------------------------------------------------------------------------
+ */
 
 int ptq_parse_duration(const char *text, const char *what, double *seconds, struct ptq_status *st)
 {
@@ -263,7 +264,8 @@ static int read_value(struct reader *r, const struct key *k, const struct ptq_in
     return code;
 }
 
-/* ---- entries ----------------------------------------------------------------------------------- */
+/* ---- entries -----------------------------------------------------------------------------------
+ */
 
 static const struct key *find_key(const struct ptq_ini_entry *e)
 {
@@ -310,7 +312,8 @@ static int read_entry(struct reader *r, const struct ptq_ini_entry *e)
     return at_place(r, what, read_value(r, k, e, what));
 }
 
-/* [sweep] calib.seed = 0,1,2 spreads over draws, [calib] seed is one draw: the first wins wherever it stands. */
+/* [sweep] calib.seed = 0,1,2 spreads over draws, [calib] seed is one draw: the first wins wherever
+ * it stands. */
 static int read_entries(struct reader *r)
 {
     for (int64_t i = 0; i < r->ini.n; i++) {
@@ -324,7 +327,8 @@ static int read_entries(struct reader *r)
     return PTQ_OK;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------- */
+/* ---- the whole ---------------------------------------------------------------------------------
+ */
 
 static const char *stem(const char *path, struct ptq_arena *arena, struct ptq_status *st)
 {
@@ -409,7 +413,8 @@ static bool draws_calibration(const struct ptq_config_calib *c, int64_t seed)
     return false;
 }
 
-/* Held-out text is another draw than every calibration text unless the configuration says otherwise (then the texts are compared). */
+/* Held-out text is another draw than every calibration text unless the configuration says otherwise
+ * (then the texts are compared). */
 static void choose_heldout_seed(struct reader *r)
 {
     struct ptq_config_calib *c = &r->config->calib;

@@ -13,7 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What every build reads of a record, whatever it makes of the rest: how long it is and whose it is. In this machine's byte order. */
+/* What every build reads of a record, whatever it makes of the rest: how long it is and whose it
+ * is. In this machine's byte order. */
 struct prefix {
     char magic[8], build[24];
     int64_t header_bytes, bytes; /* of this header, prefix included; of the payload */
@@ -66,7 +67,8 @@ static int add_place(struct ptq_pack *p, const char *key, struct place place, st
     return PTQ_OK;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------- */
+/* ---- opening -----------------------------------------------------------------------------------
+ */
 
 static bool read_at(int fd, void *to, size_t bytes, int64_t at)
 {
@@ -123,7 +125,8 @@ static int64_t next_record(int fd, int64_t at, int64_t size)
     return size;
 }
 
-/* Indexes the records of this build, over damage and those of other builds; *end is where the last whole record of any build ends. */
+/* Indexes the records of this build, over damage and those of other builds; *end is where the last
+ * whole record of any build ends. */
 static int scan(struct ptq_pack *p, int file, int64_t *end, struct ptq_status *st)
 {
     struct stat info;
@@ -253,7 +256,8 @@ void ptq_pack_remove(const char *run_dir, int shard, int n_shards)
         unlink(path);
 }
 
-/* ---- records ----------------------------------------------------------------------------------- */
+/* ---- records -----------------------------------------------------------------------------------
+ */
 
 static void fill_header(struct record *r, const char *key, const struct ptq_result *result,
                         const struct ptq_packed *packed)
@@ -337,8 +341,8 @@ static int load(struct ptq_pack *p, const char *key, struct ptq_arena *arena, st
     struct record *r = ptq_arena_alloc(arena, st, place.bytes, 1);
     if (!r)
         return PTQ_ERR_MEMORY;
-    if (read_at(fd, r, (size_t)place.bytes, place.at) &&
-        whole_record(r, place.bytes) && (int64_t)sizeof *r + r->prefix.bytes == place.bytes &&
+    if (read_at(fd, r, (size_t)place.bytes, place.at) && whole_record(r, place.bytes) &&
+        (int64_t)sizeof *r + r->prefix.bytes == place.bytes &&
         ptq_hash64(r + 1, (size_t)r->prefix.bytes) == r->payload_hash) {
         *out = r;
         return PTQ_OK;

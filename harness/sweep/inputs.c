@@ -1,4 +1,5 @@
-/* inputs.c: what a sweep reads: the model or layer file, its texts, and the statistics that are captured from them. */
+/* inputs.c: what a sweep reads: the model or layer file, its texts, and the statistics that are
+ * captured from them. */
 #include "sweep/job.h"
 #include "sweep/layerfile.h"
 #include <dirent.h>
@@ -8,9 +9,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- the source -------------------------------------------------------------------------------- */
+/* ---- the source --------------------------------------------------------------------------------
+ */
 
-/* A file that does not open as a container, or holds no bare layers, is left to ptq_model_open, which names the reason. */
+/* A file that does not open as a container, or holds no bare layers, is left to ptq_model_open,
+ * which names the reason. */
 static void try_layerfile(struct ptq_job *job)
 {
     struct ptq_status ignored = {0};
@@ -149,11 +152,13 @@ int ptq_job_open_source(struct ptq_job *job, struct ptq_status *st)
     return code < 0 ? code : ptq_job_check_texts(job, st);
 }
 
-/* ---- statistics -------------------------------------------------------------------------------- */
+/* ---- statistics --------------------------------------------------------------------------------
+ */
 
 static const char group[] = "calib";
 
-/* A capture that was cut off is continued by ptq_capture; a file that it cannot use (torn by a kill) is made from nothing. */
+/* A capture that was cut off is continued by ptq_capture; a file that it cannot use (torn by a
+ * kill) is made from nothing. */
 static int capture_to(struct ptq_job *job, struct ptq_draw *d, const char *path,
                       struct ptq_status *st)
 {
@@ -197,7 +202,8 @@ static bool is_stats(const char *name)
     return !fnmatch("stats.*.h5", name, 0) || !fnmatch("stats.*.h5.*.part", name, 0);
 }
 
-/* Statistics of large models are tens of gigabytes: those that this configuration cannot use go before new ones come. */
+/* Statistics of large models are tens of gigabytes: those that this configuration cannot use go
+ * before new ones come. */
 static void remove_stale(const struct ptq_job *job)
 {
     char path[PATH_MAX];
@@ -210,7 +216,8 @@ static void remove_stale(const struct ptq_job *job)
         closedir(dir);
 }
 
-/* A file that a power cut left half written does not open, or is not of this text: it is made again. */
+/* A file that a power cut left half written does not open, or is not of this text: it is made
+ * again. */
 static bool is_whole(const struct ptq_job *job, const struct ptq_draw *d)
 {
     struct ptq_stats_head head;
@@ -230,7 +237,8 @@ static bool is_whole(const struct ptq_job *job, const struct ptq_draw *d)
 int ptq_job_capture(struct ptq_job *job, struct ptq_draw *d, struct ptq_status *st)
 {
     char part[PATH_MAX + 32];
-    /* Shards capture side by side, each into a file of its own; the contents are the same whoever is first. */
+    /* Shards capture side by side, each into a file of its own; the contents are the same whoever
+     * is first. */
     snprintf(part, sizeof part, "%s.%d.part", d->path, job->args->shard);
     if (d->captured || is_whole(job, d)) {
         if (!d->captured)

@@ -1,4 +1,5 @@
-/* job.h: a sweep under way; internal to sweep/. One thread plans and leads; cells run on the pool and share what is marked shared. */
+/* job.h: a sweep under way; internal to sweep/. One thread plans and leads; cells run on the pool
+ * and share what is marked shared. */
 #ifndef PTQ_SWEEP_JOB_H
 #define PTQ_SWEEP_JOB_H
 #include "core/progress.h"
@@ -35,12 +36,12 @@ struct ptq_draw { /* a text whose statistics are taken: a calibration draw, or t
 };
 struct ptq_want { /* a row that the sweep wants */
     char key[PTQ_KEY_CHARS], form[PTQ_KEY_CHARS];
-    bool
-        repeated; /* an earlier point gives this very row (methods without statistics, over calibration draws) */
-    bool mine;     /* of this shard */
-    bool need_row; /* absent, or lacks a metric that is wanted now */
-    bool
-        need_form; /* layers: a model row that is needed needs the stored form, and it is not there */
+    bool repeated;  /* an earlier point gives this very row (methods without statistics, over
+                       calibration draws) */
+    bool mine;      /* of this shard */
+    bool need_row;  /* absent, or lacks a metric that is wanted now */
+    bool need_form; /* layers: a model row that is needed needs the stored form, and it is not there
+                     */
 };
 
 struct ptq_job {
@@ -81,8 +82,8 @@ struct ptq_job {
 };
 
 /* ---- inputs.c, plan.c: what is swept ---- */
-/* What calibration, held-out and evaluation text have to do with each other: the held-out text may not be a calibration text, an evaluation
- * text that is one is marked in its draw. */
+/* What calibration, held-out and evaluation text have to do with each other: the held-out text may
+ * not be a calibration text, an evaluation text that is one is marked in its draw. */
 int ptq_job_check_texts(struct ptq_job *, struct ptq_status *);
 int ptq_job_open_source(struct ptq_job *, struct ptq_status *);
 int ptq_job_plan(struct ptq_job *,
@@ -108,8 +109,8 @@ bool ptq_job_stop(
 bool ptq_job_out_of_budget(const struct ptq_job *);
 bool ptq_job_stop_hook(void *job); /* the same for the loops of model/ */
 void ptq_job_fatal(struct ptq_job *, const struct ptq_status *);
-/* What a cell that ended in `code` leaves: a row, or the end of the sweep (IO), or nothing (cancelled; no memory, which says nothing about
- * the cell: the next run tries it again). */
+/* What a cell that ended in `code` leaves: a row, or the end of the sweep (IO), or nothing
+ * (cancelled; no memory, which says nothing about the cell: the next run tries it again). */
 enum ptq_leaves { PTQ_LEAVES_ROW, PTQ_LEAVES_NOTHING };
 enum ptq_leaves ptq_job_cell_ended(struct ptq_job *, int code, const struct ptq_status *);
 /* Cells in flight that the memory budget allows, at least 1, at most the pool's threads. */
@@ -135,7 +136,8 @@ void ptq_row_add_metrics(json_t *, const struct ptq_job *, const char *kind,
 int ptq_row_finish(struct ptq_job *, json_t *, const struct ptq_times *, struct ptq_status *);
 /* status "skipped" or "failed" with a reason, in place of metrics. */
 void ptq_row_set_outcome(json_t *, int code, const char *reason);
-/* True when the row has every wanted metric under its present key, or is an outcome without metrics. */
+/* True when the row has every wanted metric under its present key, or is an outcome without
+ * metrics. */
 bool ptq_row_complete(const struct ptq_job *, const json_t *row, const char *kind,
                       const struct ptq_want *, const char *evaluated_on);
 
@@ -153,8 +155,9 @@ struct ptq_layer_cell { /* one cell of one layer, on one thread */
     const struct ptq_layer_truth *truth;
     struct ptq_pool *pool; /* NULL when cells run side by side */
 };
-/* Form from the pack or the method, scored, stored, written as a row where needed. On PTQ_OK out holds the form (release it). PTQ_SKIP and
- * < 0: the reason is in the status and, unless cancelled or fatal, in a row. */
+/* Form from the pack or the method, scored, stored, written as a row where needed. On PTQ_OK out
+ * holds the form (release it). PTQ_SKIP and < 0: the reason is in the status and, unless cancelled
+ * or fatal, in a row. */
 int ptq_layer_cell_run(const struct ptq_layer_cell *, struct ptq_result *out, struct ptq_status *);
 /* The layer as a method without needs sees it: weights alone. */
 struct ptq_layer ptq_layer_blind(const struct ptq_layer *);

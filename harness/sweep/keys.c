@@ -83,8 +83,7 @@ void ptq_model_form_key(const char *model_key, const char (*forms)[PTQ_KEY_CHARS
 void ptq_metric_key(const char *form, const char *metric, const char *version,
                     const char *evaluated_on, char out[PTQ_KEY_CHARS])
 {
-    ptq_key_of(out, "metric", form, metric, version, PTQ_SCORING_HASH, evaluated_on,
-               (char *)NULL);
+    ptq_key_of(out, "metric", form, metric, version, PTQ_SCORING_HASH, evaluated_on, (char *)NULL);
 }
 
 void ptq_row_key(const char *kind, const char *form, const char *evaluated_on,

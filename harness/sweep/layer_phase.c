@@ -1,5 +1,6 @@
-/* layer_phase.c: the layers of a sweep whose statistics do not depend on quantized blocks: a model with stats = fp, or bare layers. One
- * layer's statistics are in memory at a time; its cells run side by side. */
+/* layer_phase.c: the layers of a sweep whose statistics do not depend on quantized blocks: a model
+ * with stats = fp, or bare layers. One layer's statistics are in memory at a time; its cells run
+ * side by side. */
 #include "sweep/job.h"
 #include "sweep/layerfile.h"
 #include <string.h>
@@ -14,7 +15,8 @@ struct layer_run { /* the pending cells of one layer */
     int64_t n;
 };
 
-/* ---- the cells of a layer ---------------------------------------------------------------------- */
+/* ---- the cells of a layer ----------------------------------------------------------------------
+ */
 
 static void run_point(struct layer_run *r, int64_t point)
 {
@@ -117,7 +119,8 @@ static int64_t pending(const struct ptq_job *job, int64_t entry, int draw, int64
     return n;
 }
 
-/* ---- bare layers ------------------------------------------------------------------------------- */
+/* ---- bare layers -------------------------------------------------------------------------------
+ */
 
 static int run_file_layer(struct ptq_job *job, int64_t entry, int64_t *points,
                           struct ptq_status *st)
@@ -139,7 +142,8 @@ static int run_file_layer(struct ptq_job *job, int64_t entry, int64_t *points,
     return code;
 }
 
-/* ---- a model ----------------------------------------------------------------------------------- */
+/* ---- a model -----------------------------------------------------------------------------------
+ */
 
 struct block_run {
     struct ptq_job *job;
@@ -189,7 +193,7 @@ static int run_model_layer(struct block_run *b, int64_t entry, struct ptq_status
     int checked = ptq_layer_check(&layer, job->cfg->model.source, &why);
     if (checked < 0)
         return ptq_job_cell_ended(job, checked, &why) == PTQ_LEAVES_ROW ? fail_points(&r, &why, st)
-                                                                       : PTQ_OK;
+                                                                        : PTQ_OK;
     return run_layer(&r, &layer, job->has_heldout ? &heldout : NULL, b->cache, st);
 }
 

@@ -30,7 +30,8 @@ int ptq_layerfile_names(struct ptq_h5 *h5, struct ptq_arena *arena, char ***name
     return code;
 }
 
-/* ---- roles ------------------------------------------------------------------------------------- */
+/* ---- roles -------------------------------------------------------------------------------------
+ */
 
 static const struct {
     const char *suffix, *name;
@@ -65,7 +66,8 @@ const char *ptq_role_name(enum ptq_role role)
     return "other";
 }
 
-/* ---- arrays ------------------------------------------------------------------------------------ */
+/* ---- arrays ------------------------------------------------------------------------------------
+ */
 
 static const char *object(struct reader *r, const char *part)
 {
@@ -153,7 +155,8 @@ static int read_hess(struct reader *r)
     return read_hess_attributes(r, path);
 }
 
-/* ---- activations ------------------------------------------------------------------------------- */
+/* ---- activations -------------------------------------------------------------------------------
+ */
 
 static int activation_ranges(struct reader *r)
 {
@@ -245,7 +248,8 @@ void ptq_layerfile_keys(const struct ptq_layer *l, char weights[PTQ_KEY_CHARS],
         add_matrix(h, &l->acts);
     ptq_hasher_add_i64(h, l->hess.at != NULL);
     if (l->hess.at) {
-        /* Counts scale what dead inputs get (dead = reference). Those of activations follow from their shape. */
+        /* Counts scale what dead inputs get (dead = reference). Those of activations follow from
+         * their shape. */
         ptq_hasher_add_i64(h, l->hess_norm);
         ptq_hasher_add_f64(h, l->n_tokens);
         ptq_hasher_add_f64(h, l->n_sequences);

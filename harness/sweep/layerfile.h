@@ -1,5 +1,6 @@
-/* layerfile.h: bare layers of a container: /layers/NAME/{weight, hess | activations} (datasets/SCHEMA.md). Files are untrusted: shapes are
- * checked here, values by ptq_layer_check, which is called here too. */
+/* layerfile.h: bare layers of a container: /layers/NAME/{weight, hess | activations}
+ * (datasets/SCHEMA.md). Files are untrusted: shapes are checked here, values by ptq_layer_check,
+ * which is called here too. */
 #ifndef PTQ_SWEEP_LAYERFILE_H
 #define PTQ_SWEEP_LAYERFILE_H
 #include "core/hash.h"

@@ -1,5 +1,6 @@
-/* leak.c: texts that ought to differ. Held-out errors on the calibration text would be calibration errors under another name: refused. An
- * evaluation text that was calibrated on is a setting some tables use: allowed, and said wherever the numbers are shown. */
+/* leak.c: texts that ought to differ. Held-out errors on the calibration text would be calibration
+ * errors under another name: refused. An evaluation text that was calibrated on is a setting some
+ * tables use: allowed, and said wherever the numbers are shown. */
 #include "sweep/job.h"
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,8 @@ static uint64_t hash_of(const struct ptq_tokens *t, int64_t s)
     return ptq_hash64(t->id + t->offset[s], (size_t)t->len[s] * sizeof *t->id);
 }
 
-/* Texts of one seed begin alike however many windows are taken of them, so windows are compared, by their hashes. */
+/* Texts of one seed begin alike however many windows are taken of them, so windows are compared, by
+ * their hashes. */
 static int share_windows(const struct ptq_tokens *a, const struct ptq_tokens *b, bool *shared,
                          struct ptq_status *st)
 {

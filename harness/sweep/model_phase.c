@@ -1,18 +1,21 @@
-/* model_phase.c: model rows: the quantized model is put together from stored forms, block by block, and scored on the evaluation text
- * against the full-precision model. Cells run side by side as far as memory goes. */
+/* model_phase.c: model rows: the quantized model is put together from stored forms, block by block,
+ * and scored on the evaluation text against the full-precision model. Cells run side by side as far
+ * as memory goes. */
 #include "core/clock.h"
 #include "sweep/job.h"
 #include <math.h>
 #include <string.h>
 
-/* ---- sums over layers -------------------------------------------------------------------------- */
+/* ---- sums over layers --------------------------------------------------------------------------
+ */
 
 static bool is_count(const char *key)
 {
     return !strncmp(key, "n_", 2) || !strcmp(key, "retries");
 }
 
-/* Counts, which the name tells (ptq.h), add up over the layers; of other notes (damping) the largest is kept. */
+/* Counts, which the name tells (ptq.h), add up over the layers; of other notes (damping) the
+ * largest is kept. */
 static void add_note(struct ptq_model_sum *s, const struct ptq_note_value *note)
 {
     for (int i = 0; i < s->n_notes; i++)
@@ -48,7 +51,8 @@ int ptq_model_sum_add(struct ptq_model_sum *s, const struct ptq_result *r, struc
 /* What weights that are left alone count in bits_model: 16 bits, as models are published. */
 enum { REST_BITS = 16 };
 
-/* ---- rows -------------------------------------------------------------------------------------- */
+/* ---- rows --------------------------------------------------------------------------------------
+ */
 
 static int metrics_of(const struct ptq_job *job, const struct ptq_model_sum *s,
                       const struct ptq_eval *eval, struct ptq_value *values, struct ptq_status *st)
@@ -152,7 +156,8 @@ int ptq_model_reference(struct ptq_job *job, struct ptq_status *st)
                : PTQ_OK;
 }
 
-/* ---- walking a quantized model ------------------------------------------------------------------ */
+/* ---- walking a quantized model ------------------------------------------------------------------
+ */
 
 struct forms { /* the stored forms of a block, dequantized */
     struct ptq_result result[PTQ_MAX_LINEARS];
@@ -264,7 +269,8 @@ static void piece(void *arg, int64_t begin, int64_t end)
         run_model(m->job, m->points[i]);
 }
 
-/* Hidden states, a block's weights twice (as they were, as they are), logits of one sequence twice. */
+/* Hidden states, a block's weights twice (as they were, as they are), logits of one sequence twice.
+ */
 static double cell_bytes(const struct ptq_job *job)
 {
     const struct ptq_model_info *i = ptq_model_info(job->model);

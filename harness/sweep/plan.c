@@ -1,12 +1,14 @@
-/* plan.c: the cross product of the configuration and the keys of its rows. Everything here follows from the configuration and the inputs;
- * what has been done is looked up afterwards (ptq_job_look). */
+/* plan.c: the cross product of the configuration and the keys of its rows. Everything here follows
+ * from the configuration and the inputs; what has been done is looked up afterwards (ptq_job_look).
+ */
 #include "core/size.h"
 #include "core/words.h"
 #include "sweep/job.h"
 #include "sweep/layerfile.h"
 #include <string.h>
 
-/* ---- points ------------------------------------------------------------------------------------ */
+/* ---- points ------------------------------------------------------------------------------------
+ */
 
 static void fill_point(const struct ptq_job *job, int64_t i, struct ptq_point *p)
 {
@@ -52,7 +54,8 @@ static int make_points(struct ptq_job *job, struct ptq_status *st)
     return job->points ? PTQ_OK : PTQ_ERR_MEMORY;
 }
 
-/* ---- layers ------------------------------------------------------------------------------------ */
+/* ---- layers ------------------------------------------------------------------------------------
+ */
 
 static int no_layers(const struct ptq_job *job, struct ptq_status *st)
 {
@@ -159,7 +162,8 @@ static int check_groups(const struct ptq_job *job, struct ptq_status *st)
     return PTQ_OK;
 }
 
-/* ---- wants ------------------------------------------------------------------------------------- */
+/* ---- wants -------------------------------------------------------------------------------------
+ */
 
 void ptq_layer_evaluated_on(const struct ptq_job *job, const struct ptq_point *p,
                             const struct ptq_entry *e, char out[PTQ_KEY_CHARS])
@@ -171,7 +175,8 @@ void ptq_layer_evaluated_on(const struct ptq_job *job, const struct ptq_point *p
                    job->has_heldout ? job->heldout.key : "", e->input, (char *)NULL);
 }
 
-/* prefix: hash of the layers quantized before this one, which decide its inputs when statistics are sequential. */
+/* prefix: hash of the layers quantized before this one, which decide its inputs when statistics are
+ * sequential. */
 static void stats_key(const struct ptq_job *job, const struct ptq_point *p,
                       const struct ptq_entry *e, const char *prefix, char out[PTQ_KEY_CHARS])
 {
@@ -288,7 +293,8 @@ int ptq_job_plan(struct ptq_job *job, struct ptq_status *st)
     return code < 0 ? code : make_wants(job, st);
 }
 
-/* ---- what is there ----------------------------------------------------------------------------- */
+/* ---- what is there -----------------------------------------------------------------------------
+ */
 
 static bool need_row(const struct ptq_job *job, const char *kind, const struct ptq_want *w,
                      const char *on)

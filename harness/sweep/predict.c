@@ -1,6 +1,8 @@
-/* predict.c: what a sweep will cost, from shapes and a short probe of this machine: for --dry-run, and for run.json so that the report can
- * show predicted beside actual. Counts are of multiply-adds times two; everything smaller than a matrix product is left out, and
- * `efficiency` covers it. Memory is that of the largest phase (capture, layers, models) on top of what the program holds already. */
+/* predict.c: what a sweep will cost, from shapes and a short probe of this machine: for --dry-run,
+ * and for run.json so that the report can show predicted beside actual. Counts are of multiply-adds
+ * times two; everything smaller than a matrix product is left out, and `efficiency` covers it.
+ * Memory is that of the largest phase (capture, layers, models) on top of what the program holds
+ * already. */
 #include "core/clock.h"
 #include "core/linalg.h"
 #include "sweep/job.h"
@@ -9,7 +11,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Small products, fp64 sums and softmax run below the probe's large fp32 product: measured about this on the demo sweep. */
+/* Small products, fp64 sums and softmax run below the probe's large fp32 product: measured about
+ * this on the demo sweep. */
 static const double efficiency = 0.35;
 
 /* Best rate of a 384^3 product on one thread within about 60 ms. */
@@ -66,11 +69,13 @@ static double syrk_flops(const struct ptq_job *job, const struct ptq_tokens *t)
     return sum * (double)t->n_total;
 }
 
-/* ---- memory ------------------------------------------------------------------------------------ */
+/* ---- memory ------------------------------------------------------------------------------------
+ */
 
-/* Rows are many small pieces of memory, and each takes a corner of a large piece that a cell has given back, which is then too small for
- * the next cell. About codes, values, and difference of a small layer (10 bytes a weight) are lost a row; arrays that are handed back to
- * the system (cmd_sweep.c: over a megabyte) leave nothing. Measured on the demo sweep. */
+/* Rows are many small pieces of memory, and each takes a corner of a large piece that a cell has
+ * given back, which is then too small for the next cell. About codes, values, and difference of a
+ * small layer (10 bytes a weight) are lost a row; arrays that are handed back to the system
+ * (cmd_sweep.c: over a megabyte) leave nothing. Measured on the demo sweep. */
 static double left_behind(int64_t rows, int64_t cols)
 {
     double n = (double)rows * (double)cols;
@@ -99,7 +104,8 @@ static double input_bytes(const struct ptq_job *job, double d)
     return 16 * d * d + 4 * d * (double)job->stats_options.n_acts;
 }
 
-/* Hidden states, a block, its statistics and a partial sum for every sequence in work: four a thread where they are small (stats.c). */
+/* Hidden states, a block, its statistics and a partial sum for every sequence in work: four a
+ * thread where they are small (stats.c). */
 static void memory_of_capture(const struct ptq_job *job, const struct ptq_draw *d,
                               struct ptq_prediction *p)
 {
@@ -128,7 +134,8 @@ static void memory_of_layer(const struct ptq_job *job, const struct ptq_entry *e
     phase(p, shared + cell * ptq_pool_threads(job->args->pool));
 }
 
-/* The reference's last hidden states; a model's own, its block as it was and as it is, logits of both (eval.c takes 2^20 at a time). */
+/* The reference's last hidden states; a model's own, its block as it was and as it is, logits of
+ * both (eval.c takes 2^20 at a time). */
 static void memory_of_models(const struct ptq_job *job, struct ptq_prediction *p)
 {
     double threads = ptq_pool_threads(job->args->pool);
@@ -151,7 +158,8 @@ void ptq_job_warn_memory(const struct ptq_job *job, const struct ptq_prediction 
                 job->cfg->file, need / 1048576, (double)job->memory_bytes / 1048576);
 }
 
-/* ---- sums -------------------------------------------------------------------------------------- */
+/* ---- sums --------------------------------------------------------------------------------------
+ */
 
 static void add_capture(const struct ptq_job *job, const struct ptq_draw *d,
                         struct ptq_prediction *p)

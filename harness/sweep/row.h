@@ -1,26 +1,28 @@
-/* row.h: one row of results/NAME/cells*.jsonl: the truth of a run. Append-only, one JSON object a line, 17-digit numbers, null with a
- * reason for absent values. Fields (those in () only where they apply):
+/* row.h: one row of results/NAME/cells*.jsonl: the truth of a run. Append-only, one JSON object a
+ * line, 17-digit numbers, null with a reason for absent values. Fields (those in () only where they
+ * apply):
  *
- *   schema 1 · kind "layer" | "model" | "reference" (the full-precision model) · key (names the cell: form + metric keys) · form (form key)
- *   status "ok" | "skipped" | "failed" · (reason)
- *   model · source · method (name as configured: a preset or method) · label (with its options: "gptq:percdamp=0.1") · base (registry name)
- *   options (canonical text) · method_version
- *   bits · group_size (-1 row, 0 tensor) · sym · sym_kind · grid · zero_in_range · scale · precision · seed
- *   stats "fp" | "sequential" | "given" (bare layers) · true_sequential · calib (text) · calib_seed · nsamples · seqlen · (heldout)
- *   (in_domain)                                                                 kind model
- *   (layer) · (role) · (block) · (rows) · (cols)                                 kind layer
- *   (protocol) · (rules) · (text) · (text_key) · (n_windows) · (nll_windows [])  kind model, reference
- *   (codes_hash)      hash of the stored form: "the bits are the same"
- *   metrics {id: number | null} · absent {id: reason} · intervals {id: [lo, hi]} · metric_keys {id: key}
- *   notes {damping, retries, n_dead, ...}
- *   time {prepare_s, quantize_s, score_s, total_s}      never part of a comparison
- *   host {threads, cpu, blas_core, isa, peak_bytes, started, seq}  never part of a comparison; blas_core and isa are in the form key too
+ *   schema 1 · kind "layer" | "model" | "reference" (the full-precision model) · key (names the
+ * cell: form + metric keys) · form (form key) status "ok" | "skipped" | "failed" · (reason) model ·
+ * source · method (name as configured: a preset or method) · label (with its options:
+ * "gptq:percdamp=0.1") · base (registry name) options (canonical text) · method_version bits ·
+ * group_size (-1 row, 0 tensor) · sym · sym_kind · grid · zero_in_range · scale · precision · seed
+ *   stats "fp" | "sequential" | "given" (bare layers) · true_sequential · calib (text) · calib_seed
+ * · nsamples · seqlen · (heldout) (in_domain) kind model (layer) · (role) · (block) · (rows) ·
+ * (cols)                                 kind layer (protocol) · (rules) · (text) · (text_key) ·
+ * (n_windows) · (nll_windows [])  kind model, reference (codes_hash)      hash of the stored form:
+ * "the bits are the same" metrics {id: number | null} · absent {id: reason} · intervals {id: [lo,
+ * hi]} · metric_keys {id: key} notes {damping, retries, n_dead, ...} time {prepare_s, quantize_s,
+ * score_s, total_s}      never part of a comparison host {threads, cpu, blas_core, isa, peak_bytes,
+ * started, seq}  never part of a comparison; blas_core and isa are in the form key too
  *
- * in_domain "same text": the text that the row is evaluated on is one that the statistics were taken from: one of its windows is a window
- * of the calibration text, or both are the same file. Allowed, and said in every report. Absent otherwise.
+ * in_domain "same text": the text that the row is evaluated on is one that the statistics were
+ * taken from: one of its windows is a window of the calibration text, or both are the same file.
+ * Allowed, and said in every report. Absent otherwise.
  *
- * A row is written whole: it holds the wanted metrics and those of the row before it whose keys still hold, whether or not they are wanted
- * now. host.seq counts the rows of a folder as they are written (ptq_store_next_seq).
+ * A row is written whole: it holds the wanted metrics and those of the row before it whose keys
+ * still hold, whether or not they are wanted now. host.seq counts the rows of a folder as they are
+ * written (ptq_store_next_seq).
  */
 #ifndef PTQ_SWEEP_ROW_H
 #define PTQ_SWEEP_ROW_H
@@ -28,7 +30,9 @@
 
 enum { PTQ_ROW_SCHEMA = 1 };
 
-/* Rows read back; the newest row of a key wins: the one with the larger host.seq, the later one where they are equal or absent. Torn last line (no newline) dropped, broken lines elsewhere are PTQ_ERR_USAGE with file and line. */
+/* Rows read back; the newest row of a key wins: the one with the larger host.seq, the later one
+ * where they are equal or absent. Torn last line (no newline) dropped, broken lines elsewhere are
+ * PTQ_ERR_USAGE with file and line. */
 struct ptq_rows {
     json_t **at;
     int64_t n, n_torn;
@@ -36,8 +40,8 @@ struct ptq_rows {
 int ptq_rows_read_file(const char *path, struct ptq_rows *, struct ptq_status *); /* adds to rows */
 int ptq_rows_read_all(const char *run_dir, struct ptq_rows *,
                       struct ptq_status *); /* every cells*.jsonl, name order; none is fine */
-/* The run as it stands: the same, without the rows that its last configuration no longer wants (plan.txt, store.h). A folder that is
- * absent or holds no rows is PTQ_ERR_USAGE. */
+/* The run as it stands: the same, without the rows that its last configuration no longer wants
+ * (plan.txt, store.h). A folder that is absent or holds no rows is PTQ_ERR_USAGE. */
 int ptq_rows_read_run(const char *run_dir, struct ptq_rows *, struct ptq_status *);
 void ptq_rows_release(struct ptq_rows *);
 const char *ptq_row_text(const json_t *row, const char *field); /* "" when absent */

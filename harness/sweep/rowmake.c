@@ -1,4 +1,5 @@
-/* rowmake.c: rows as they are written (row.h). Fields are added in one order, so that equal results are equal text. */
+/* rowmake.c: rows as they are written (row.h). Fields are added in one order, so that equal results
+ * are equal text. */
 #include "core/clock.h"
 #include "sweep/job.h"
 #include "sweep/layerfile.h"
@@ -15,7 +16,8 @@ static void put_int(json_t *row, const char *field, int64_t v)
     json_object_set_new(row, field, json_integer(v));
 }
 
-/* ---- identity ---------------------------------------------------------------------------------- */
+/* ---- identity ----------------------------------------------------------------------------------
+ */
 
 static void put_point(json_t *row, const struct ptq_point *p)
 {
@@ -113,7 +115,8 @@ void ptq_row_add_notes(json_t *row, const struct ptq_note_value *notes, int n)
     json_object_set_new(row, "notes", object);
 }
 
-/* ---- metrics ----------------------------------------------------------------------------------- */
+/* ---- metrics -----------------------------------------------------------------------------------
+ */
 
 static bool of_kind(const struct ptq_metric *m, const char *kind)
 {
@@ -133,7 +136,8 @@ static void put_value(json_t *row, const char *id, const struct ptq_value *v, co
     put_text(json_object_get(row, "metric_keys"), id, key);
 }
 
-/* A metric that is not wanted now stays in the row as long as its key holds: a sweep of fewer metrics takes nothing away. */
+/* A metric that is not wanted now stays in the row as long as its key holds: a sweep of fewer
+ * metrics takes nothing away. */
 static void keep_value(json_t *row, const json_t *before, const char *id, const char *key)
 {
     if (strcmp(ptq_row_text(json_object_get(before, "metric_keys"), id), key) != 0)
@@ -185,7 +189,8 @@ bool ptq_row_complete(const struct ptq_job *job, const json_t *row, const char *
     return true;
 }
 
-/* ---- the end of a row -------------------------------------------------------------------------- */
+/* ---- the end of a row --------------------------------------------------------------------------
+ */
 
 static void put_host(json_t *row, const struct ptq_job *job)
 {

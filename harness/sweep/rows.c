@@ -1,4 +1,5 @@
-/* rows.c: reading results back. Files are untrusted: a line is at most MAX_LINE_BYTES and is a row of our schema or an error. */
+/* rows.c: reading results back. Files are untrusted: a line is at most MAX_LINE_BYTES and is a row
+ * of our schema or an error. */
 #include "sweep/row.h"
 #include <assert.h>
 #include <dirent.h>
@@ -125,7 +126,8 @@ int ptq_rows_read_file(const char *path, struct ptq_rows *rows, struct ptq_statu
     return code;
 }
 
-/* ---- a run ------------------------------------------------------------------------------------- */
+/* ---- a run -------------------------------------------------------------------------------------
+ */
 
 static int is_cells(const struct dirent *e)
 {
@@ -203,7 +205,8 @@ void ptq_rows_release(struct ptq_rows *rows)
     *rows = (struct ptq_rows){0};
 }
 
-/* ---- fields ------------------------------------------------------------------------------------ */
+/* ---- fields ------------------------------------------------------------------------------------
+ */
 
 const char *ptq_row_text(const json_t *row, const char *field)
 {

@@ -10,7 +10,8 @@ static void put_text(json_t *object, const char *field, const char *text)
     json_object_set_new(object, field, json_string(text ? text : ""));
 }
 
-/* Versions of what is loaded, not of the headers; by name, since only two files may include those libraries' headers. */
+/* Versions of what is loaded, not of the headers; by name, since only two files may include those
+ * libraries' headers. */
 static json_t *libraries(const struct ptq_machine *m)
 {
     json_t *l = json_object();
@@ -152,7 +153,8 @@ static bool holds(const char *path, const char *text, size_t bytes)
     return same;
 }
 
-/* The whole sweep's rows, of all shards: each shard writes the same file, and one that was overtaken while writing finds it done. */
+/* The whole sweep's rows, of all shards: each shard writes the same file, and one that was
+ * overtaken while writing finds it done. */
 int ptq_job_write_plan(const struct ptq_job *job, struct ptq_status *st)
 {
     char path[PATH_MAX];

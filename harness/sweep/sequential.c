@@ -1,6 +1,7 @@
-/* sequential.c: stats = sequential: a model cell is one walk. Each block sees the hidden states that the quantized blocks before it leave,
- * and with true_sequential each stage of a block those of the quantized stages before it, as the papers do. Layer rows are scored under
- * the full-precision model's Hessian all the same, so that rows of both kinds compare. */
+/* sequential.c: stats = sequential: a model cell is one walk. Each block sees the hidden states
+ * that the quantized blocks before it leave, and with true_sequential each stage of a block those
+ * of the quantized stages before it, as the papers do. Layer rows are scored under the
+ * full-precision model's Hessian all the same, so that rows of both kinds compare. */
 #include "core/clock.h"
 #include "sweep/job.h"
 #include <string.h>
@@ -22,7 +23,8 @@ struct seq_walk { /* one cell, on one thread */
     int n_stats;
 };
 
-/* ---- one layer --------------------------------------------------------------------------------- */
+/* ---- one layer ---------------------------------------------------------------------------------
+ */
 
 static struct ptq_want *want_of(const struct seq_walk *w, int64_t entry)
 {
@@ -100,7 +102,8 @@ static int take_layer(struct seq_walk *w, int64_t entry, struct ptq_status *st)
     return ptq_model_sum_add(&w->sum, &w->forms[w->n_forms - 1], st);
 }
 
-/* ---- one block --------------------------------------------------------------------------------- */
+/* ---- one block ---------------------------------------------------------------------------------
+ */
 
 static bool lacks_form(const struct seq_walk *w, int64_t entry)
 {
@@ -136,7 +139,8 @@ static int take_stats(struct seq_walk *w, int stage, struct ptq_status *st)
                            &w->job->stats_options, only, &w->scratch, w->stats, &w->n_stats, st);
 }
 
-/* Quantizes the linears of a stage (stage < 0: all) and puts them in place afterwards: they see the same inputs. */
+/* Quantizes the linears of a stage (stage < 0: all) and puts them in place afterwards: they see the
+ * same inputs. */
 static int run_stage(struct seq_walk *w, int stage, struct ptq_status *st)
 {
     const float *what[PTQ_MAX_LINEARS] = {NULL};
@@ -187,7 +191,8 @@ static int walk_block(struct seq_walk *w, int index, struct ptq_status *st)
     return code;
 }
 
-/* ---- one cell ---------------------------------------------------------------------------------- */
+/* ---- one cell ----------------------------------------------------------------------------------
+ */
 
 static bool any_form_missing(const struct seq_walk *w)
 {

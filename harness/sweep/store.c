@@ -19,11 +19,12 @@ struct ptq_store {
     char path[PATH_MAX];
     int fd;
     int64_t size, n_torn, synced_ns;
-    int64_t seq; /* the largest host.seq there is */
+    int64_t seq;    /* the largest host.seq there is */
     json_t *by_key; /* key -> row */
 };
 
-/* ---- files ------------------------------------------------------------------------------------- */
+/* ---- files -------------------------------------------------------------------------------------
+ */
 
 int ptq_run_file(char *out, size_t size, const char *run_dir, const char *stem,
                  const char *extension, int shard, int n_shards, struct ptq_status *st)
@@ -92,7 +93,8 @@ int ptq_append_whole(int fd, const char *path, const void *data, size_t bytes, i
     return PTQ_OK;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------- */
+/* ---- opening -----------------------------------------------------------------------------------
+ */
 
 /* Offset after the last newline of the file. */
 static int whole_lines(int fd, const char *path, int64_t size, int64_t *end, struct ptq_status *st)
@@ -209,7 +211,8 @@ int ptq_store_close(struct ptq_store *s, struct ptq_status *st)
     return code;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------- */
+/* ---- rows --------------------------------------------------------------------------------------
+ */
 
 const json_t *ptq_store_find(struct ptq_store *s, const char *key)
 {

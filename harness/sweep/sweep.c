@@ -1,4 +1,5 @@
-/* sweep.c: a sweep from its configuration to its rows: open, plan, look at what is there, run what is missing. */
+/* sweep.c: a sweep from its configuration to its rows: open, plan, look at what is there, run what
+ * is missing. */
 #include "sweep/sweep.h"
 #include "core/clock.h"
 #include "sweep/job.h"
@@ -8,7 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- control ----------------------------------------------------------------------------------- */
+/* ---- control -----------------------------------------------------------------------------------
+ */
 
 bool ptq_job_out_of_budget(const struct ptq_job *job)
 {
@@ -59,7 +61,8 @@ enum ptq_leaves ptq_job_cell_ended(struct ptq_job *job, int code, const struct p
                : PTQ_LEAVES_ROW;
 }
 
-/* Codes (2 bytes), dequantized and difference (4 each), working copies in fp32 and fp64, transients of products. */
+/* Codes (2 bytes), dequantized and difference (4 each), working copies in fp32 and fp64, transients
+ * of products. */
 double ptq_layer_cell_bytes(int64_t rows, int64_t cols)
 {
     return 32.0 * (double)rows * (double)cols;
@@ -79,7 +82,8 @@ static int64_t machine_memory(void)
     return pages > 0 && size > 0 ? pages * size / 4 * 3 : INT64_C(4) << 30;
 }
 
-/* ---- the parts --------------------------------------------------------------------------------- */
+/* ---- the parts ---------------------------------------------------------------------------------
+ */
 
 static int job_init(struct ptq_job *job, const struct ptq_sweep_args *args, struct ptq_status *st)
 {
@@ -123,7 +127,8 @@ static int open_results(struct ptq_job *job, struct ptq_status *st)
     return code;
 }
 
-/* For a dry run in a folder that may not exist: what is done is not known, everything is counted. */
+/* For a dry run in a folder that may not exist: what is done is not known, everything is counted.
+ */
 static void want_everything(struct ptq_job *job)
 {
     for (int64_t p = 0; p < job->n_points; p++) {
@@ -237,7 +242,8 @@ static int finish(struct ptq_job *job, struct ptq_sweep_summary *s, int code, st
     return code;
 }
 
-/* Options written out may name the very settings of another method in the list: its rows are the same rows. */
+/* Options written out may name the very settings of another method in the list: its rows are the
+ * same rows. */
 static void note_repeated(const struct ptq_job *job)
 {
     const struct ptq_config_grid *g = &job->cfg->sweep;

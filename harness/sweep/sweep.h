@@ -26,7 +26,7 @@ struct ptq_config_calib {
     int64_t *seeds, n_seeds; /* at least one */
     int stats;               /* enum ptq_stats_mode */
     bool true_sequential;
-    const char *heldout; /* NULL: none */
+    const char *heldout;  /* NULL: none */
     int64_t heldout_seed; /* default: the smallest number that draws no calibration text */
 };
 struct ptq_config_grid {
@@ -62,8 +62,8 @@ struct ptq_config {
     struct ptq_config_eval eval;
     struct ptq_config_run run;
 };
-/* Reads, overrides (set words, may be NULL) and checks. Unknown sections, keys and values: file:line and
- * the nearest valid word. model_source replaces [model] source; may be NULL. */
+/* Reads, overrides (set words, may be NULL) and checks. Unknown sections, keys and values:
+ * file:line and the nearest valid word. model_source replaces [model] source; may be NULL. */
 int ptq_config_read(const char *path, const char *set_words, const char *model_source,
                     struct ptq_arena *, struct ptq_config *, struct ptq_status *);
 /* True when a text source names its own seed ("synth:facts:5555"). */

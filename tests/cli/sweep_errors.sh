@@ -124,6 +124,33 @@ says 'cannot write: File too large; raise the limit'
 exits 0 sweep "$work/layers.ini" full
 same_rows "$work/whole" "$work/full" "after the limit was raised"
 
+# No memory says nothing about a cell: it leaves no row, and the next run does it. The limit comes when the first layer is done, so that the
+# large one does not fit; how much it needs beside what is there already lies between these numbers.
+if command -v prlimit >/dev/null && ! "$PTQ" --version | grep -Eq 'asan|tsan'; then
+    synth --rows 512 --cols 512 --name a
+    synth --rows 2048 --cols 1024 --name b --append 1
+    layers "sweep.methods=rtn,gptq sweep.bits=2-8"
+    hit=0
+    for spare in 30 40; do
+        rm -rf "$work/memory"
+        "$PTQ" sweep "$work/layers.ini" --threads 1 --quiet --no-report --set "run.out=$work run.name=memory $SET" >/dev/null 2>"$work/err" &
+        pid=$!
+        until [ -s "$work/memory/cells.jsonl" ] || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
+        prlimit --pid $pid --as=$((($(awk '/VmSize/ { print $2 }' /proc/$pid/status) + spare * 1024) * 1024)) 2>/dev/null
+        wait $pid
+        code=$?
+        grep -q '"status":"failed"' "$work/memory/cells.jsonl" && fail "out of memory became a failed row"
+        [ $code = 6 ] && grep -Eq 'out of memory: .*; [0-9]+ of 28 cells done; give more memory' "$work/err" && hit=$((hit + 1))
+    done
+    [ $hit -ge 1 ] || fail "no cell ran out of memory: $(cat "$work/err")"
+    exits 0 sweep "$work/layers.ini" memory
+    [ "$(grep -c '"status":"ok"' "$work/memory/cells.jsonl")" = 28 ] || fail "cells that had no memory were not run again"
+    synth --rows 256 --cols 256
+    layers "sweep.methods=rtn,gptq sweep.bits=2-8"
+else
+    echo "SKIP out of memory: no prlimit, or a sanitizer's address space"
+fi
+
 mkdir "$work/disk"
 if mount -t tmpfs -o size=150k none "$work/disk" 2>/dev/null; then
     trap 'umount "$work/disk"; rm -rf "$work"' EXIT

@@ -79,6 +79,20 @@ fi
 exits 0 sweep "$config" interrupted
 same_rows "$work/undisturbed-fp" "$work/interrupted" "after Ctrl-C"
 
+# Ctrl-C and a budget end a capture and an evaluation in the middle, too: neither goes on to its end.
+long="$SET calib.nsamples=2000 calib.heldout=none sweep.bits=3 sweep.methods=rtn sweep.layers=blk.0.attn_q"
+SET=$long exits 6 sweep "$config" capture --budget 0.5s --threads 1
+says "out of budget: 0 of 5 cells done"
+ls "$work"/capture/stats.*.h5 >/dev/null 2>&1 && fail "a capture went on after the budget"
+ls "$work"/capture/stats.*.part >/dev/null 2>&1 || fail "the blocks that were captured are gone"
+SET="$long calib.nsamples=8 eval.windows=1500" start evaluation --threads 1
+until [ "$(n_rows "$work/evaluation" 2>/dev/null || echo 0)" -ge 2 ]; do sleep 0.01; done # both layer rows: the reference is next
+sleep 0.1
+kill -INT $pid
+wait $pid
+[ $? = 6 ] || fail "Ctrl-C in the evaluation: $(cat "$work/err")"
+grep -q '"kind":"reference"' "$work/evaluation/cells.jsonl" && fail "the reference was evaluated to its end after Ctrl-C"
+
 # A budget: no cell begins after it.
 exits 6 sweep "$config" budget --budget 0.2s
 says "out of budget: [0-9]+ of $n_cells cells done"

@@ -1,4 +1,5 @@
-/* The sweep's configuration: what each key means, and what a wrong one is told. Line numbers are counted by hand. */
+/* The sweep's configuration: what each key means, and what a wrong one is told. Line numbers are
+ * counted by hand. */
 #include "testlib.h"
 #include "core/json.h"
 #include "sweep/sweep.h"
@@ -168,16 +169,17 @@ static void heldout_seeds(void **state)
     static const struct {
         const char *lines;
         int64_t want;
-    } cases[] = {{"text = a\nheldout = a", 1}, /* the default seed is 0 */
-                 {"text = a\nheldout = a\nseed = 4444", 0},
-                 {"text = a\nheldout = a\n[sweep]\ncalib.seed = 0-3,5", 4},
-                 {"text = synth:facts:0\nheldout = synth:facts\nseed = 3", 1},
-                 {"text = synth:facts:7\nheldout = synth:facts", 0},
-                 {"text = a\nheldout = a\nseed = 4\nheldout_seed = 4", 4}}; /* refused by the sweep */
+    } cases[] = {
+        {"text = a\nheldout = a", 1}, /* the default seed is 0 */
+        {"text = a\nheldout = a\nseed = 4444", 0},
+        {"text = a\nheldout = a\n[sweep]\ncalib.seed = 0-3,5", 4},
+        {"text = synth:facts:0\nheldout = synth:facts\nseed = 3", 1},
+        {"text = synth:facts:7\nheldout = synth:facts", 0},
+        {"text = a\nheldout = a\nseed = 4\nheldout_seed = 4", 4}}; /* refused by the sweep */
     for (int64_t i = 0; i < LENGTH(cases); i++) {
         char text[400];
-        snprintf(text, sizeof text,
-                 "[model]\nsource = demo\n[sweep]\nmethods = rtn\n[calib]\n%s\n", cases[i].lines);
+        snprintf(text, sizeof text, "[model]\nsource = demo\n[sweep]\nmethods = rtn\n[calib]\n%s\n",
+                 cases[i].lines);
         assert_ok(read_with(text, NULL, NULL), &st);
         assert_int_equal(c.calib.heldout_seed, cases[i].want);
     }

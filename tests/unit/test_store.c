@@ -1,4 +1,5 @@
-/* Rows on disk: what is appended is read back, what a kill leaves is healed, what is broken is named. And the pack of forms. */
+/* Rows on disk: what is appended is read back, what a kill leaves is healed, what is broken is
+ * named. And the pack of forms. */
 #include "testlib.h"
 #include "core/pool.h"
 #include "sweep/job.h"
@@ -77,7 +78,8 @@ static void append_and_reopen(void **state)
     free(text);
 }
 
-/* Every prefix of a file is what a kill may leave: whole lines stay, the rest goes, the next row begins a line of its own. */
+/* Every prefix of a file is what a kill may leave: whole lines stay, the rest goes, the next row
+ * begins a line of its own. */
 static void every_torn_state(void **state)
 {
     (void)state;
@@ -266,12 +268,13 @@ static void a_plan_hides_old_rows(void **state)
 static void write_row(const char *path, int v, int seq)
 {
     char text[200];
-    snprintf(text, sizeof text,
-             "{\"schema\":1,\"key\":\"a\",\"v\":%d,\"host\":{\"seq\":%d}}\n", v, seq);
+    snprintf(text, sizeof text, "{\"schema\":1,\"key\":\"a\",\"v\":%d,\"host\":{\"seq\":%d}}\n", v,
+             seq);
     write_text(path, text);
 }
 
-/* Files are read in name order, which is not the order they were written in: host.seq tells the newer row. */
+/* Files are read in name order, which is not the order they were written in: host.seq tells the
+ * newer row. */
 static void the_newest_row_of_any_file(void **state)
 {
     (void)state;
@@ -304,7 +307,8 @@ static void looking_changes_nothing(void **state)
     ptq_store_close(running, NULL);
 }
 
-/* ---- forms ------------------------------------------------------------------------------------- */
+/* ---- forms -------------------------------------------------------------------------------------
+ */
 
 static const char key_a[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
                   key_b[] = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -518,7 +522,8 @@ static void looking_at_forms_changes_nothing(void **state)
     free(text);
 }
 
-/* ---- sums over layers -------------------------------------------------------------------------- */
+/* ---- sums over layers --------------------------------------------------------------------------
+ */
 
 static double note_of(const struct ptq_model_sum *s, const char *key)
 {
@@ -528,15 +533,17 @@ static double note_of(const struct ptq_model_sum *s, const char *key)
     return NAN;
 }
 
-/* The name of a note says how it adds up (ptq.h: ptq_note): n_ and retries are counts, of all others the largest is kept. */
+/* The name of a note says how it adds up (ptq.h: ptq_note): n_ and retries are counts, of all
+ * others the largest is kept. */
 static void notes_of_a_model(void **state)
 {
     (void)state;
     static const struct {
         const char *key;
         double a, b, sum;
-    } cases[] = {{"n_clipped", 3, 4, 7},         {"n_zero_widened", 5, 1, 6}, {"retries", 1, 2, 3},
-                 {"clipped_share", 0.25, 0.5, 0.5}, {"damping", 0.5, 0.25, 0.5}, {"retries_share", 1, 2, 2}};
+    } cases[] = {{"n_clipped", 3, 4, 7},      {"n_zero_widened", 5, 1, 6},
+                 {"retries", 1, 2, 3},        {"clipped_share", 0.25, 0.5, 0.5},
+                 {"damping", 0.5, 0.25, 0.5}, {"retries_share", 1, 2, 2}};
     struct ptq_model_sum sum = {0};
     for (int layer = 0; layer < 2; layer++) {
         struct ptq_result r;
