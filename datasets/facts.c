@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The steps are numbered as in datasets/README.md ("The facts language"); every draw counts, in this order. */
+/* The steps are numbered as in datasets/README.md ("The facts language"); every draw counts, in
+ * this order. */
 
 enum { N_ATTR = 6, N_TEMPLATES = 3, N_DIGITS = 3, MAX_VALUES = 100, NAME_BYTES = 4, MAX_DOC = 256 };
 enum { WORLD_SEED = 2025, N_CONS = 16, N_VOWS = 5, N_WORDS = N_CONS * N_VOWS * N_CONS * N_VOWS };
@@ -171,7 +172,8 @@ static double name_bits(const struct world *w, const char *seen, int n)
     return -log2_of((double)same / PTQ_FACTS_PEOPLE);
 }
 
-/* Bits of the k-th clause cut after n bytes: how many of the (attribute, template) pairs that remain start like it. */
+/* Bits of the k-th clause cut after n bytes: how many of the (attribute, template) pairs that
+ * remain start like it. */
 static double clause_bits(const struct world *w, const struct document *d, int k, const char *seen,
                           int n)
 {
@@ -182,8 +184,8 @@ static double clause_bits(const struct world *w, const struct document *d, int k
     return -log2_of((double)same / (N_TEMPLATES * (N_ATTR - k)));
 }
 
-/* -log2 P(a document starts with the first n bytes of d); n == d->len gives the whole document's bits:
- * log2 people + 3 log2 10 + log2 6! + 6 log2 3 + log2 3!. */
+/* -log2 P(a document starts with the first n bytes of d); n == d->len gives the whole document's
+ * bits: log2 people + 3 log2 10 + log2 6! + 6 log2 3 + log2 3!. */
 static double prefix_bits(const struct world *w, const struct document *d, int n)
 {
     if (n <= NAME_BYTES)

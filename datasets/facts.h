@@ -1,5 +1,6 @@
-/* facts.h: the generated language of invented facts that the demo model was trained on (its specification: datasets/README.md).
- * Everything is a pure function of the seed; the text is reproduced byte for byte and its entropy is exact. */
+/* facts.h: the generated language of invented facts that the demo model was trained on (its
+ * specification: datasets/README.md). Everything is a pure function of the seed; the text is
+ * reproduced byte for byte and its entropy is exact. */
 #ifndef PTQ_DATASETS_FACTS_H
 #define PTQ_DATASETS_FACTS_H
 #include "core/arena.h"

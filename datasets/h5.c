@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Debian's serial HDF5 is not thread-safe: this lock is the one static of the harness and is never held across a callback into
- * other modules. */
+/* Debian's serial HDF5 is not thread-safe: this lock is the one static of the harness and is never
+ * held across a callback into other modules. */
 static pthread_mutex_t h5_lock = PTHREAD_MUTEX_INITIALIZER;
 
 struct ptq_h5 {
@@ -23,8 +23,9 @@ struct ptq_h5 {
 };
 
 enum { MAX_PATH = 1024, MAX_MEMBERS = 1 << 20, MAX_TEXT = 1 << 20 };
-/* Deflate cannot expand by more than 1032; a dataset that claims more than its stored chunks can hold is a bomb or was never
- * written. The absolute limit is above the largest tensor of any model we know (a few GB). */
+/* Deflate cannot expand by more than 1032; a dataset that claims more than its stored chunks can
+ * hold is a bomb or was never written. The absolute limit is above the largest tensor of any model
+ * we know (a few GB). */
 static const int64_t max_expansion = 1100, max_bytes = INT64_C(64) << 30,
                      max_chunk_bytes = INT64_C(1) << 30;
 
@@ -66,8 +67,9 @@ static herr_t refuse_external(const char *pf, const char *pg, const char *cf, co
     return -1;
 }
 
-/* Called under the lock before anything else. H5dont_atexit: after a failed H5Fclose (disk full) the library's exit handler tries
- * to close the file again and may loop or crash; we close every file ourselves. It fails harmlessly after the first call. */
+/* Called under the lock before anything else. H5dont_atexit: after a failed H5Fclose (disk full)
+ * the library's exit handler tries to close the file again and may loop or crash; we close every
+ * file ourselves. It fails harmlessly after the first call. */
 static void library_quiet(void)
 {
     H5dont_atexit();
@@ -340,8 +342,8 @@ int ptq_h5_list(struct ptq_h5 *h, const char *group, struct ptq_arena *arena, ch
 
 /* ---- types ---------------------------------------------------------------------------------- */
 
-/* HDF5 1.10 names no half type: one is made from float. sign 15, exponent 5 bits from 10 with bias 15, mantissa 10 bits. The fields
- * must shrink before the size may. */
+/* HDF5 1.10 names no half type: one is made from float. sign 15, exponent 5 bits from 10 with bias
+ * 15, mantissa 10 bits. The fields must shrink before the size may. */
 static hid_t half_type(void)
 {
     hid_t t = H5Tcopy(H5T_IEEE_F32LE);
@@ -591,7 +593,8 @@ static bool chunks_sane(hid_t dcpl, size_t size)
     return rank > 0 && bytes <= max_chunk_bytes;
 }
 
-/* What is stored must be in this file and be able to hold what the shape claims, before memory is taken for it. */
+/* What is stored must be in this file and be able to hold what the shape claims, before memory is
+ * taken for it. */
 static int dset_storage(struct ptq_h5 *h, const char *name, const struct dset *d,
                         struct ptq_status *st)
 {
@@ -714,8 +717,9 @@ static int wrong_type(struct reading *r, const char *wanted)
                           r->name, have[r->d.info.type], wanted);
 }
 
-/* 16-bit values are read into the tail of the result and widened in place from the front: value i ends at byte width * (i + 1),
- * which never passes the next unread one at (width - 2) * n + 2 * (i + 1) as long as i < n. */
+/* 16-bit values are read into the tail of the result and widened in place from the front: value i
+ * ends at byte width * (i + 1), which never passes the next unread one at (width - 2) * n + 2 * (i
+ * + 1) as long as i < n. */
 static int read_16(struct reading *r, size_t width, unsigned char *at)
 {
     int64_t n = r->d.info.n;

@@ -9,7 +9,8 @@
 
 enum { MAX_HEADER = 65536, PIECE = 8192 /* elements converted at a time */ };
 
-/* ---- header: "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }" --------------------- */
+/* ---- header: "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }" ---------------------
+ */
 
 static void skip_space(const char **p)
 {
@@ -92,7 +93,8 @@ static bool take_type(const char **p, struct ptq_npy_info *f)
     return size && kind && t[0] == (f->width == 1 ? '|' : '<');
 }
 
-/* NULL, or what is wrong. Every key exactly once, in any order; nothing behind the dictionary but white space. */
+/* NULL, or what is wrong. Every key exactly once, in any order; nothing behind the dictionary but
+ * white space. */
 static const char *parse_header(const char *p, struct ptq_npy_info *f)
 {
     unsigned seen = 0;

@@ -18,7 +18,8 @@ static uint64_t stream(const struct ptq_synth_layer_args *a, enum stream which)
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
-/* Student's t with nu degrees of freedom: z / sqrt(chi^2_nu / nu), chi^2 a sum of nu squared normals. */
+/* Student's t with nu degrees of freedom: z / sqrt(chi^2_nu / nu), chi^2 a sum of nu squared
+ * normals. */
 static double student(uint64_t tail, uint64_t i, int64_t nu, double z)
 {
     double chi2 = 0;
@@ -109,7 +110,8 @@ static int mixer_init(const struct ptq_synth_layer_args *a, struct ptq_arena *ar
     return set_gains(a, arena, m->gain, st);
 }
 
-/* Two butterflies: stage s turns the pairs (i, i + 2^s), so after one every channel holds a part of every other. */
+/* Two butterflies: stage s turns the pairs (i, i + 2^s), so after one every channel holds a part of
+ * every other. */
 static void mix(const struct mixer *m, double *x)
 {
     for (int64_t i = 0; i < m->n; i++)
@@ -147,7 +149,8 @@ static void draw_row(const struct mixer *m, uint64_t normal, int64_t row, double
         out[i] = (float)(scale * x[i]);
 }
 
-/* The sink tokens are n_seq copies of one row u: n_seq |u|^2 = s / (1 - s) * (what the other tokens own). */
+/* The sink tokens are n_seq copies of one row u: n_seq |u|^2 = s / (1 - s) * (what the other tokens
+ * own). */
 static void make_sinks(const struct ptq_synth_layer_args *a, const struct mixer *m, double *x,
                        float *acts)
 {
@@ -178,7 +181,8 @@ static int make_acts(const struct ptq_synth_layer_args *a, struct ptq_arena *are
     return PTQ_OK;
 }
 
-/* Products of two fp32 values are exact in fp64, and every sum runs over the tokens in order (blocks only keep rows in cache). */
+/* Products of two fp32 values are exact in fp64, and every sum runs over the tokens in order
+ * (blocks only keep rows in cache). */
 static void make_hess(const struct ptq_synth_layer_args *a, const float *acts, double *h)
 {
     enum { BLOCK = 64 };

@@ -1,10 +1,12 @@
-/* synth_layer.h: layers of chosen shape, spectrum, outlier channels and sink, for tests and for `ptq synth layer`.
- * Everything is a pure function of the parameters, the same bits on every CPU (counter-based numbers, fp64 in a fixed order, no BLAS).
+/* synth_layer.h: layers of chosen shape, spectrum, outlier channels and sink, for tests and for
+ * `ptq synth layer`. Everything is a pure function of the parameters, the same bits on every CPU
+ * (counter-based numbers, fp64 in a fixed order, no BLAS).
  *
- * Activations: row t is D B diag(sqrt(lambda)) z_t with z_t standard normal, lambda the spectrum scaled to mean 1, B an orthogonal
- * butterfly of random rotations (so that channels are correlated), D the gains of outlier channels. The first token of every sequence is the
- * sink: one direction for all of them, as long as it takes for them to own `sink` of tr H. Weights: normal, or Student t, with variance
- * 1 / cols before tails. */
+ * Activations: row t is D B diag(sqrt(lambda)) z_t with z_t standard normal, lambda the spectrum
+ * scaled to mean 1, B an orthogonal butterfly of random rotations (so that channels are
+ * correlated), D the gains of outlier channels. The first token of every sequence is the sink: one
+ * direction for all of them, as long as it takes for them to own `sink` of tr H. Weights: normal,
+ * or Student t, with variance 1 / cols before tails. */
 #ifndef PTQ_DATASETS_SYNTH_LAYER_H
 #define PTQ_DATASETS_SYNTH_LAYER_H
 #include "core/arena.h"
@@ -31,7 +33,8 @@ struct ptq_synth_layer {
     float *acts;   /* (tokens x cols) */
     double *hess;  /* (cols x cols) 2 / tokens X^T X of the fp32 activations, in token order */
 };
-/* In the arena. want_hess == false: hess is NULL. Parameters outside their range: PTQ_ERR_USAGE naming the option. */
+/* In the arena. want_hess == false: hess is NULL. Parameters outside their range: PTQ_ERR_USAGE
+ * naming the option. */
 int ptq_synth_layer_make(const struct ptq_synth_layer_args *, bool want_hess, struct ptq_arena *,
                          struct ptq_synth_layer *, struct ptq_status *);
 #endif

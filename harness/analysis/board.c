@@ -5,9 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- fields
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- fields ---- */
 
 const char *ptq_field_text(const json_t *object, const char *field, struct ptq_arena *a,
                            struct ptq_status *st)
@@ -70,9 +68,7 @@ static const char *const setting_fields[] = {"sym",      "sym_kind",  "grid",   
 _Static_assert(sizeof setting_fields / sizeof *setting_fields <= PTQ_MAX_SETTINGS,
                "the view's flags hold every setting");
 
-/* ---- order
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- order ---- */
 
 static int order_int(int64_t a, int64_t b)
 {
@@ -164,8 +160,7 @@ static int order_rows(const void *pa, const void *pb)
     return c ? c : strcmp(ptq_row_text(a, "key"), ptq_row_text(b, "key"));
 }
 
-/* ---- metrics of a point
- * --------------------------------------------------------------------------------------------- */
+/* ---- metrics of a point ---- */
 
 enum how { MEAN, GEOMETRIC, WEIGHTED, MAXIMUM };
 static enum how how_to_join(const char *id)
@@ -220,9 +215,7 @@ static double point_time(const struct ptq_point *p)
     return p->layers.n ? sum : p->row ? ptq_row_sub(p->row, "time", "quantize_s") : NAN;
 }
 
-/* ---- Pareto front
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- Pareto front ---- */
 
 struct pair {
     double bits, loss;
@@ -260,9 +253,7 @@ int ptq_pareto(const double *bits, const double *loss, int64_t n, bool *front,
     return PTQ_OK;
 }
 
-/* ---- building
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- building ---- */
 
 struct builder {
     struct ptq_view *v;
@@ -589,9 +580,7 @@ static int make_boards(struct builder *b)
     return PTQ_OK;
 }
 
-/* ---- validity
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- validity ---- */
 
 /* A null metric needs a reason in `absent`; "not finite" is what the sweep writes for a value that
  * ought to have been one. */

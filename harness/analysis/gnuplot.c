@@ -1,5 +1,5 @@
-/* gnuplot.c: runs gnuplot as a child process: no shell, no start-up files, nothing on its stdin, a time limit, and its complaints
- * kept for the message. */
+/* gnuplot.c: runs gnuplot as a child process: no shell, no start-up files, nothing on its stdin, a
+ * time limit, and its complaints kept for the message. */
 #include "analysis/gnuplot.h"
 #include <errno.h>
 #include <fcntl.h>

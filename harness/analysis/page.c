@@ -50,7 +50,7 @@ const char *ptq_run_command(const struct ptq_tables *t)
     return text ? text : "";
 }
 
-/* ---- HTML ---------------------------------------------------------------------------------------------------------------- */
+/* ---- HTML ---- */
 
 static const char css[] =
     ":root{color-scheme:light "
@@ -368,7 +368,7 @@ int ptq_page_html(const struct ptq_page *g, FILE *f)
     return PTQ_OK;
 }
 
-/* ---- Markdown ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Markdown ---- */
 
 static int put_md_board(const struct ptq_tables *t, const struct ptq_board *d, FILE *f)
 {

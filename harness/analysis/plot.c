@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- which pictures there are ------------------------------------------------------------------------------------------ */
+/* ---- which pictures there are ---- */
 
 /* The value of "# KEY: value" among the comment lines at the head of the file; "" when absent. */
 static const char *head_value(const char *text, const char *key, struct ptq_arena *a,
@@ -122,10 +122,11 @@ const char *ptq_plot_file(const struct ptq_tables *t, int64_t board, const char 
     return s ? s : "";
 }
 
-/* ---- data --------------------------------------------------------------------------------------------------------------- */
+/* ---- data ---- */
 
-/* A log axis has no place for values at or below 0 (8 bits are often better than full precision by noise): they are drawn at
- * half the least positive loss, marked, and counted. 0: there is no positive loss. */
+/* A log axis has no place for values at or below 0 (8 bits are often better than full precision by
+ * noise): they are drawn at half the least positive loss, marked, and counted. 0: there is no
+ * positive loss. */
 static double loss_floor(const struct ptq_board *d, int64_t *n_floor)
 {
     double least = INFINITY;
@@ -151,7 +152,8 @@ static double shown(double v, double floor)
     return isnan(v) ? NAN : v > floor ? v : floor;
 }
 
-/* The interval of the perplexity: of the paired difference where there is one, since only that compares with full precision. */
+/* The interval of the perplexity: of the paired difference where there is one, since only that
+ * compares with full precision. */
 static void ppl_interval(const struct ptq_board *d, const struct ptq_point *p, double *lo,
                          double *hi)
 {
@@ -234,7 +236,8 @@ static int write_model_data(const struct ptq_tables *t, int64_t board)
     return ptq_buffer_save(&b, ptq_plot_file(t, board, "model", "tsv"), t->st);
 }
 
-/* The layer rows of a board, as a map: y is the layer, x the cell (the first calibration seed of a setting). */
+/* The layer rows of a board, as a map: y is the layer, x the cell (the first calibration seed of a
+ * setting). */
 struct layer_map {
     const json_t **rows;
     int64_t *x, *y; /* from 1 */
@@ -366,7 +369,7 @@ int ptq_plot_data_write(const struct ptq_tables *t, int64_t board)
     return code ? code : write_layer_data(t, board);
 }
 
-/* ---- drawing -------------------------------------------------------------------------------------------------------------- */
+/* ---- drawing ---- */
 
 /* A gnuplot string in single quotes: nothing inside is interpreted but the doubled quote. */
 static void put_string(FILE *f, const char *s)
@@ -416,7 +419,8 @@ struct drawing {
     bool png;
 };
 
-/* The most columns that a label of the layer map takes, on either axis: a picture leaves that much room. */
+/* The most columns that a label of the layer map takes, on either axis: a picture leaves that much
+ * room. */
 static void label_widths(const struct ptq_tables *t, const struct layer_map *m, int *x, int *y)
 {
     *x = *y = 0;

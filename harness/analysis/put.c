@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One character of UTF-8 text made harmless: bytes used, and what to write instead of a control character. */
+/* One character of UTF-8 text made harmless: bytes used, and what to write instead of a control
+ * character. */
 static int step(const char *s, bool *control)
 {
     unsigned char c = (unsigned char)s[0], d = c ? (unsigned char)s[1] : 0;

@@ -1,5 +1,6 @@
-/* put.h: texts from files (labels, reasons, names) are hostile; each output format has its own way to write them. A NULL text is "".
- * Control characters become '?' in every format: a label must not drive the reader's terminal. The FILE reports its own errors. */
+/* put.h: texts from files (labels, reasons, names) are hostile; each output format has its own way
+ * to write them. A NULL text is "". Control characters become '?' in every format: a label must not
+ * drive the reader's terminal. The FILE reports its own errors. */
 #ifndef PTQ_ANALYSIS_PUT_H
 #define PTQ_ANALYSIS_PUT_H
 #include "core/status.h"

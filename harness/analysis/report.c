@@ -32,7 +32,7 @@ static void session_close(struct session *s)
     ptq_arena_clear(&s->arena);
 }
 
-/* ---- the terminal ------------------------------------------------------------------------------------------------------- */
+/* ---- the terminal ---- */
 
 /* "name  text", wrapped at spaces with the text's column kept. */
 static void put_wrapped(FILE *f, const char *name, const char *text)
@@ -113,7 +113,7 @@ static int print_text(const struct ptq_tables *t, FILE *f)
     return code;
 }
 
-/* ---- other formats ---------------------------------------------------------------------------------------------------------- */
+/* ---- other formats ---- */
 
 static int print_md(const struct ptq_tables *t, FILE *f)
 {
@@ -178,7 +178,7 @@ int ptq_report_print(const char *run_dir, const char *format, void *file, struct
     return code;
 }
 
-/* ---- files -------------------------------------------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 static int save(const struct ptq_tables *t, const char *name,
                 int (*print)(const struct ptq_tables *, FILE *))
@@ -326,7 +326,7 @@ int ptq_plot_write(const char *run_dir, const char *plot, const char *out_path,
     return code;
 }
 
-/* ---- run folders ---------------------------------------------------------------------------------------------------------- */
+/* ---- run folders ---- */
 
 static bool is_folder(const char *path)
 {

@@ -59,7 +59,8 @@ static const char *heading(const struct ptq_sheet *s, int c)
     return s->columns[c].head ? s->columns[c].head : s->columns[c].id;
 }
 
-/* Line i of a heading; headings stand on the lowest line, so a short one starts with empty lines. */
+/* Line i of a heading; headings stand on the lowest line, so a short one starts with empty lines.
+ */
 static void head_line(const char *head, int line, int n_lines, char out[64])
 {
     int n = 1;

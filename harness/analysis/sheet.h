@@ -1,6 +1,6 @@
-/* sheet.h: a table whose cells are texts, in every format a report has. The order of rows and columns is the caller's.
- * A sheet lives in an arena; growing it can fail only for memory, which the status keeps: the adders return nothing and the
- * first failure makes ptq_sheet_ok() false. */
+/* sheet.h: a table whose cells are texts, in every format a report has. The order of rows and
+ * columns is the caller's. A sheet lives in an arena; growing it can fail only for memory, which
+ * the status keeps: the adders return nothing and the first failure makes ptq_sheet_ok() false. */
 #ifndef PTQ_ANALYSIS_SHEET_H
 #define PTQ_ANALYSIS_SHEET_H
 #include "core/arena.h"
@@ -30,7 +30,8 @@ void ptq_sheet_row(struct ptq_sheet *); /* a new row of empty cells */
 void ptq_sheet_set(struct ptq_sheet *, int column, const char *fmt, ...)
     __attribute__((format(printf, 3, 4))); /* last row */
 
-/* Text fits `width` columns where columns may be dropped; *dropped (may be NULL) gets their ids ("" when none). */
+/* Text fits `width` columns where columns may be dropped; *dropped (may be NULL) gets their ids (""
+ * when none). */
 void ptq_sheet_text(const struct ptq_sheet *, FILE *, int width, const char **dropped);
 void ptq_sheet_md(const struct ptq_sheet *, FILE *);
 void ptq_sheet_csv(const struct ptq_sheet *, FILE *);

@@ -1,6 +1,7 @@
-/* svg.c: gnuplot paints axes and text black on nothing. On a dark page they would vanish, so black becomes currentColor, and the
- * file brings a style that sets the colour by the reader's scheme. Replacements are exact strings that gnuplot writes. Labels come
- * from files: gnuplot escapes & and < in them, so no label can open an element; one that holds an attribute's very text would be
+/* svg.c: gnuplot paints axes and text black on nothing. On a dark page they would vanish, so black
+ * becomes currentColor, and the file brings a style that sets the colour by the reader's scheme.
+ * Replacements are exact strings that gnuplot writes. Labels come from files: gnuplot escapes & and
+ * < in them, so no label can open an element; one that holds an attribute's very text would be
  * misspelt, no more. */
 #include "analysis/plot.h"
 #include "analysis/put.h"
@@ -46,8 +47,9 @@ static size_t swap_at(const char *s, const char *name, FILE *f)
     return 0;
 }
 
-/* Parts left out whole, from their beginning to their end: what gnuplot says of itself, its name for every curve (a tooltip in
- * browsers), and the white discs it paints under the points of error bars, which would show on a dark page. */
+/* Parts left out whole, from their beginning to their end: what gnuplot says of itself, its name
+ * for every curve (a tooltip in browsers), and the white discs it paints under the points of error
+ * bars, which would show on a dark page. */
 static size_t part_at(const char *s)
 {
     if (!strncmp(s, "<use ", 5)) {

@@ -6,9 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- numbers
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- numbers ---- */
 
 enum style { BITS, PERPLEXITY, CHANGE, SMALL, SHARE, SECONDS };
 
@@ -90,9 +88,7 @@ static void set_int(struct ptq_sheet *s, int column, int64_t v)
         ptq_sheet_set(s, column, "%" PRId64, v);
 }
 
-/* ---- metric ids
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- metric ids ---- */
 
 static int order_text(const void *a, const void *b)
 {
@@ -127,9 +123,7 @@ const char **ptq_metric_ids(const struct ptq_tables *t, const char *kind, int64_
     return ids;
 }
 
-/* ---- the main table
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- the main table ---- */
 
 struct main_column {
     const char *ids[3]; /* the first that the rows hold */
@@ -262,9 +256,7 @@ int ptq_table_main(const struct ptq_tables *t, const struct ptq_board *d, bool w
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- the same, exact
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- the same, exact ---- */
 
 static const char *const exact_fields[] = {
     "model",         "protocol", "text",       "text_key", "method",          "label",
@@ -367,9 +359,7 @@ int ptq_table_main_exact(const struct ptq_tables *t, struct ptq_sheet *s)
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- front and spread
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- front and spread ---- */
 
 static int order_combos(const void *pa, const void *pb)
 {
@@ -435,9 +425,7 @@ int ptq_table_spread(const struct ptq_tables *t, const struct ptq_board *d, stru
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- layers
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- layers ---- */
 
 static bool is_short_layer_metric(const char *id)
 {
@@ -500,9 +488,7 @@ int ptq_table_layers(const struct ptq_tables *t, bool exact, int64_t max_rows, s
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- skipped and failed
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- skipped and failed ---- */
 
 static bool same_fault(const json_t *a, const json_t *b)
 {
@@ -539,9 +525,7 @@ int ptq_table_bad(const struct ptq_tables *t, struct ptq_sheet *s)
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- numerical health
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- numerical health ---- */
 
 struct note {
     const char *label, *key;
@@ -615,9 +599,7 @@ int ptq_table_health(const struct ptq_tables *t, struct ptq_sheet *s)
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- definitions
- * --------------------------------------------------------------------------------------------------------------
- */
+/* ---- definitions ---- */
 
 int ptq_table_definitions(const struct ptq_tables *t, struct ptq_sheet *s)
 {
@@ -642,9 +624,7 @@ int ptq_table_definitions(const struct ptq_tables *t, struct ptq_sheet *s)
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-/* ---- facts
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- facts ---- */
 
 struct facts {
     const struct ptq_tables *t;

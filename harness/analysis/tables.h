@@ -1,4 +1,5 @@
-/* tables.h: the tables of a report, from a view, as sheets. Human tables round; exact ones keep 17 digits. */
+/* tables.h: the tables of a report, from a view, as sheets. Human tables round; exact ones keep 17
+ * digits. */
 #ifndef PTQ_ANALYSIS_TABLES_H
 #define PTQ_ANALYSIS_TABLES_H
 #include "analysis/board.h"
@@ -10,7 +11,8 @@ struct ptq_tables {
     struct ptq_status *st;
 };
 
-/* The main table of a board: full precision first. wide: intervals as [lo, hi], else as +- where symmetric. */
+/* The main table of a board: full precision first. wide: intervals as [lo, hi], else as +- where
+ * symmetric. */
 int ptq_table_main(const struct ptq_tables *, const struct ptq_board *, bool wide,
                    struct ptq_sheet *);
 int ptq_table_main_exact(const struct ptq_tables *,
@@ -30,7 +32,8 @@ const char **ptq_metric_ids(const struct ptq_tables *, const char *kind, int64_t
 /* "row", "tensor", "64" */
 const char *ptq_group_text(const struct ptq_tables *, int64_t group);
 
-/* What stands under the table: name and one line each (protocol, calibration, settings, interval, machine, ...). */
+/* What stands under the table: name and one line each (protocol, calibration, settings, interval,
+ * machine, ...). */
 struct ptq_fact {
     const char *name, *text;
 };

@@ -92,13 +92,13 @@ static int capture(const struct request *r, const struct ptq_model *m, struct pt
     if (rc || (rc = ptq_pool_new(&pool, (int)r->threads, st)))
         return rc;
     const struct ptq_capture_args args = {.model = m,
-                                           .text = &text,
-                                           .options = &o,
-                                           .out_path = r->out,
-                                           .name = r->name,
-                                           .pool = pool,
-                                           .stop = stop,
-                                           .whole_blocks = true};
+                                          .text = &text,
+                                          .options = &o,
+                                          .out_path = r->out,
+                                          .name = r->name,
+                                          .pool = pool,
+                                          .stop = stop,
+                                          .whole_blocks = true};
     catch_signals();
     rc = ptq_capture(&args, st);
     ptq_pool_free(pool);

@@ -1,4 +1,5 @@
-/* cmd_merge.c: `ptq merge OUT RUN...`: the rows of several runs (shards on other machines) in one folder. */
+/* cmd_merge.c: `ptq merge OUT RUN...`: the rows of several runs (shards on other machines) in one
+ * folder. */
 #include "cli/cli.h"
 #include "sweep/row.h"
 #include <limits.h>
@@ -61,7 +62,8 @@ static int add_rows(struct merge *m, const char *dir)
     return code;
 }
 
-/* ---- run.json ---------------------------------------------------------------------------------- */
+/* ---- run.json ----------------------------------------------------------------------------------
+ */
 
 static const char *run_text(const json_t *run, const char *field)
 {
@@ -150,7 +152,8 @@ static int add_run_json(struct merge *m, const char *dir)
     return code;
 }
 
-/* ---- writing ----------------------------------------------------------------------------------- */
+/* ---- writing -----------------------------------------------------------------------------------
+ */
 
 static int write_to(struct merge *m, const char *dir, const char *name, const char *text, size_t n)
 {

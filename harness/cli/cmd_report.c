@@ -1,4 +1,5 @@
-/* cmd_report.c: `ptq report RUN`: the main table of a finished or running sweep, and its report files. */
+/* cmd_report.c: `ptq report RUN`: the main table of a finished or running sweep, and its report
+ * files. */
 #include "analysis/report.h"
 #include "cli/cli.h"
 #include <stdio.h>

@@ -7,8 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Set for the second execution, with the OPENBLAS_CORETYPE that was found ("" if none): it reports that value, and its presence
- * keeps a library that ignores the variable from sending us round for ever. */
+/* Set for the second execution, with the OPENBLAS_CORETYPE that was found ("" if none): it reports
+ * that value, and its presence keeps a library that ignores the variable from sending us round for
+ * ever. */
 #define GUARD "PTQ_BLAS_INHERITED"
 
 static const char *const isa_names[] = {"scalar", "avx2", "avx512"};
@@ -43,7 +44,8 @@ static void read_cpu_name(char *name, size_t size)
     fclose(f);
 }
 
-/* What our kernels of that name use; the compiler's check includes the operating system's support of the registers. */
+/* What our kernels of that name use; the compiler's check includes the operating system's support
+ * of the registers. */
 static enum ptq_isa detect_isa(void)
 {
 #if defined(__x86_64__)
@@ -101,9 +103,10 @@ static void read_blas(struct ptq_machine *m)
               symbol && dladdr(symbol, &info) ? info.dli_fname : "linked statically");
 }
 
-/* The core type to ask for, or NULL when the one in use will do. One core an instruction set, although others of its class are as
- * fast (Cooperlake for SkylakeX, Zen for Haswell): the core is part of every cell's key, and a key must not depend on whether the
- * environment or the library chose. A processor without AVX2 keeps what the library chose for it unless scalar was named. */
+/* The core type to ask for, or NULL when the one in use will do. One core an instruction set,
+ * although others of its class are as fast (Cooperlake for SkylakeX, Zen for Haswell): the core is
+ * part of every cell's key, and a key must not depend on whether the environment or the library
+ * chose. A processor without AVX2 keeps what the library chose for it unless scalar was named. */
 static const char *wanted_core(const struct ptq_machine *m, bool named)
 {
 #if defined(__x86_64__)

@@ -9,9 +9,10 @@
 
 /* ---- tile shapes ---- */
 
-/* Picoseconds of one padded tile call, fitted to OpenBLAS 0.3.21 (SkylakeX sgemm, Zen 5: 128^3 23.1 us, 64 x 64 x 128 7.3 us,
- * 384 x 384 x 256 333 us): flops, then packing of both operands inside the library, reading and writing C, the call itself.
- * Other machines scale all terms alike, roughly; a poor guess costs time, never correctness. */
+/* Picoseconds of one padded tile call, fitted to OpenBLAS 0.3.21 (SkylakeX sgemm, Zen 5: 128^3 23.1
+ * us, 64 x 64 x 128 7.3 us, 384 x 384 x 256 333 us): flops, then packing of both operands inside
+ * the library, reading and writing C, the call itself. Other machines scale all terms alike,
+ * roughly; a poor guess costs time, never correctness. */
 static double tile_cost(const struct ptq_tile *t)
 {
     double m = (double)t->m, n = (double)t->n, k = (double)t->k;
@@ -137,7 +138,8 @@ int ptq_quadform(struct ptq_pool *pool, const float *a, int64_t m, int64_t n, in
 
 /* ---- finite? ---- */
 
-/* NaN and Inf are the values whose exponent bits are all set; integers may be reduced in any order. */
+/* NaN and Inf are the values whose exponent bits are all set; integers may be reduced in any order.
+ */
 PTQ_CLONES static bool any_nonfinite_f32(const float *x, int64_t n)
 {
     uint32_t bad = 0;

@@ -27,7 +27,7 @@
     int ptq_syrk_##S(struct ptq_pool *, const T *x, int64_t t, int64_t n, int64_t ldx, T *g,       \
                      int64_t ldg, struct ptq_status *);                                            \
     /* A = L L^T in place, lower triangle (the upper one is left as it was). Returns 0, or         \
-     * PTQ_SKIP when not positive definite (a pivot not > 0 or not finite; *bad then holds its                                               \
+     * PTQ_SKIP when not positive definite (a pivot not > 0 or not finite; *bad then holds its     \
      * index, A is destroyed). */                                                                  \
     int ptq_cholesky_##S(struct ptq_pool *, T *a, int64_t n, int64_t lda, int64_t *bad,            \
                          struct ptq_status *);                                                     \

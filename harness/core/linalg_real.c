@@ -1,7 +1,8 @@
 /* linalg_real.c: products, Cholesky and triangular solves; compiled for float and for double.
- * A product is a set of BLAS calls on tiles of one shape (tile.h). A tile that lies whole inside its matrices is computed where
- * it is; one that sticks out is computed in scratch padded with zeros. Neither changes bits: the library's kernels look at the
- * sizes of a call, not at base addresses or leading dimensions (asserted by tests/unit/test_linalg.c). */
+ * A product is a set of BLAS calls on tiles of one shape (tile.h). A tile that lies whole inside
+ * its matrices is computed where it is; one that sticks out is computed in scratch padded with
+ * zeros. Neither changes bits: the library's kernels look at the sizes of a call, not at base
+ * addresses or leading dimensions (asserted by tests/unit/test_linalg.c). */
 #include "core/clones.h"
 #include "core/linalg.h"
 #include "core/size.h"
@@ -66,8 +67,9 @@ static struct block operand(const ptq_real *x, int64_t ld, struct span rows, str
     return (struct block){pad, cols.full};
 }
 
-/* C <- beta C. The BLAS is then always called with beta = 1: it never reads what beta = 0 says not to read, and its kernels for
- * beta = 0, alpha = 1 (AVX-512 whatever the core type) are out of the game. */
+/* C <- beta C. The BLAS is then always called with beta = 1: it never reads what beta = 0 says not
+ * to read, and its kernels for beta = 0, alpha = 1 (AVX-512 whatever the core type) are out of the
+ * game. */
 static void scale_rows(ptq_real *c, int64_t ldc, int64_t m, int64_t n, ptq_real beta)
 {
     for (int64_t i = 0; i < m && beta != 1; i++)
@@ -238,7 +240,8 @@ enum {
     WIDTH = 64
 }; /* WIDTH right hand sides at a time in a leaf: whole vectors for every instruction set */
 
-/* Sizes of the first half: LEAF times a power of two, so that the products between the halves have whole depths. */
+/* Sizes of the first half: LEAF times a power of two, so that the products between the halves have
+ * whole depths. */
 static int64_t first_half(int64_t n)
 {
     int64_t h = LEAF;
@@ -256,8 +259,9 @@ struct leaf {
     bool right; /* X L^T = B with B (m x n): the right hand sides are the rows of B */
 };
 
-/* tri (n x n) holds row i of the triangle in the order in which rows of x are solved; each x_i is n_done products subtracted in
- * index order, then one division. Elementwise over the WIDTH columns: vector width cannot change bits. */
+/* tri (n x n) holds row i of the triangle in the order in which rows of x are solved; each x_i is
+ * n_done products subtracted in index order, then one division. Elementwise over the WIDTH columns:
+ * vector width cannot change bits. */
 PTQ_CLONES static void solve_columns(const ptq_real *restrict tri, int64_t n, ptq_real *restrict x)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -360,8 +364,8 @@ int PTQ_REAL(ptq_trsm_lower)(struct ptq_pool *pool, bool trans, const ptq_real *
 
 /* ---- Cholesky ---- */
 
-/* Column by column; the pivot's test also catches a NaN or Inf that came in from the left of its row. Index of the first bad
- * pivot, or -1. */
+/* Column by column; the pivot's test also catches a NaN or Inf that came in from the left of its
+ * row. Index of the first bad pivot, or -1. */
 PTQ_CLONES static int64_t cholesky_leaf(ptq_real *a, int64_t n, int64_t lda)
 {
     for (int64_t j = 0; j < n; j++) {

@@ -1,6 +1,7 @@
 /* num.c: exp, log, pow, sin and cos from additions, multiplications, divisions and bit moves alone.
- * These are correctly rounded everywhere and contraction is off, so every CPU and every clone gives the same bits. Series are
- * Taylor's: their coefficients are written as quotients of small integers and can be checked by eye. */
+ * These are correctly rounded everywhere and contraction is off, so every CPU and every clone gives
+ * the same bits. Series are Taylor's: their coefficients are written as quotients of small integers
+ * and can be checked by eye. */
 #include "core/num.h"
 #include "core/clones.h"
 #include <stdbool.h>
@@ -20,10 +21,12 @@ static inline double of_bits(uint64_t u)
     return x;
 }
 
-/* Adding 1.5 * 2^52 rounds to an integer (halves to even) and leaves it, as two's complement, in the low bits. */
+/* Adding 1.5 * 2^52 rounds to an integer (halves to even) and leaves it, as two's complement, in
+ * the low bits. */
 #define ROUNDER 0x1.8p52
 
-/* ---- sums and products with their rounding error (Knuth, Dekker); no FMA, so that the error's bits are the same everywhere */
+/* ---- sums and products with their rounding error (Knuth, Dekker); no FMA, so that the error's
+ * bits are the same everywhere */
 
 struct pair {
     double hi, lo;
@@ -41,8 +44,8 @@ static inline struct pair fast_two_sum(double a, double b) /* |a| >= |b| */
     return (struct pair){s, b - (s - a)};
 }
 
-/* Upper 26 bits of the significand by cutting; of the four products of upper and lower parts only the last, lower times lower,
- * may round, 2^-106 below the product. */
+/* Upper 26 bits of the significand by cutting; of the four products of upper and lower parts only
+ * the last, lower times lower, may round, 2^-106 below the product. */
 static inline double upper(double a)
 {
     return of_bits(bits_of(a) & 0xfffffffff8000000u);
@@ -56,7 +59,8 @@ static inline struct pair two_product(double a, double b)
 
 /* ---- exp ---- */
 
-/* ln 2 = LN2_HI + LN2_LO; HI has 32 significant bits, so that k * LN2_HI is exact for |k| < 2^21. */
+/* ln 2 = LN2_HI + LN2_LO; HI has 32 significant bits, so that k * LN2_HI is exact for |k| < 2^21.
+ */
 #define LN2_HI  0x1.62e42fee00000p-1
 #define LN2_LO  0x1.a39ef35793c76p-33
 #define INV_LN2 0x1.71547652b82fep0
@@ -67,7 +71,8 @@ static inline double power_of_two(double k)
     return of_bits((bits_of(k + ROUNDER) << 52) + 0x3ff0000000000000u);
 }
 
-/* 2^k x for x in [1/2, 2) and |k| < 2000: one exact step, and one that may round (below the normal range). */
+/* 2^k x for x in [1/2, 2) and |k| < 2000: one exact step, and one that may round (below the normal
+ * range). */
 static inline double scale_by_power(double x, double k)
 {
     double half = (0.5 * k + ROUNDER) - ROUNDER;
@@ -85,7 +90,8 @@ static inline double clamp_low(double x, double bound)
     return x < bound ? bound : x;
 }
 
-/* exp(c + tail) for -760 <= c <= 720 or NaN, |tail| <= ulp(c). c = k ln 2 + r, |r| <= 0.347: 1 + r + r^2 / 2! + ... + r^13 / 13! leaves 4e-18. */
+/* exp(c + tail) for -760 <= c <= 720 or NaN, |tail| <= ulp(c). c = k ln 2 + r, |r| <= 0.347: 1 + r
+ * + r^2 / 2! + ... + r^13 / 13! leaves 4e-18. */
 static inline double exp_sum(double c, double tail)
 {
     double k = (c * INV_LN2 + ROUNDER) - ROUNDER;
@@ -137,7 +143,8 @@ static inline struct split split_positive(double x)
     return s;
 }
 
-/* atanh(s) = s + s^3 / 3 + s^5 (1/5 + z / 7 + z^2 / 9 + ...), z = s^2 <= 0.0295: what is in the brackets, to z^9 / 23. */
+/* atanh(s) = s + s^3 / 3 + s^5 (1/5 + z / 7 + z^2 / 9 + ...), z = s^2 <= 0.0295: what is in the
+ * brackets, to z^9 / 23. */
 static inline double atanh_tail(double z)
 {
     double q = 1.0 / 23;
@@ -152,8 +159,9 @@ static inline double atanh_tail(double z)
     return q * z + 1.0 / 5;
 }
 
-/* With s = f / (2 + f): log(1 + f) = 2 atanh(s) = 2 s + s R, R = 2 (s^2 / 3 + s^4 / 5 + ...). Since 2 s = f - s f and
- * s f = f^2 / 2 - s f^2 / 2, this is f - (f^2 / 2 - s (f^2 / 2 + R)), whose leading term f is exact. */
+/* With s = f / (2 + f): log(1 + f) = 2 atanh(s) = 2 s + s R, R = 2 (s^2 / 3 + s^4 / 5 + ...). Since
+ * 2 s = f - s f and s f = f^2 / 2 - s f^2 / 2, this is f - (f^2 / 2 - s (f^2 / 2 + R)), whose
+ * leading term f is exact. */
 double ptq_log(double x)
 {
     if (!(x > 0))
@@ -168,8 +176,8 @@ double ptq_log(double x)
 
 /* ---- pow ---- */
 
-/* log x with an error near 2^-66 of it, as a pair: s = (m - 1) / (m + 1) = s.hi + s.lo by one step of long division, then
- * 2 s (1 + s^2 / 3 + s^4 (1/5 + ...)), the first two terms as pairs. */
+/* log x with an error near 2^-66 of it, as a pair: s = (m - 1) / (m + 1) = s.hi + s.lo by one step
+ * of long division, then 2 s (1 + s^2 / 3 + s^4 (1/5 + ...)), the first two terms as pairs. */
 static inline struct pair log_pair(struct split x)
 {
     static const struct pair third = {0x1.5555555555555p-2, 0x1.5555555555555p-56};
@@ -218,8 +226,9 @@ double ptq_pow(double x, double y)
 
 enum { BLOCK = 256 };
 
-/* Loops of one step each: where one loop clamps and goes on, gcc makes the clamped value a path of its own and vectorises
- * nothing. Only for |y| <= 1000, normal positive x and results: pow_repair does the others. */
+/* Loops of one step each: where one loop clamps and goes on, gcc makes the clamped value a path of
+ * its own and vectorises nothing. Only for |y| <= 1000, normal positive x and results: pow_repair
+ * does the others. */
 PTQ_CLONES static void pow_block(const double *restrict x, double y, double *restrict out,
                                  int64_t n)
 {
@@ -283,8 +292,8 @@ void ptq_pow_n(const double *x, double y, double *out, int64_t n)
 #define PIO2_3 0x1.846988p-48
 #define PIO2_4 0x1.8cc51701b839ap-72
 
-/* x - n pi / 2 as a pair, |sum| <= pi / 4. The first difference is exact; the others keep their errors, because x may lie so
- * close to n pi / 2 that the leading bits cancel. */
+/* x - n pi / 2 as a pair, |sum| <= pi / 4. The first difference is exact; the others keep their
+ * errors, because x may lie so close to n pi / 2 that the leading bits cancel. */
 static struct pair reduce(double x, unsigned *quadrant)
 {
     double shifted = x * 0x1.45f306dc9c883p-1 + ROUNDER, n = shifted - ROUNDER;
@@ -325,8 +334,8 @@ void ptq_sincos(double x, double *s, double *c)
 
 /* ---- exp in fp32 ---- */
 
-/* In fp64 up to r^8 / 8! (2e-10, a 300th of half an ulp of fp32) and one rounding at the end, so nearly always the nearest
- * float, denormals included. */
+/* In fp64 up to r^8 / 8! (2e-10, a 300th of half an ulp of fp32) and one rounding at the end, so
+ * nearly always the nearest float, denormals included. */
 static inline float exp_clamped(double c)
 {
     double k = (c * INV_LN2 + ROUNDER) - ROUNDER, t = (c - k * LN2_HI) - k * LN2_LO,

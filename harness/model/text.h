@@ -26,7 +26,8 @@ struct ptq_text_request {
     int64_t n_seq;  /* windows wanted; 0: all there are (synth: 256) */
     int64_t window; /* tokens a window; 0: the model's context (synth:facts: 256) */
     /* Text files: n_seq windows at positions drawn from seed (calibration) instead of in order;
-     * they may overlap. The facts language is random by its own seed, id files are taken in order. */
+     * they may overlap. The facts language is random by its own seed, id files are taken in order.
+     */
     bool random;
     uint64_t seed;
 };

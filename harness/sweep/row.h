@@ -2,19 +2,24 @@
  * line, 17-digit numbers, null with a reason for absent values. Fields (those in () only where they
  * apply):
  *
- *   schema 1 · kind "layer" | "model" | "reference" (the full-precision model) · key (names the
- * cell: form + metric keys) · form (form key) status "ok" | "skipped" | "failed" · (reason) model ·
- * source · method (name as configured: a preset or method) · label (with its options:
- * "gptq:percdamp=0.1") · base (registry name) options (canonical text) · method_version bits ·
- * group_size (-1 row, 0 tensor) · sym · sym_kind · grid · zero_in_range · scale · precision · seed
- *   stats "fp" | "sequential" | "given" (bare layers) · true_sequential · calib (text) · calib_seed
- * · nsamples · seqlen · (heldout) (in_domain) kind model (layer) · (role) · (block) · (rows) ·
- * (cols)                                 kind layer (protocol) · (rules) · (text) · (text_key) ·
- * (n_windows) · (nll_windows [])  kind model, reference (codes_hash)      hash of the stored form:
- * "the bits are the same" metrics {id: number | null} · absent {id: reason} · intervals {id: [lo,
- * hi]} · metric_keys {id: key} notes {damping, retries, n_dead, ...} time {prepare_s, quantize_s,
- * score_s, total_s}      never part of a comparison host {threads, cpu, blas_core, isa, peak_bytes,
- * started, seq}  never part of a comparison; blas_core and isa are in the form key too
+ * - schema: 1; kind: "layer", "model" or "reference" (the full-precision model)
+ * - key: names the cell (form and what it is evaluated on); form: the form key
+ * - status: "ok", "skipped" or "failed"; (reason)
+ * - model, source
+ * - method: name as configured, a preset or method; label: with its options, as written;
+ *   base: name in the registry; options: canonical text; method_version
+ * - bits, group_size (-1 row, 0 tensor), sym, sym_kind, grid, zero_in_range, scale, precision, seed
+ * - stats: "fp", "sequential" or "given" (bare layers); true_sequential
+ * - calib (text), calib_seed, nsamples, seqlen, (heldout)
+ * - kind layer: layer, role, block, rows, cols
+ * - kind model, reference: protocol, rules, text, text_key, n_windows, nll_windows []; (in_domain)
+ * - codes_hash: of the stored form: "the bits are the same"
+ * - metrics {id: number | null}, absent {id: reason}, intervals {id: [lo, hi]},
+ *   metric_keys {id: key}
+ * - notes {damping, retries, n_dead, ...}
+ * - time {prepare_s, quantize_s, score_s, total_s}: never part of a comparison
+ * - host {threads, cpu, blas_core, isa, peak_bytes, started, seq}: never part of a comparison;
+ *   blas_core and isa are in the form key too
  *
  * in_domain "same text": the text that the row is evaluated on is one that the statistics were
  * taken from: one of its windows is a window of the calibration text, or both are the same file.

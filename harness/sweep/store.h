@@ -1,11 +1,12 @@
 /* store.h: results/NAME/, the memory of a sweep.
  *
- *   cells.jsonl        the truth: one row a line (row.h), append-only; shard 1/4 writes
- * cells.1-of-4.jsonl plan.txt           keys of the rows the last configuration wants, one a line;
- * rows of older configurations stay in the files but readers (ptq_rows_read_run) leave them out
- *   run.json           commit, compiler, CPU, libraries, configuration and input keys of the last
- * start forms.pack         stored forms of the layers (formpack.h); a cache: may be deleted, is
- * made again where needed stats.KEY.h5       calibration and held-out statistics; a cache too
+ * - cells.jsonl: the truth: one row a line (row.h), append-only; shard 1/4 writes
+ *   cells.1-of-4.jsonl
+ * - plan.txt: keys of the rows the last configuration wants, one a line; rows of older
+ *   configurations stay in the files but readers (ptq_rows_read_run) leave them out
+ * - run.json: commit, compiler, CPU, libraries, configuration and input keys of the last start
+ * - forms.pack: stored forms of the layers (formpack.h); a cache: may be deleted, is made again
+ * - stats.KEY.h5: calibration and held-out statistics; a cache too
  *
  * A row is one write(2) to a file opened for appending. After a kill or power cut at most the last
  * line is torn: it has no newline, is cut off at the next start, and its cell runs again. A write

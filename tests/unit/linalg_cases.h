@@ -1,6 +1,7 @@
-/* linalg_cases.h: the tests of one precision. Included twice by test_linalg.c with T (float, double), S (f32, f64) and EPS (unit
- * roundoff of T) defined. Expected values are plain loops in long double. Bounds are those of rounding error analysis for any
- * order of summation (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed.: sections 3.5, 8.1 and theorem 10.3). */
+/* linalg_cases.h: the tests of one precision. Included twice by test_linalg.c with T (float,
+ * double), S (f32, f64) and EPS (unit roundoff of T) defined. Expected values are plain loops in
+ * long double. Bounds are those of rounding error analysis for any order of summation (Higham,
+ * Accuracy and Stability of Numerical Algorithms, 2nd ed.: sections 3.5, 8.1 and theorem 10.3). */
 #define CAT2(a, b) a##_##b
 #define CAT(a, b)  CAT2(a, b)
 #define F(name)    CAT(name, S)
@@ -138,8 +139,8 @@ static void F(test_gemm_sizes)(void **state)
     }
 }
 
-/* What lets whole tiles be computed in place and others in scratch, and rows be cut into batches at tile borders: neither
- * leading dimension nor base address changes a bit. */
+/* What lets whole tiles be computed in place and others in scratch, and rows be cut into batches at
+ * tile borders: neither leading dimension nor base address changes a bit. */
 static void F(test_gemm_place)(void **state)
 {
     (void)state;
@@ -258,7 +259,8 @@ static void F(test_cholesky)(void **state)
     }
 }
 
-/* The leading block before index p is the identity, so exact arithmetic fails at p and nowhere earlier. */
+/* The leading block before index p is the identity, so exact arithmetic fails at p and nowhere
+ * earlier. */
 static void F(test_cholesky_refuses)(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* test_blas.c: the program executes itself as `test_blas child [portable]` under chosen environments and reads what the child
- * says of its machine. */
+/* test_blas.c: the program executes itself as `test_blas child [portable]` under chosen
+ * environments and reads what the child says of its machine. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -121,7 +121,8 @@ static void test_refusals(void **state)
     assert_non_null(strstr(a.text, "OPENBLAS_CORETYPE=Haswell"));
 }
 
-/* A library that ignores the variable must not send the program round for ever: the guard alone stops it. */
+/* A library that ignores the variable must not send the program round for ever: the guard alone
+ * stops it. */
 static void test_executes_at_most_once(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
-/* The facts language against its executable specification in Python (../shared/demo-model/gen.py), whose output has the SHA-256 listed in
- * reference.json there. The figures below were taken from that output: FNV-1a of texts and spans, sums of exact entropies. */
+/* The facts language against its executable specification in Python (../shared/demo-model/gen.py),
+ * whose output has the SHA-256 listed in reference.json there. The figures below were taken from
+ * that output: FNV-1a of texts and spans, sums of exact entropies. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -74,7 +75,8 @@ static void entropy_is_exact(void **state)
     assert_true(fabs(sum - 160336.60615601233) < 1e-8);
     assert_true(fabs(weighted - 160460497.30893666) < 1e-5);
     ptq_arena_clear(&a);
-    /* Documents cut at almost every byte: among 20000 windows are cuts inside names and between the digits. */
+    /* Documents cut at almost every byte: among 20000 windows are cuts inside names and between the
+     * digits. */
     w = windows(&a, 6666, 20000);
     sum = weighted = 0;
     for (int i = 0; i < 20000; i++) {
@@ -86,14 +88,16 @@ static void entropy_is_exact(void **state)
     ptq_arena_clear(&a);
 }
 
-/* One whole document and one cut inside a name, by hand: window 0 is a document and " earns money as a" cut before the value. */
+/* One whole document and one cut inside a name, by hand: window 0 is a document and " earns money
+ * as a" cut before the value. */
 static void entropy_by_hand(void **state)
 {
     (void)state;
     struct ptq_arena a;
     struct ptq_facts_window *w = windows(&a, 5555, 1);
     double whole = log2(1000) + 3 * log2(10) + log2(720) + 6 * log2(3) + log2(6);
-    /* Second document: person, digits, four whole clauses (18, 15, 12, 9 pairs were open), then one of the last 6 pairs. */
+    /* Second document: person, digits, four whole clauses (18, 15, 12, 9 pairs were open), then one
+     * of the last 6 pairs. */
     double cut = log2(1000) + 3 * log2(10) + log2(18. * 15 * 12 * 9) + log2(6);
     assert_true(fabs(w[0].bits - (whole + cut)) < 1e-10);
     ptq_arena_clear(&a);

@@ -1,4 +1,5 @@
-/* HDF5 container: against files written by h5py (tests/vectors/h5py_types.py), round trips, and files that must be refused. */
+/* HDF5 container: against files written by h5py (tests/vectors/h5py_types.py), round trips, and
+ * files that must be refused. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -195,7 +196,8 @@ static void attributes_absent_or_of_another_type(void **state)
     assert_null(s);
 }
 
-/* Every hostile or unsuitable dataset: refused with file, object and a word of the reason, and without taking memory for it. */
+/* Every hostile or unsuitable dataset: refused with file, object and a word of the reason, and
+ * without taking memory for it. */
 static void refuses_bad_datasets(void **state)
 {
     struct fixture *f = *state;
@@ -293,8 +295,9 @@ static void round_trip(void **state)
     struct fixture *f = *state;
     write_all_types(f);
     assert_int_equal(ptq_h5_open(&f->h, f->path, PTQ_H5_READ, &f->st), PTQ_OK);
-    /* Rounded to even by hand: 70000 > 65520 overflows; 2^-25 is half the least subnormal; 1 + 3 * 2^-11 is halfway between
-     * 1 + 2 * 2^-11 and 1 + 4 * 2^-11, whose mantissas are 1 and 2. -0.1 in half is -0x1.998p-4, in bfloat16 -0x1.9ap-4. */
+    /* Rounded to even by hand: 70000 > 65520 overflows; 2^-25 is half the least subnormal; 1 + 3 *
+     * 2^-11 is halfway between 1 + 2 * 2^-11 and 1 + 4 * 2^-11, whose mantissas are 1 and 2. -0.1
+     * in half is -0x1.998p-4, in bfloat16 -0x1.9ap-4. */
     const float half[6] = {1, -0x1.998p-4f, INFINITY, 0, 1 + 0x1p-9f, 1};
     const float bf[6] = {1, -0x1.9ap-4f, 0x1.12p16f, 0x1p-25f, 1, 1};
     assert_memory_equal(f32(f, "/x/y/f16", 6), half, sizeof half);
@@ -420,8 +423,9 @@ static void kill_after_write_keeps_it(void **state)
     assert_memory_equal(f32(f, "/later/49/x", 3), x, sizeof x);
 }
 
-/* In a child: the file may not grow over 64 KiB, which fails like a full disk. Exit status 0: the failure was reported by a write or
- * by the close, with the file's name, and another file can still be written. */
+/* In a child: the file may not grow over 64 KiB, which fails like a full disk. Exit status 0: the
+ * failure was reported by a write or by the close, with the file's name, and another file can still
+ * be written. */
 static int write_until_full(struct fixture *f, int64_t n_each, bool space_again)
 {
     const int64_t dim[1] = {n_each};

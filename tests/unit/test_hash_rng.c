@@ -185,9 +185,9 @@ static void normals_are_normal(void **state)
     assert_true(fabs(neighbours / N) < 5 / sqrt(N));
 }
 
-/* The counter whose number is 0, found by running rng.c's formula backwards: the finaliser maps 0 to 0,
- * so first(seed) + i * GOLDEN = 0, first being splitmix64's first output. The logarithm of it must
- * stay finite, at the documented bound. */
+/* The counter whose number is 0, found by running rng.c's formula backwards: the finaliser maps 0
+ * to 0, so first(seed) + i * GOLDEN = 0, first being splitmix64's first output. The logarithm of it
+ * must stay finite, at the documented bound. */
 static void the_rarest_normal_is_finite(void **state)
 {
     (void)state;

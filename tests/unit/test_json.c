@@ -116,8 +116,8 @@ static void a_failed_write_leaves_the_old_file(void **state)
     free(text);
 }
 
-/* A device is written in place, never replaced by a file; /dev/full answers every write with ENOSPC.
- * The link keeps a wrong rename away from the device itself. */
+/* A device is written in place, never replaced by a file; /dev/full answers every write with
+ * ENOSPC. The link keeps a wrong rename away from the device itself. */
 static void a_full_disk_names_path_and_remedy(void **state)
 {
     (void)state;

@@ -29,8 +29,8 @@ static void mark(void *arg, int64_t begin, int64_t end)
     if (begin % s->grain != 0 || end != want_end)
         atomic_fetch_add(&s->wrong_borders, 1);
     for (int64_t i = begin; i < end; i++)
-        s->count
-            [i]++; /* a plain write: ThreadSanitizer sees a piece given out twice, or a return before the last is done */
+        s->count[i]++; /* a plain write: ThreadSanitizer sees a piece given out twice, or a return
+                          before the last is done */
     if (s->slow)
         usleep(1000);
     atomic_fetch_add(&s->pieces, 1);

@@ -1,4 +1,5 @@
-/* The report from rows written here by hand. Expected cells are derived in the comments from the rows' numbers. */
+/* The report from rows written here by hand. Expected cells are derived in the comments from the
+ * rows' numbers. */
 #include "testlib.h"
 #include "analysis/board.h"
 #include "analysis/plot.h"
@@ -8,7 +9,8 @@
 #include "core/rng.h"
 #include <sys/stat.h>
 
-/* ---- rows ------------------------------------------------------------------------------------- */
+/* ---- rows -------------------------------------------------------------------------------------
+ */
 
 #define SETTING                                                                                    \
     "\"sym\":0,\"sym_kind\":\"full\",\"grid\":\"minmax\",\"zero_in_range\":1,\"scale\":\"f16\","   \
@@ -171,10 +173,12 @@ static void assert_lacks(const char *text, const char *part)
         fail_msg("\"%s\" is in: ...%.200s", part, at);
 }
 
-/* ---- the table as text ------------------------------------------------------------------------ */
+/* ---- the table as text ------------------------------------------------------------------------
+ */
 
-/* ppl = 1.25 (1 + dnll); out_relerr = sqrt(10 x * x / 10) = x; time = 2 layers of 0.5 s, the model row's 9 s left out.
- * dnll: half-width .002 has its first digit in place 3, so 4 decimals; .001 and .0005 give 4 and 5; 3e-5 gives 6 (two digits each). */
+/* ppl = 1.25 (1 + dnll); out_relerr = sqrt(10 x * x / 10) = x; time = 2 layers of 0.5 s, the model
+ * row's 9 s left out. dnll: half-width .002 has its first digit in place 3, so 4 decimals; .001 and
+ * .0005 give 4 and 5; 3e-5 gives 6 (two digits each). */
 static void table_cells_are_exact(void **state)
 {
     (void)state;
@@ -261,7 +265,8 @@ static void text_fits_the_terminal(void **state)
     test_rmdir(r.dir);
 }
 
-/* ---- exact formats ------------------------------------------------------------------------------ */
+/* ---- exact formats ------------------------------------------------------------------------------
+ */
 
 /* Field `column` of record `row` of RFC 4180 text, unquoted. */
 static bool csv_field(const char *s, int row, int column, char *out, size_t size)
@@ -376,7 +381,8 @@ static void labels_are_escaped(void **state)
     test_rmdir(r.dir);
 }
 
-/* ---- HTML and pictures ---------------------------------------------------------------------------- */
+/* ---- HTML and pictures
+ * ---------------------------------------------------------------------------- */
 
 static bool have_gnuplot(void)
 {
@@ -534,7 +540,8 @@ static void svg_becomes_themeable(void **state)
     free(svg);
 }
 
-/* ---- what the numbers mean --------------------------------------------------------------------------- */
+/* ---- what the numbers mean
+ * --------------------------------------------------------------------------- */
 
 /* Coarse values, so that ties in one and in both are common; every pair against every other. */
 static void pareto_agrees_with_brute_force(void **state)
@@ -575,7 +582,8 @@ static void close_view(struct ptq_arena *a, struct ptq_view *v)
     ptq_arena_clear(a);
 }
 
-/* Layers of 16 x 16 and 48 x 16 weights: bits (16 * 2 + 48 * 4) / 64 = 3.5; errors 1e-2 and 1e-4: geometric mean 1e-3. */
+/* Layers of 16 x 16 and 48 x 16 weights: bits (16 * 2 + 48 * 4) / 64 = 3.5; errors 1e-2 and 1e-4:
+ * geometric mean 1e-3. */
 static void bare_layers_are_aggregated(void **state)
 {
     (void)state;
@@ -601,7 +609,8 @@ static void bare_layers_are_aggregated(void **state)
     test_rmdir(r.dir);
 }
 
-/* Seed 2 of "lucky" beats "steady", its mean .5 (.1 + .5) = .3 does not beat .2: only the mean may be on the front. */
+/* Seed 2 of "lucky" beats "steady", its mean .5 (.1 + .5) = .3 does not beat .2: only the mean may
+ * be on the front. */
 static void seeds_are_averaged_before_the_front(void **state)
 {
     (void)state;
@@ -680,7 +689,8 @@ static void protocols_are_never_mixed(void **state)
     test_rmdir(r.dir);
 }
 
-/* ---- validity and bad input ---------------------------------------------------------------------------- */
+/* ---- validity and bad input
+ * ---------------------------------------------------------------------------- */
 
 static void assert_verdict(const struct run *r, const char *want)
 {

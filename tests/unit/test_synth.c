@@ -1,5 +1,5 @@
-/* Generators: the layers have the properties asked for (checked from the numbers, not from the generator), and are the same bits for the
- * same options. */
+/* Generators: the layers have the properties asked for (checked from the numbers, not from the
+ * generator), and are the same bits for the same options. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -57,7 +57,8 @@ static void hessian_is_that_of_the_activations(void **state)
             assert_true(fabs(l.hess[i * 48 + j] - want) <= 1e-12 * (1 + fabs(want)));
             assert_true(l.hess[i * 48 + j] == l.hess[j * 48 + i]);
         }
-    /* Flat spectrum, mean square 1: tr H = 2 * cols; chi-square with 512 * 48 degrees of freedom, 5 sigma. */
+    /* Flat spectrum, mean square 1: tr H = 2 * cols; chi-square with 512 * 48 degrees of freedom, 5
+     * sigma. */
     assert_true(fabs(trace(l.hess, 48) / 96 - 1) < 5 * sqrt(2.0 / (512 * 48)));
     ptq_arena_clear(&a);
 }
@@ -115,7 +116,8 @@ static void sinks_own_their_share(void **state)
     }
 }
 
-/* Rank of the activations by Gram-Schmidt: rows beyond the rank lie in the span of the first ones, up to fp32 rounding. */
+/* Rank of the activations by Gram-Schmidt: rows beyond the rank lie in the span of the first ones,
+ * up to fp32 rounding. */
 static int numerical_rank(const float *x, int64_t rows, int64_t cols)
 {
     double q[64][64];
@@ -162,7 +164,8 @@ static void low_rank_is_low_and_mixed(void **state)
     ptq_arena_clear(&a);
 }
 
-/* tr H^2 needs no eigenvalues: for the power law it is 4 sum lambda_i^2 (1 + small) with lambda scaled to mean 1. */
+/* tr H^2 needs no eigenvalues: for the power law it is 4 sum lambda_i^2 (1 + small) with lambda
+ * scaled to mean 1. */
 static void power_law_has_its_second_moment(void **state)
 {
     (void)state;
@@ -180,7 +183,8 @@ static void power_law_has_its_second_moment(void **state)
     for (int i = 0; i < 48 * 48; i++)
         frobenius += l.hess[i] * l.hess[i];
     double want = 4 * sum2 * (48 / sum) * (48 / sum);
-    /* The leading eigenvalue dominates: relative deviation about 2 sqrt(2 / tokens) = .022; 5 of them. */
+    /* The leading eigenvalue dominates: relative deviation about 2 sqrt(2 / tokens) = .022; 5 of
+     * them. */
     assert_true(fabs(frobenius / want - 1) < .11);
     ptq_arena_clear(&a);
 }
