@@ -4,6 +4,7 @@
 #include "cli/verbs.h"
 #include "core/words.h"
 #include "version.inc"
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -74,7 +75,10 @@ int main(int argc, char **argv)
     }
     struct ptq_status st = {0};
     int code = run_verb(argc, argv, &st);
-    if (fflush(stdout) || ferror(stdout)) {
+    errno = 0;
+    bool unwritten = fflush(stdout) || ferror(stdout);
+    if (unwritten &&
+        errno != EPIPE) { /* a reader that has seen enough, such as head, is no fault */
         fprintf(stderr, "ptq: writing the results to stdout failed\n");
         return code < 0 ? ptq_status_exit_code(code) : 6;
     }

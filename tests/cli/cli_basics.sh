@@ -34,5 +34,7 @@ done
 "$PTQ" list presets --format jsonl | grep -q '"preset":"gptq-paper"' || fail "preset gptq-paper is not listed"
 [ "$("$PTQ" list verbs 2>&1 >/dev/null | wc -c)" -eq 0 ] || fail "results belong on stdout alone"
 "$PTQ" list verbs >/dev/full 2>/dev/null && fail "a full disk under stdout went unnoticed"
+[ -z "$({ "$PTQ" inspect demo --format jsonl; "$PTQ" list; } 2>&1 >/dev/null | head -1)" ] || fail "chat where there is no fault"
+err=$( { "$PTQ" list options | true; } 2>&1) && [ -z "$err" ] || fail "a reader that stops early is no fault: $err"
 "$PTQ" inspect demo | grep -q '^/model/blk.0.attn_q' || fail "inspect does not show the demo model's tensors"
 echo "help, nearest words, formats, exit codes"
