@@ -529,6 +529,50 @@ struct pick {
     struct ptq_board *board;
 };
 
+/* A method that sees no statistics stores the same form whatever they are: its model row is written
+ * once and carries the labels of the first calibration that asked for it, while its layers are
+ * scored under each. */
+static bool same_but_statistics(const json_t *a, const json_t *b)
+{
+    static const char *const fields[] = {
+        "model",         "label",     "options", "sym",  "sym_kind",   "grid", "scale",
+        "zero_in_range", "precision", "bits",    "seed", "group_size", NULL};
+    for (int i = 0; fields[i]; i++)
+        if (order_field(a, b, fields[i]))
+            return false;
+    return true;
+}
+
+static bool same_forms(const struct ptq_cells *x, const struct ptq_cells *y)
+{
+    for (int64_t i = 0; x->n == y->n && i < x->n; i++)
+        if (strcmp(ptq_row_text(x->at[i], "form"), ptq_row_text(y->at[i], "form")))
+            return false;
+    return x->n == y->n && x->n > 0;
+}
+
+/* The layers of a model row whose own calibration is no longer wanted: those of the same draw
+ * first (another held-out text), else of any. */
+static int64_t adopt_group(const struct builder *b, const json_t *row)
+{
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t g = 0; g < b->n_groups; g++)
+            if (!b->used[g] && same_but_statistics(b->setting[g], row) &&
+                (pass || !ptq_row_order_seed(b->setting[g], row)))
+                return g;
+    return -1;
+}
+
+/* Another setting with the very same stored forms has the model row. */
+static bool has_twin(const struct builder *b, int64_t g)
+{
+    for (int64_t u = 0; u < b->n_groups; u++)
+        if (b->used[u] && same_but_statistics(b->setting[u], b->setting[g]) &&
+            same_forms(&b->groups[u], &b->groups[g]))
+            return true;
+    return false;
+}
+
 static int64_t pick_points(struct builder *b, struct pick *pick, int64_t *n_waiting)
 {
     int64_t n = 0;
@@ -538,12 +582,15 @@ static int64_t pick_points(struct builder *b, struct pick *pick, int64_t *n_wait
     for (int64_t i = 0; i < n; i++)
         if (pick[i].group >= 0)
             b->used[pick[i].group] = true;
+    for (int64_t i = 0; i < n; i++)
+        if (pick[i].group < 0 && (pick[i].group = adopt_group(b, pick[i].row)) >= 0)
+            b->used[pick[i].group] = true;
     for (int64_t g = 0; g < b->n_groups; g++) {
         if (b->used[g])
             continue;
         if (!has_model_board(b->v, ptq_row_text(b->setting[g], "model")))
             pick[n++] = (struct pick){NULL, g, board_of(b, b->setting[g], true)};
-        else if (!has_bad_model(b->v, b->setting[g]))
+        else if (!has_bad_model(b->v, b->setting[g]) && !has_twin(b, g))
             ++*n_waiting;
     }
     return n;
