@@ -73,7 +73,7 @@ static void check_blas(struct doctor *d, const struct ptq_machine *m)
         say(d, "OPENBLAS_CORETYPE", m->blas_inherited, NULL);
 }
 
-static void check_files(struct doctor *d, struct ptq_status *st)
+static void check_files(struct doctor *d)
 {
     static const char *const files[] = {"datasets/demo.h5", "configs/demo.ini",
                                         "configs/presets.ini"};
@@ -86,7 +86,6 @@ static void check_files(struct doctor *d, struct ptq_status *st)
         say(d, files[i], code ? "-" : path, code ? own.text : NULL);
     }
     ptq_arena_clear(&a);
-    (void)st;
 }
 
 static bool on_path(const char *program)
@@ -127,7 +126,7 @@ static int run(const struct ptq_args *args, struct ptq_status *st)
         say(&d, "gnuplot", on_path("gnuplot") ? "found" : "-",
             on_path("gnuplot") ? NULL
                                : "reports will have no pictures: apt-get install gnuplot-nox");
-        check_files(&d, st);
+        check_files(&d);
         ptq_table_print(d.table, format, stdout);
     }
     ptq_pool_free(pool);

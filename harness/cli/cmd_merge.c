@@ -169,16 +169,18 @@ static int write_rows(struct merge *m, const char *dir)
     size_t n = 0;
     const char *key;
     json_t *row;
+    bool lost = false;
     FILE *f = open_memstream(&text, &n);
     if (!f)
         return ptq_status_nomem(m->st, "the rows", 0);
     json_object_foreach(m->by_key, key, row)
     {
         char *line = ptq_json_line(row);
+        lost |= !line;
         fputs(line ? line : "", f);
         free(line);
     }
-    int bad = fclose(f);
+    bool bad = fclose(f) || lost; /* a merge without one of its rows is no merge */
     int code =
         bad ? ptq_status_nomem(m->st, "the rows", n) : write_to(m, dir, "cells.jsonl", text, n);
     free(text);
