@@ -12,8 +12,10 @@ Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2);)
 
 # ---- what is needed ------------------------------------------------------------------------------------------------
-PKGS := openblas lapacke hdf5 gsl jansson libxxhash
-DEBS := pkg-config libopenblas-dev liblapacke-dev libhdf5-dev libgsl-dev libjansson-dev libxxhash-dev gnuplot-nox
+PKGS := openblas lapacke hdf5 gsl jansson libxxhash libpcre2-8
+DEBS := pkg-config libopenblas-dev liblapacke-dev libhdf5-dev libgsl-dev libjansson-dev libxxhash-dev libpcre2-dev gnuplot-nox
+FETCH_DEBS := python3-pip
+PROSE_DEBS := dasher-data
 TEST_PKGS := cmocka
 TEST_DEBS := libcmocka-dev
 
@@ -34,7 +36,7 @@ endif
 CPPFLAGS = -Iharness -I. -I$(O)/gen $(shell pkg-config --cflags $(PKGS) 2>/dev/null) -D_GNU_SOURCE
 CFLAGS = -std=c11 $(CFLAGS_$(BUILD)) -ffp-contract=off -fno-common -pthread $(WARN) $(EXTRA_CFLAGS)
 LDFLAGS = $(filter -fsanitize%,$(CFLAGS_$(BUILD))) -pthread $(EXTRA_LDFLAGS)
-LDLIBS = $(shell pkg-config --libs openblas lapacke 2>/dev/null) $(shell pkg-config --libs hdf5 jansson libxxhash 2>/dev/null) \
+LDLIBS = $(shell pkg-config --libs openblas lapacke 2>/dev/null) $(shell pkg-config --libs hdf5 jansson libxxhash libpcre2-8 2>/dev/null) \
          $(shell pkg-config --libs gsl 2>/dev/null | sed 's/-lgslcblas//; s/-lblas//') -ldl -lm
 
 # As many compilers as cores, unless -j was given.
@@ -50,14 +52,15 @@ ARCHS := $(sort $(wildcard harness/model/arch_*.c))
 KERNELS := $(sort $(wildcard harness/kernels/*.c))
 VERBS := $(sort $(wildcard harness/cli/cmd_*.c))
 SYNTHS := $(sort $(wildcard datasets/synth_*.c))
+FORMATS := $(sort $(wildcard datasets/format_*.c))
 LIB_OBJ := $(LIB:%.c=$(O)/%.o) $(REAL:%.c=$(O)/%.f32.o) $(REAL:%.c=$(O)/%.f64.o)
 CLI_OBJ := $(CLI:%.c=$(O)/%.o)
 PTQ := $(O)/ptq
 UNIT := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_BIN := $(UNIT:%.c=$(O)/%)
-REGISTRIES := $(addprefix $(O)/gen/,methods.inc metrics.inc archs.inc verbs.inc synths.inc version.inc)
+REGISTRIES := $(addprefix $(O)/gen/,methods.inc metrics.inc archs.inc verbs.inc synths.inc formats.inc version.inc)
 
-.PHONY: all program help doctor deps test-deps test test-unit test-cli lint format install clean sweep
+.PHONY: all program help doctor deps test-deps test test-unit test-cli lint format install clean sweep fetch prose
 
 all: deps ## build the program (installs missing packages where it may)
 	@$(MAKE) --no-print-directory $(JOBS) program
@@ -68,13 +71,24 @@ program: $(PTQ)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
-	@echo; echo '  variables: BUILD=release|debug|asan|tsan CONFIG=name.ini MODEL=path SET="section.key=value ..." PREFIX= V=1 NO_INSTALL=1'
+	@echo; echo '  variables: BUILD=release|debug|asan|tsan CONFIG=name.ini MODEL=path FULL=1 SET="section.key=value ..." PREFIX= V=1 NO_INSTALL=1'
 
 CONFIG ?= demo.ini
 # A bare name is looked for in configs/.
 CONFIG_PATH = $(if $(wildcard $(CONFIG)),$(CONFIG),configs/$(CONFIG))
-sweep: all ## sweep CONFIG (default configs/demo.ini), then write its report; finished cells are never run again
-	$(PTQ) sweep $(CONFIG_PATH) $(if $(MODEL),--model '$(MODEL)') $(if $(SET),--set '$(SET)') $(if $(THREADS),--threads $(THREADS))
+# MODEL=, FULL=1 and SET= as the program takes them.
+SWEEP_FLAGS = $(if $(MODEL),--model '$(MODEL)') $(if $(filter-out 0,$(FULL)),--full) $(if $(SET),--set '$(SET)')
+# A configuration whose model is fetched has a section [fetch]; another model needs none of it.
+NEEDS_FETCH = $(if $(MODEL)$(findstring model.source=,$(SET)),,$(shell grep -sl '^\[fetch\]' '$(CONFIG_PATH)'))
+sweep: all prose $(if $(NEEDS_FETCH),fetch) ## sweep CONFIG (default configs/demo.ini), then write its report; finished cells are never run again
+	$(PTQ) sweep '$(CONFIG_PATH)' $(SWEEP_FLAGS) $(if $(THREADS),--threads $(THREADS))
+
+fetch: ## bring the model that [fetch] of CONFIG names into datasets/cache/ (sweep does it by itself)
+	@datasets/fetch.sh --have '$(CONFIG_PATH)' || { $(call ensure_pip); datasets/fetch.sh '$(CONFIG_PATH)'; }
+
+# English prose stands in for texts that are not here. Without it the sweep says what is missing, so nothing fails here.
+prose: all
+	@! $(PTQ) sweep '$(CONFIG_PATH)' $(SWEEP_FLAGS) --missing-texts 2>/dev/null | grep -q '^prose:' || { $(call may_add,$(PROSE_DEBS),English prose for texts that are not here); }
 
 doctor: all ## say what machine, libraries and BLAS core are in use, and what is missing
 	$(PTQ) doctor
@@ -85,6 +99,7 @@ install: all ## install the program, its plots and the demo model under PREFIX
 	install -m 644 configs/*.ini '$(DESTDIR)$(PREFIX)/share/ptqbench/configs/'
 	install -m 644 plots/*.gp '$(DESTDIR)$(PREFIX)/share/ptqbench/plots/'
 	install -m 644 datasets/demo.h5 '$(DESTDIR)$(PREFIX)/share/ptqbench/datasets/'
+	install -m 755 datasets/fetch.sh '$(DESTDIR)$(PREFIX)/share/ptqbench/datasets/'
 
 test: all test-deps ## every test (unit, contract, reference, command line); about ten minutes at most on two cores
 	@$(MAKE) --no-print-directory $(JOBS) test-programs
@@ -117,6 +132,12 @@ define ensure
   fi; fi
 endef
 
+# Packages that only some configurations need: installed where that is allowed, else named; the caller goes on either way.
+may_add = if [ -n "$(MAY_INSTALL)" ]; then echo "installing: $(1) ($(2))"; \
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null || echo "apt-get failed: see above"; \
+  else echo "wanted: $(2); as root: apt-get install --no-install-recommends $(1)"; fi
+ensure_pip = python3 -m pip --version >/dev/null 2>&1 || { $(call may_add,$(FETCH_DEBS),it downloads the model); }
+
 deps:
 	$(call ensure,$(PKGS),$(DEBS),gnuplot)
 
@@ -136,6 +157,7 @@ $(O)/gen/methods.inc: WORDS = $(call entries,$(METHODS),)
 $(O)/gen/metrics.inc: WORDS = $(call entries,$(METRICS),metric_)
 $(O)/gen/archs.inc: WORDS = $(call entries,$(ARCHS),arch_)
 $(O)/gen/verbs.inc: WORDS = $(call entries,$(VERBS),cmd_)
+$(O)/gen/formats.inc: WORDS = $(call entries,$(FORMATS),format_)
 $(O)/gen/synths.inc: WORDS = $(call entries,$(SYNTHS),synth_)
 # The commit, and two hashes: of the sources that decide a stored form outside the methods (part of every form key), and of those
 # that metrics share (part of every metric key). A new method or metric changes neither.

@@ -538,6 +538,72 @@ int ptq_h5_get_i64(struct ptq_h5 *h, const char *object, const char *name, int64
     return rc;
 }
 
+/* Integers and booleans, floats, text; others are left out. PTQ_SKIP: left out. */
+static int attr_json(hid_t a, hid_t type, struct ptq_arena *arena, json_t **out,
+                     struct ptq_status *st)
+{
+    H5T_class_t c = H5Tget_class(type);
+    struct attr_out o = {.want = c == H5T_STRING  ? WANT_TEXT
+                                 : c == H5T_FLOAT ? WANT_F64
+                                                  : WANT_I64,
+                         .arena = arena};
+    int rc = attr_value(a, type, &o, st);
+    if (rc != PTQ_OK)
+        return rc;
+    *out = o.want == WANT_TEXT  ? json_string(o.text)
+           : o.want == WANT_F64 ? json_real(o.f64)
+                                : json_integer(o.i64);
+    return *out ? PTQ_OK : PTQ_SKIP; /* no UTF-8, no finite number */
+}
+
+struct attr_list {
+    struct ptq_h5 *h;
+    const char *object;
+    struct ptq_arena *arena;
+    json_t *to;
+    struct ptq_status *st;
+    int rc;
+};
+
+static herr_t add_attr(hid_t obj, const char *name, const H5A_info_t *info, void *arg)
+{
+    struct attr_list *l = arg;
+    struct ptq_status ignored = {0};
+    json_t *value = NULL;
+    hid_t type, a = open_scalar_attr(l->h, obj, l->object, name, &type, &ignored);
+    (void)info;
+    if (a < 0)
+        return 0; /* an array says nothing to us */
+    l->rc = attr_json(a, type, l->arena, &value, l->st);
+    if (l->rc == PTQ_OK && json_object_set_new(l->to, name, value))
+        l->rc = PTQ_SKIP; /* a name that is no UTF-8 */
+    H5Tclose(type);
+    H5Aclose(a);
+    return l->rc < 0 ? -1 : 0;
+}
+
+int ptq_h5_attributes(struct ptq_h5 *h, const char *object, json_t **out, struct ptq_status *st)
+{
+    struct ptq_arena own;
+    struct attr_list l = {h, object, &own, json_object(), st, PTQ_OK};
+    ptq_arena_init(&own, 0);
+    pthread_mutex_lock(&h5_lock);
+    hid_t obj = l.to ? open_object(h, object, st) : -1;
+    int rc = l.to ? obj < 0 ? PTQ_ERR_USAGE : PTQ_OK : ptq_status_nomem(st, object, 64);
+    if (rc == PTQ_OK) {
+        H5Aiterate2(obj, H5_INDEX_NAME, H5_ITER_INC, NULL, add_attr, &l);
+        rc = l.rc < 0 ? l.rc : PTQ_OK;
+        H5Oclose(obj);
+    }
+    pthread_mutex_unlock(&h5_lock);
+    ptq_arena_clear(&own);
+    if (rc)
+        json_decref(l.to);
+    else
+        *out = l.to;
+    return rc;
+}
+
 /* ---- datasets: shape ------------------------------------------------------------------------ */
 
 struct dset {
@@ -698,13 +764,15 @@ struct reading { /* one read in progress */
     struct ptq_arena *arena;
     struct ptq_status *st;
     struct dset d;
+    hid_t memory, part; /* spaces of a part of the dataset; 0 (H5S_ALL): the whole */
+    float *into;        /* where the part goes; NULL: into the arena */
 };
 
 static int read_as(struct reading *r, hid_t memory_type, void *at)
 {
     if (r->d.info.n == 0)
         return PTQ_OK;
-    if (H5Dread(r->d.id, memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, at) < 0)
+    if (H5Dread(r->d.id, memory_type, r->memory, r->part, H5P_DEFAULT, at) < 0)
         return fail_hdf5(r->h, r->st, r->name, "reading", PTQ_ERR_IO);
     return PTQ_OK;
 }
@@ -743,7 +811,7 @@ static int read_floats(struct reading *r, size_t width, void **out)
     enum ptq_h5_type t = r->d.info.type;
     if (t != PTQ_H5_F16 && t != PTQ_H5_BF16 && t != PTQ_H5_F32 && t != PTQ_H5_F64)
         return wrong_type(r, "a floating type (f16, bf16, f32 or f64)");
-    void *at = ptq_arena_alloc(r->arena, r->st, r->d.info.n, width);
+    void *at = r->into ? r->into : ptq_arena_alloc(r->arena, r->st, r->d.info.n, width);
     if (!at)
         return PTQ_ERR_MEMORY;
     *out = at;
@@ -816,6 +884,57 @@ READER(f32, float, read_floats)
 READER(f64, double, read_floats)
 READER(i64, int64_t, read_i64)
 READER(u8, uint8_t, read_u8)
+
+/* Rows first .. first + n - 1 of a dataset of one or two axes; *space stays open. */
+static int select_rows(struct ptq_h5 *h, const char *name, const struct dset *d, int64_t first,
+                       int64_t n, hid_t space, struct ptq_status *st)
+{
+    if (d->info.rank < 1 || d->info.rank > 2 || first < 0 || n < 0 || first > d->info.dim[0] ||
+        n > d->info.dim[0] - first)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: %s: rows %lld .. %lld are wanted of %d axes, the first of %lld",
+                              h->path, name, (long long)first, (long long)(first + n), d->info.rank,
+                              (long long)d->info.dim[0]);
+    const hsize_t from[2] = {(hsize_t)first, 0}, count[2] = {(hsize_t)n, (hsize_t)d->info.dim[1]};
+    if (H5Sselect_hyperslab(space, H5S_SELECT_SET, from, NULL, count, NULL) < 0)
+        return fail_hdf5(h, st, name, "selecting rows", PTQ_ERR_IO);
+    return PTQ_OK;
+}
+
+static int64_t row_length(const struct dset *d)
+{
+    return d->info.rank == 2 ? d->info.dim[1] : 1;
+}
+
+static int read_rows_locked(struct reading *r, int64_t first, int64_t n_rows)
+{
+    void *ignored;
+    int rc = dset_open(r->h, r->name, &r->d, r->st);
+    if (rc == PTQ_OK)
+        rc = dset_storage(r->h, r->name, &r->d, r->st);
+    if (rc == PTQ_OK)
+        rc = select_rows(r->h, r->name, &r->d, first, n_rows, r->d.space, r->st);
+    if (rc != PTQ_OK || n_rows == 0)
+        return rc;
+    r->d.info.n = n_rows * row_length(&r->d);
+    const hsize_t n = (hsize_t)r->d.info.n;
+    r->memory = H5Screate_simple(1, &n, NULL);
+    r->part = r->d.space;
+    rc = read_floats(r, sizeof(float), &ignored);
+    H5Sclose(r->memory);
+    return rc;
+}
+
+int ptq_h5_read_rows_f32(struct ptq_h5 *h, const char *dataset, int64_t first, int64_t n_rows,
+                         float *out, struct ptq_status *st)
+{
+    struct reading r = {.h = h, .name = dataset, .st = st, .into = out};
+    pthread_mutex_lock(&h5_lock);
+    int rc = read_rows_locked(&r, first, n_rows);
+    dset_close(&r.d);
+    pthread_mutex_unlock(&h5_lock);
+    return rc;
+}
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
@@ -896,7 +1015,17 @@ struct writing {
     hsize_t dim[PTQ_H5_MAX_RANK];
     const void *data;
     struct ptq_status *st;
+    hid_t memory, part; /* spaces of a part of the dataset; 0 (H5S_ALL): the whole */
 };
+
+static int mark_bf16(const struct writing *w, hid_t id)
+{
+    const char *bf16 = "bf16";
+    hid_t t = text_type();
+    int rc = set_attr(w->h, id, w->name, "encoding", t, &bf16, w->st);
+    H5Tclose(t);
+    return rc;
+}
 
 static int write_values(const struct writing *w, hid_t id, hid_t type)
 {
@@ -904,7 +1033,7 @@ static int write_values(const struct writing *w, hid_t id, hid_t type)
     if (w->n == 0)
         return PTQ_OK;
     if (!half && w->type != PTQ_H5_BF16)
-        return H5Dwrite(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, w->data) < 0
+        return H5Dwrite(id, type, w->memory, w->part, H5P_DEFAULT, w->data) < 0
                    ? fail_hdf5(w->h, w->st, w->name, "writing", PTQ_ERR_IO)
                    : PTQ_OK;
     uint16_t *u = malloc((size_t)w->n * sizeof *u);
@@ -914,15 +1043,9 @@ static int write_values(const struct writing *w, hid_t id, hid_t type)
     for (int64_t i = 0; i < w->n; i++)
         u[i] = half ? ptq_f16_from_f32(x[i]) : ptq_bf16_from_f32(x[i]);
     int rc = PTQ_OK;
-    if (H5Dwrite(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, u) < 0)
+    if (H5Dwrite(id, type, w->memory, w->part, H5P_DEFAULT, u) < 0)
         rc = fail_hdf5(w->h, w->st, w->name, "writing", PTQ_ERR_IO);
     free(u);
-    if (rc == PTQ_OK && !half) {
-        const char *bf16 = "bf16";
-        hid_t t = text_type();
-        rc = set_attr(w->h, id, w->name, "encoding", t, &bf16, w->st);
-        H5Tclose(t);
-    }
     return rc;
 }
 
@@ -940,8 +1063,11 @@ static int write_locked(const struct writing *w)
     H5Pset_obj_track_times(dcpl, false); /* the same contents give the same file */
     H5Pset_fill_time(dcpl, H5D_FILL_TIME_NEVER);
     hid_t id = H5Dcreate2(w->h->file, w->name, type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
-    rc = id < 0 ? fail_hdf5(w->h, w->st, w->name, "creating", PTQ_ERR_IO)
-                : write_values(w, id, type);
+    rc = id < 0    ? fail_hdf5(w->h, w->st, w->name, "creating", PTQ_ERR_IO)
+         : w->data ? write_values(w, id, type)
+                   : PTQ_OK;
+    if (rc == PTQ_OK && w->type == PTQ_H5_BF16)
+        rc = mark_bf16(w, id);
     if (id >= 0 && H5Dclose(id) < 0 && rc == PTQ_OK)
         rc = fail_hdf5(w->h, w->st, w->name, "closing", PTQ_ERR_IO);
     H5Pclose(dcpl);
@@ -972,6 +1098,39 @@ int ptq_h5_write(struct ptq_h5 *h, const char *dataset, enum ptq_h5_type type, i
                               h->path, dataset);
     pthread_mutex_lock(&h5_lock);
     int rc = write_locked(&w);
+    pthread_mutex_unlock(&h5_lock);
+    return rc;
+}
+
+static int write_rows_locked(struct writing *w, int64_t first, int64_t n_rows)
+{
+    struct dset d;
+    int rc = dset_open(w->h, w->name, &d, w->st);
+    if (rc == PTQ_OK)
+        rc = select_rows(w->h, w->name, &d, first, n_rows, d.space, w->st);
+    if (rc == PTQ_OK && n_rows > 0) {
+        w->type = d.info.type;
+        w->n = n_rows * row_length(&d);
+        const hsize_t n = (hsize_t)w->n;
+        hid_t type = stored_type(w->type);
+        w->memory = H5Screate_simple(1, &n, NULL);
+        w->part = d.space;
+        rc = write_values(w, d.id, type);
+        H5Sclose(w->memory);
+        H5Tclose(type);
+    }
+    dset_close(&d);
+    return rc;
+}
+
+int ptq_h5_write_rows(struct ptq_h5 *h, const char *dataset, int64_t first, int64_t n_rows,
+                      const void *data, struct ptq_status *st)
+{
+    struct writing w = {.h = h, .name = dataset, .data = data, .st = st};
+    if (!h->writable)
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: was opened for reading", h->path);
+    pthread_mutex_lock(&h5_lock);
+    int rc = write_rows_locked(&w, first, n_rows);
     pthread_mutex_unlock(&h5_lock);
     return rc;
 }

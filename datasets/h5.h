@@ -8,6 +8,7 @@
 #ifndef PTQ_DATASETS_H5_H
 #define PTQ_DATASETS_H5_H
 #include "core/arena.h"
+#include "core/json.h"
 
 struct ptq_h5; /* an open file */
 
@@ -63,11 +64,22 @@ int ptq_h5_read_i64(struct ptq_h5 *, const char *dataset, struct ptq_arena *, in
 int ptq_h5_read_u8(struct ptq_h5 *, const char *dataset, struct ptq_arena *, uint8_t **,
                    struct ptq_h5_info *, struct ptq_status *);
 
+/* Rows first .. first + n_rows - 1 (elements, of one axis) of a floating dataset of one or two axes
+ * as fp32; out has room for them. */
+int ptq_h5_read_rows_f32(struct ptq_h5 *, const char *dataset, int64_t first, int64_t n_rows,
+                         float *out, struct ptq_status *);
+
 /* Writes a dataset (replacing one of the name), creating the groups on its path. type is the stored
- * type; the data are fp32 for F16 BF16 F32, else of the type's own C type (TEXT: not here). */
+ * type; the data are fp32 for F16 BF16 F32, else of the type's own C type (TEXT: not here).
+ * data NULL: the values follow by ptq_h5_write_rows, every row once. */
 int ptq_h5_write(struct ptq_h5 *, const char *dataset, enum ptq_h5_type, int rank,
                  const int64_t *dim, const void *data, struct ptq_status *);
 
+int ptq_h5_write_rows(struct ptq_h5 *, const char *dataset, int64_t first, int64_t n_rows,
+                      const void *data, struct ptq_status *);
+
+/* All scalar attributes of an object that are numbers or text, as a JSON object of the caller. */
+int ptq_h5_attributes(struct ptq_h5 *, const char *object, json_t **, struct ptq_status *);
 /* Attributes of an object ("/" for the file). set_* on an absent object makes a group of it. get_*:
  * absent -> PTQ_SKIP and the value untouched (no status set). Text may be a fixed or
  * variable-length string, an integer also a Python bool as h5py writes it. */

@@ -1,12 +1,12 @@
 # What all pictures share: a picture sets width and height (or keeps these) and says `load style`.
 #
 # Given by the program: term, out, data, style, title, model (texts); loss_label; loss_floor (half of the least positive loss: where
-# values at or below 0 stand on a log axis), n_floor (how many); n_series, NAMES[] (method and variant by series); n_x, n_y (cells
+# values at or below 0 stand on a log axis), n_floor (how many); n_unranked (points of settings that are not ranked); n_series, NAMES[] (method and variant by series); n_x, n_y (cells
 # and layers of the layer map), x_chars, y_chars (its longest labels); full_ppl (0: unknown).
 #
 # model.tsv, a line a point: series (from 1) name method base bits group_size calib_seed bits_stored loss loss_lo loss_hi, loss_shown
 # lo_shown hi_shown (not below loss_floor), at_floor, mean_bits mean_shown (over calibration seeds; on the first line of a setting),
-# front (1: on the Pareto front), ppl ppl_lo ppl_hi out_relerr (geometric mean over layers) time_s n_layers, then every other metric.
+# front (1: on the Pareto front), unranked (1: crossed out, not ranked), ppl ppl_lo ppl_hi out_relerr (geometric mean over layers) time_s n_layers, then every other metric.
 # layer.tsv, a line a layer cell: layer label y_label x_label (texts, empty where no label stands) y x (from 1) bits group_size
 # calib_seed time_s, then every metric.
 if (!exists("width")) width = 900
@@ -39,4 +39,6 @@ set lmargin 11
 # No white discs behind points: they would show on dark pages.
 set pointintervalbox 0
 set xlabel offset 0, 0.2
+# Settings that are not ranked (weights that lay on such a grid already) are crossed out.
+UNRANKED = "not ranked: weights on such a grid"
 FLOOR_NOTE = n_floor > 0 ? sprintf("\nopen symbols: %d at or below 0, no worse than full precision; drawn at the lower edge", n_floor) : ""

@@ -22,4 +22,6 @@ plot data using (column("front") == 1 ? column("mean_bits") : NaN):(column("mean
         with points pt shape(i) ps 0.7 lc rgb color(i) notitle, \
     for [i = 1:n_series] "" using (column("series") == i && column("at_floor") == 1 ? column("bits_stored") : NaN):(column("loss_shown")) \
         with points pt open(i) ps 0.8 lc rgb color(i) notitle, \
+    for [k = 1:(n_unranked > 0)] "" using (column("unranked") == 1 ? column("bits_stored") : NaN):(column("loss_shown")) \
+        with points pt 2 ps 1.2 lw 1.2 lc rgb "black" title UNRANKED, \
     for [i = 1:n_series] NaN with linespoints pt shape(i) ps 0.7 dt dash(i) lc rgb color(i) title NAMES[i]

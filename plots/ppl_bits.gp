@@ -38,6 +38,8 @@ plot full_ppl > 0 ? full_ppl : NaN with lines lw 1.5 dt 2 lc rgb "black" title s
         with yerrorbars pt 0 lw 1 lc rgb color(i) notitle, \
     for [i = 1:n_series] "" using (column("series") == i ? column("bits_stored") : NaN):(column("ppl")) \
         with points pt shape(i) ps 0.7 lc rgb color(i) notitle, \
+    for [k = 1:(n_unranked > 0)] "" using (column("unranked") == 1 ? column("bits_stored") : NaN):(column("ppl")) \
+        with points pt 2 ps 1.2 lw 1.2 lc rgb "black" title UNRANKED, \
     for [i = 1:n_series] NaN with linespoints pt shape(i) ps 0.7 dt dash(i) lc rgb color(i) title NAMES[i]
 
 set lmargin at screen 520.0 / width
@@ -55,5 +57,7 @@ plot full_ppl > 0 ? full_ppl : NaN with lines lw 1.5 dt 2 lc rgb "black" notitle
     for [i = 1:n_series] "" using (column("series") == i ? column("bits_stored") : NaN):(column("ppl")):(column("ppl_lo")):(column("ppl_hi")) \
         with yerrorbars pt 0 lw 1 lc rgb color(i) notitle, \
     for [i = 1:n_series] "" using (column("series") == i ? column("bits_stored") : NaN):(column("ppl")) \
-        with points pt shape(i) ps 0.7 lc rgb color(i) notitle
+        with points pt shape(i) ps 0.7 lc rgb color(i) notitle, \
+    for [k = 1:(n_unranked > 0)] "" using (column("unranked") == 1 ? column("bits_stored") : NaN):(column("ppl")) \
+        with points pt 2 ps 1.2 lw 1.2 lc rgb "black" notitle
 unset multiplot

@@ -19,4 +19,6 @@ plot for [i = 1:n_series] data using (column("series") == i && column("at_floor"
         with points pt shape(i) ps 0.8 lc rgb color(i) notitle, \
     for [i = 1:n_series] "" using (column("series") == i && column("at_floor") == 1 && column("time_s") > 0 ? column("time_s") : NaN):(column("loss_shown")) \
         with points pt open(i) ps 0.8 lc rgb color(i) notitle, \
+    for [k = 1:(n_unranked > 0)] "" using (column("unranked") == 1 && column("time_s") > 0 ? column("time_s") : NaN):(column("loss_shown")) \
+        with points pt 2 ps 1.2 lw 1.2 lc rgb "black" title UNRANKED, \
     for [i = 1:n_series] NaN with points pt shape(i) ps 0.8 lc rgb color(i) title NAMES[i]

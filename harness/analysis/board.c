@@ -60,10 +60,11 @@ static bool is_ok(const json_t *row)
 }
 
 /* What names a cell apart from label, bits, group, calibration draw, layer and protocol. */
-static const char *const setting_fields[] = {"sym",      "sym_kind",  "grid",    "zero_in_range",
-                                             "scale",    "precision", "stats",   "true_sequential",
-                                             "nsamples", "seqlen",    "heldout", "seed",
-                                             NULL};
+static const char *const setting_fields[] = {
+    "sym",        "sym_kind",  "grid",    "zero_in_range",
+    "scale",      "precision", "stats",   "true_sequential",
+    "nsamples",   "seqlen",    "heldout", "seed",
+    "calib_draw", NULL};
 
 _Static_assert(sizeof setting_fields / sizeof *setting_fields <= PTQ_MAX_SETTINGS,
                "the view's flags hold every setting");
@@ -389,6 +390,26 @@ static void fill_point(struct builder *b, struct ptq_point *p, const json_t *row
     if (isnan(p->bits_stored))
         p->bits_stored = ptq_cells_metric(&p->layers, "bits_stored");
     p->time_s = point_time(p);
+    int64_t grid_bits = int_field(p->any, "weights_grid_bits");
+    p->unranked = grid_bits > 0 && p->bits >= grid_bits;
+}
+
+static int note_unranked(struct builder *b, struct ptq_board *d)
+{
+    const struct ptq_point *one = NULL;
+    for (int64_t i = 0; i < d->n; i++) {
+        d->n_unranked += d->points[i].unranked;
+        one = d->points[i].unranked ? &d->points[i] : one;
+    }
+    if (!one)
+        return PTQ_OK;
+    d->unranked_note = ptq_arena_printf(
+        b->a, b->st,
+        "*: %" PRId64 " bits and above are not ranked: the checkpoint's weights lie on a grid of "
+        "%" PRId64 " bits already (%s), so a format that can hold that grid looks lossless",
+        int_field(one->any, "weights_grid_bits"), int_field(one->any, "weights_grid_bits"),
+        ptq_row_text(one->any, "weights_on_grid"));
+    return d->unranked_note ? PTQ_OK : PTQ_ERR_MEMORY;
 }
 
 static void set_loss(struct ptq_board *d)
@@ -429,6 +450,7 @@ static void mean_combo(struct ptq_board *d, struct ptq_combo *c)
         bits += d->points[i].bits_stored;
         loss += d->points[i].loss;
     }
+    c->unranked = d->points[c->first].unranked; /* one setting, one width */
     c->bits = bits / (double)c->n;
     c->loss = loss / (double)c->n;
 }
@@ -450,7 +472,7 @@ static int make_combos(struct builder *b, struct ptq_board *d)
     for (int64_t i = 0; i < d->n_combos; i++) {
         mean_combo(d, &d->combos[i]);
         xy[i] = d->combos[i].bits;
-        xy[d->n_combos + i] = d->combos[i].loss;
+        xy[d->n_combos + i] = d->combos[i].unranked ? NAN : d->combos[i].loss;
     }
     int code = ptq_pareto(xy, xy + d->n_combos, d->n_combos, front, b->st);
     for (int64_t i = 0; i < d->n_combos; i++)
@@ -466,6 +488,7 @@ static int finish_board(struct builder *b, struct ptq_board *d)
     d->loss_unit = d->by_layers ? "ratio" : "nats/token";
     set_loss(d);
     int code = make_series(b, d);
+    code = code ? code : note_unranked(b, d);
     return code ? code : make_combos(b, d);
 }
 
@@ -725,13 +748,33 @@ static void check_plan(struct builder *b)
                                   n - b->v->rows.n, n));
 }
 
-static void check_domain(struct builder *b)
+static bool holds(const struct ptq_text_list *l, const char *text)
 {
-    for (int64_t i = 0; i < b->v->rows.n; i++)
-        if (*ptq_row_text(b->v->sorted[i], "in_domain")) {
-            list_add(&b->v->remarks, b, PTQ_IN_DOMAIN);
-            return;
-        }
+    for (int64_t i = 0; i < l->n; i++)
+        if (!strcmp(l->at[i], text))
+            return true;
+    return false;
+}
+
+const char *ptq_in_domain(const json_t *row)
+{
+    const char *why = ptq_row_text(row, "in_domain");
+    if (!strcmp(why, "same family"))
+        return "calibrated on a text of the evaluation text's family: in-domain";
+    return *why ? "calibrated on the evaluation text: in-domain" : NULL;
+}
+
+/* What the sweep said of its texts is said again, once. */
+static void check_texts(struct builder *b)
+{
+    for (int64_t i = 0; i < b->v->rows.n; i++) {
+        const json_t *row = b->v->sorted[i];
+        const char *said[] = {ptq_in_domain(row), ptq_row_text(row, "text_note"),
+                              ptq_row_text(row, "calib_note")};
+        for (int k = 0; k < 3; k++)
+            if (said[k] && *said[k] && !holds(&b->v->remarks, said[k]))
+                list_add(&b->v->remarks, b, said[k]);
+    }
 }
 
 static void check_validity(struct builder *b)
@@ -746,7 +789,7 @@ static void check_validity(struct builder *b)
                                   v->n_failed == 1 ? "" : "s"));
     check_values(b);
     check_boards(b);
-    check_domain(b);
+    check_texts(b);
     check_hosts(b, "cpu");
     check_hosts(b, "blas_core");
     if (v->rows.n_torn)
@@ -756,14 +799,6 @@ static void check_validity(struct builder *b)
     if (!v->run)
         list_add(&v->remarks, b,
                  "run.json is absent or broken: machine and configuration are unknown");
-}
-
-static bool holds(const struct ptq_text_list *l, const char *text)
-{
-    for (int64_t i = 0; i < l->n; i++)
-        if (!strcmp(l->at[i], text))
-            return true;
-    return false;
 }
 
 /* "minmax|mse": the distinct values of a setting over all cells. */

@@ -27,12 +27,16 @@ struct ptq_point {
     int64_t bits, group, calib_seed;
     double bits_stored;            /* bits/weight over the quantized weights */
     double loss, loss_lo, loss_hi; /* the board's loss; NaN when absent */
+    /* The weights lay on a grid of no more bits before they were quantized (row.h): such a format
+     * looks lossless, so the point is compared with nothing. */
+    bool unranked;
     double time_s; /* quantizing every layer, without preparation, which cells share; seconds */
 };
 
 struct ptq_combo { /* points[first .. first + n): one setting over calibration seeds */
     int64_t first, n;
     double bits, loss; /* means over the seeds */
+    bool unranked;
     bool front; /* on the Pareto front of (bits, loss): chosen by means, never by the luckiest seed
                  */
 };
@@ -48,7 +52,9 @@ struct ptq_board {
     int64_t n_combos;
     const char **series; /* label and variant */
     int n_series;
-    int64_t n_layers; /* most layers behind one point */
+    int64_t n_layers;          /* most layers behind one point */
+    int64_t n_unranked;        /* points */
+    const char *unranked_note; /* why, one line; NULL: none is */
     bool many_seeds;
 };
 
@@ -102,8 +108,8 @@ int ptq_row_order_layer(const json_t *, const json_t *);
 const char *ptq_row_variant(const struct ptq_view *, const json_t *row, struct ptq_arena *,
                             struct ptq_status *);
 
-/* What reports say of rows with the field in_domain (row.h). */
-#define PTQ_IN_DOMAIN "calibrated on the evaluation text: in-domain"
+/* What reports say of a row with the field in_domain (row.h); NULL: nothing. */
+const char *ptq_in_domain(const json_t *row);
 
 /* A field of any scalar type as text ("" when absent), in the arena. */
 const char *ptq_field_text(const json_t *object, const char *field, struct ptq_arena *,

@@ -220,6 +220,11 @@ static int put_front(const struct ptq_tables *t, FILE *f)
         int code = ptq_table_front(t, &t->v->boards[k], &s);
         if (code)
             return code;
+        if (t->v->boards[k].unranked_note) {
+            fputs("<p>", f);
+            ptq_put_html(f, t->v->boards[k].unranked_note);
+            fputs("</p>\n", f);
+        }
         ptq_sheet_html(&s, f, "front-table", true);
         if (!t->v->boards[k].many_seeds)
             continue;

@@ -169,7 +169,8 @@ static void ppl_interval(const struct ptq_board *d, const struct ptq_point *p, d
 static const char model_head[] =
     "series\tname\tmethod\tbase\tbits\tgroup_size\tcalib_seed\tbits_stored\tloss\tloss_lo\tloss_"
     "hi\t"
-    "loss_shown\tlo_shown\thi_shown\tat_floor\tmean_bits\tmean_shown\tfront\tppl\tppl_lo\tppl_hi\t"
+    "loss_shown\tlo_shown\thi_shown\tat_floor\tmean_bits\tmean_shown\tfront\tunranked\tppl\tppl_"
+    "lo\tppl_hi\t"
     "out_relerr\ttime_s\tn_layers";
 
 static bool is_own_column(const char *id)
@@ -197,9 +198,9 @@ static void put_point(const struct ptq_board *d, const struct ptq_point *p,
     put_value(f, shown(p->loss_lo, floor));
     put_value(f, shown(p->loss_hi, floor));
     fprintf(f, "\t%d", p->loss <= 0);
-    put_value(f, first ? c->bits : NAN);
+    put_value(f, first && !c->unranked ? c->bits : NAN);
     put_value(f, first ? shown(c->loss, floor) : NAN);
-    fprintf(f, "\t%d", first && c->front);
+    fprintf(f, "\t%d\t%d", first && c->front, p->unranked);
     ppl_interval(d, p, &lo, &hi);
     put_value(f, ptq_point_metric(p, "ppl"));
     put_value(f, lo);
@@ -460,9 +461,9 @@ static int make_script(const struct drawing *w, char **script, struct ptq_status
     fputs("; loss_label=", b.f);
     put_loss_label(b.f, w->d);
     fprintf(b.f,
-            "; loss_floor=%.17g; n_floor=%" PRId64 "; n_series=%d; n_x=%" PRId64 "; n_y=%" PRId64
-            "; ",
-            floor, n_floor, w->d->n_series, m.n_x, m.n_y);
+            "; loss_floor=%.17g; n_floor=%" PRId64 "; n_unranked=%" PRId64
+            "; n_series=%d; n_x=%" PRId64 "; n_y=%" PRId64 "; ",
+            floor, n_floor, w->d->n_unranked, w->d->n_series, m.n_x, m.n_y);
     label_widths(w->t, &m, &x_chars, &y_chars);
     fprintf(b.f, "x_chars=%d; y_chars=%d; ", x_chars, y_chars);
     fprintf(b.f, "full_ppl=%.17g; ", isfinite(full) ? full : 0.0);

@@ -223,7 +223,7 @@ static void put_point(const struct ptq_tables *t, const struct ptq_board *d,
 {
     ptq_sheet_row(s);
     ptq_sheet_set(s, l->method, "%s", d->series[p->series]);
-    set_int(s, l->bits, p->bits);
+    ptq_sheet_set(s, l->bits, "%" PRId64 "%s", p->bits, p->unranked ? "*" : "");
     ptq_sheet_set(s, l->group, "%s", ptq_group_text(t, p->group));
     if (l->seed >= 0)
         set_int(s, l->seed, p->calib_seed);
@@ -305,6 +305,7 @@ static void put_exact_point(const struct ptq_tables *t, const struct ptq_board *
         if (p >= d->points + d->combos[i].first &&
             p < d->points + d->combos[i].first + d->combos[i].n)
             ptq_sheet_set(s, c, "%d", d->combos[i].front);
+    ptq_sheet_set(s, c + 1, "%d", !p->unranked);
 }
 
 static void put_exact_reference(const struct ptq_tables *t, const json_t *row,
@@ -333,6 +334,7 @@ static void lay_out_exact(const struct ptq_tables *t, const char *const *ids, in
     ptq_sheet_column(s, "out_relerr_geomean", NULL, true, 0);
     ptq_sheet_column(s, "time_s", NULL, true, 0);
     ptq_sheet_column(s, "on_front", NULL, true, 0);
+    ptq_sheet_column(s, "ranked", NULL, true, 0);
 }
 
 int ptq_table_main_exact(const struct ptq_tables *t, struct ptq_sheet *s)
@@ -652,12 +654,14 @@ static const char *protocol_line(const struct ptq_tables *t, const json_t *r)
                             windows, *windows ? " windows" : "");
 }
 
-static bool is_in_domain(const struct ptq_board *d)
+/* "; calibrated on ...: in-domain", or "". */
+static const char *in_domain_part(const struct ptq_tables *t, const struct ptq_board *d)
 {
-    for (int64_t i = 0; i < d->n; i++)
-        if (*ptq_row_text(d->points[i].any, "in_domain"))
-            return true;
-    return false;
+    const char *why = NULL;
+    for (int64_t i = 0; i < d->n && !why; i++)
+        why = ptq_in_domain(d->points[i].any);
+    const char *part = why ? ptq_arena_printf(t->arena, t->st, "; %s", why) : NULL;
+    return part ? part : "";
 }
 
 static const char *calibration_line(const struct ptq_tables *t, const struct ptq_board *d)
@@ -672,7 +676,7 @@ static const char *calibration_line(const struct ptq_tables *t, const struct ptq
         field(t, r, "nsamples"), field(t, r, "seqlen"), field(t, r, "calib_seed"),
         d->many_seeds ? " and others (column)" : "",
         !strcmp(stats, "fp") ? "of the full-precision model" : "sequential, of the quantized part",
-        *held ? "; held out: " : "", held, is_in_domain(d) ? "; " PTQ_IN_DOMAIN : "");
+        *held ? "; held out: " : "", held, in_domain_part(t, d));
 }
 
 static const char *machine_line(const struct ptq_tables *t, const json_t *r)
@@ -724,6 +728,7 @@ int ptq_board_facts(const struct ptq_tables *t, const struct ptq_board *d,
     const json_t *r = d->points[0].any;
     add_fact(&f, "model",
              ptq_arena_printf(t->arena, t->st, "%s (%s)", d->model, field(t, r, "source")));
+    add_fact(&f, "not ranked", d->unranked_note);
     if (!d->by_layers)
         add_fact(&f, "protocol", protocol_line(t, r));
     add_fact(&f, "calibration", calibration_line(t, d));

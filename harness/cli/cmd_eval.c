@@ -6,6 +6,8 @@
 #include "core/words.h"
 #include "datasets/facts.h"
 #include "metrics/metric.h"
+#include "model/requests.h"
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +31,7 @@ struct result {
     struct ptq_eval eval;
     struct ptq_value value[N_IDS];
     double floor_bpb; /* exact entropy of the text; NaN unless it is the facts language */
+    double word_ppl, byte_ppl; /* of lm-eval-word; NaN else */
     double seconds;
 };
 
@@ -68,7 +71,15 @@ static int parse(const struct ptq_args *a, struct request *r, struct ptq_status 
         (rc = number(a, "window", 2, INT32_MAX, &r->text.window, st)))
         return rc;
     r->options.outliers = ptq_arg(a, "outliers") != NULL;
+    r->text.protocol = ptq_arg(a, "protocol");
+    r->text.tokenizer = ptq_arg(a, "tokenizer");
     return number(a, "windows", 1, INT32_MAX, &r->text.n_seq, st);
+}
+
+/* exp of the summed NLL over words or bytes, from their number a token; NaN when that is unknown. */
+static double ppl_per(const struct ptq_eval *e, double units_per_token)
+{
+    return units_per_token > 0 ? exp(ptq_eval_nll(e) / units_per_token) : NAN;
 }
 
 static double floor_of(const struct ptq_text *t)
@@ -103,11 +114,13 @@ static int print_table(const struct result *r, enum ptq_format format, struct pt
     struct ptq_table *t = ptq_table_new(2, columns, NULL);
     int rc = t ? PTQ_OK : PTQ_ERR_MEMORY;
     const char *const texts[][2] = {{"model", r->info->name},
-                                    {"text", r->text->source},
+                                    {"text", r->text->name},
+                                    {"sha256", r->text->sha256},
                                     {"protocol", r->text->protocol},
                                     {"rules", r->text->rules}};
     for (size_t i = 0; i < sizeof texts / sizeof *texts && !rc; i++)
-        rc = add(t, texts[i][0], texts[i][1]);
+        if (*texts[i][1])
+            rc = add(t, texts[i][0], texts[i][1]);
     for (int i = 0; i < N_IDS && !rc; i++) {
         put_number(text, sizeof text, r->value[i].v);
         if (!r->value[i].reason)
@@ -116,7 +129,9 @@ static int print_table(const struct result *r, enum ptq_format format, struct pt
     const struct {
         const char *name;
         double v;
-    } numbers[] = {{"entropy_floor_bpb", r->floor_bpb},
+    } numbers[] = {{"word_perplexity", r->word_ppl},
+                   {"byte_perplexity", r->byte_ppl},
+                   {"entropy_floor_bpb", r->floor_bpb},
                    {"n_windows", (double)r->eval.n_windows},
                    {"n_scored", (double)r->eval.n_scored},
                    {"seconds", r->seconds}};
@@ -148,7 +163,9 @@ static json_t *row_of(const struct result *r)
     int bad = !o;
     const char *const texts[][2] = {{"model", r->info->name},
                                     {"model_key", r->info->key},
-                                    {"text", r->text->source},
+                                    {"text", r->text->name},
+                                    {"text_source", r->text->source},
+                                    {"text_sha256", r->text->sha256},
                                     {"text_key", r->text->key},
                                     {"protocol", r->text->protocol},
                                     {"rules", r->text->rules},
@@ -158,7 +175,10 @@ static json_t *row_of(const struct result *r)
     for (int i = 0; i < N_IDS && !bad; i++)
         bad = json_object_set_new(o, metric_ids[i], ptq_json_num(r->value[i].v));
     if (!bad)
-        bad = json_object_set_new(o, "entropy_floor_bpb", ptq_json_num(r->floor_bpb)) ||
+        bad = json_object_set_new(o, "text_verified", json_boolean(r->text->verified)) ||
+              json_object_set_new(o, "word_perplexity", ptq_json_num(r->word_ppl)) ||
+              json_object_set_new(o, "byte_perplexity", ptq_json_num(r->byte_ppl)) ||
+              json_object_set_new(o, "entropy_floor_bpb", ptq_json_num(r->floor_bpb)) ||
               json_object_set_new(o, "n_windows", json_integer(r->eval.n_windows)) ||
               json_object_set_new(o, "n_scored", json_integer(r->eval.n_scored)) ||
               json_object_set_new(o, "seconds", ptq_json_num(r->seconds)) ||
@@ -192,6 +212,8 @@ static int evaluate(struct result *r, const struct ptq_model *m, const struct re
     int rc = text ? ptq_text_load(ptq_model_info(m), &q->text, arena, text, st) : PTQ_ERR_MEMORY;
     if (rc || (rc = ptq_pool_new(&pool, (int)q->threads, st)))
         return rc;
+    if (text->note)
+        fprintf(stderr, "ptq eval: %s\n", text->note);
     const struct ptq_eval_args args = {.model = m, .text = text, .pool = pool};
     rc = ptq_eval_model(&args, arena, &r->eval, st);
     ptq_pool_free(pool);
@@ -199,6 +221,10 @@ static int evaluate(struct result *r, const struct ptq_model *m, const struct re
     r->info = ptq_model_info(m);
     r->text = text;
     r->floor_bpb = floor_of(text);
+    if (!rc && text->words_per_token > 0) {
+        r->word_ppl = ppl_per(&r->eval, text->words_per_token);
+        r->byte_ppl = ppl_per(&r->eval, text->bytes_per_token);
+    }
     const struct ptq_model_eval e = {.eval = &r->eval, .info = r->info};
     for (int i = 0; i < N_IDS && !rc; i++)
         if (ptq_metric_find(metric_ids[i])->model(&e, &r->value[i]) < 0)
@@ -213,13 +239,118 @@ static int evaluate(struct result *r, const struct ptq_model *m, const struct re
     return rc;
 }
 
+/* ---- --requests */
+
+enum { MOST_REQUEST_BYTES = 1 << 30 };
+
+/* Standard input may be a pipe: it is read to its end. */
+static int read_stdin(char **text, size_t *bytes, struct ptq_status *st)
+{
+    size_t room = 1 << 16, n = 0, got;
+    char *at = malloc(room);
+    while (at && (got = fread(at + n, 1, room - n, stdin)) > 0) {
+        n += got;
+        if (n == room && room < MOST_REQUEST_BYTES) {
+            char *more = realloc(at, room * 2);
+            if (!more)
+                free(at);
+            at = more;
+            room *= 2;
+        }
+    }
+    *text = at;
+    *bytes = n;
+    if (!at)
+        return ptq_status_nomem(st, "the requests", room);
+    if (!ferror(stdin) && n < MOST_REQUEST_BYTES)
+        return PTQ_OK;
+    free(at);
+    return ptq_status_set(st, PTQ_ERR_USAGE, "standard input: cannot read the requests: %s",
+                          ferror(stdin) ? strerror(errno) : "more than 1 GB");
+}
+
+static int put_line(void *arg, const char *line, struct ptq_status *st)
+{
+    (void)arg;
+    return fputs(line, stdout) >= 0 ? PTQ_OK
+                                    : ptq_status_set(st, PTQ_ERR_IO, "cannot write the rows: %s",
+                                                     strerror(errno));
+}
+
+/* The tokenizer for texts: the one named, else the model's own if it has one. */
+static int open_tokenizer(const struct request *q, const struct ptq_model_info *info,
+                          struct ptq_tokenizer **tok, struct ptq_status *st)
+{
+    const char *source = q->text.tokenizer;
+    *tok = NULL;
+    if (!source && strcmp(info->tokenizer, "own") == 0)
+        source = info->source;
+    int rc = source ? ptq_tokenizer_open(tok, source, st) : PTQ_OK;
+    return rc == PTQ_SKIP ? PTQ_OK : rc;
+}
+
+static int answer(const struct ptq_args *a, const struct request *q, const struct ptq_model *m,
+                  struct ptq_status *st)
+{
+    const char *path = ptq_arg(a, "requests");
+    bool pipe = strcmp(path, "-") == 0;
+    struct ptq_requests ask = {.model = m,
+                               .name = pipe ? "standard input" : path,
+                               .window = q->text.window,
+                               .row = put_line};
+    struct ptq_tokenizer *tok;
+    char *text;
+    size_t bytes;
+    int rc = open_tokenizer(q, ptq_model_info(m), &tok, st);
+    if (rc)
+        return rc;
+    rc = pipe ? read_stdin(&text, &bytes, st)
+              : ptq_read_file(path, MOST_REQUEST_BYTES, &text, &bytes, st);
+    if (!rc) {
+        ask.tokenizer = tok;
+        ask.text = text;
+        ask.bytes = (int64_t)bytes;
+        if (!(rc = ptq_pool_new(&ask.pool, (int)q->threads, st)))
+            rc = ptq_requests_run(&ask, st);
+        ptq_pool_free(ask.pool);
+        free(text);
+    }
+    ptq_tokenizer_close(tok);
+    return rc;
+}
+
+static int check_requests(const struct ptq_args *a, struct ptq_status *st)
+{
+    static const char *const others[] = {"text", "tokens", "protocol", "windows", "format"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (ptq_arg(a, others[i]))
+            return ptq_status_set(st, PTQ_ERR_USAGE,
+                                  "--requests and --%s are both given; requests are rows of JSON "
+                                  "in and out, and read nothing else",
+                                  others[i]);
+    return PTQ_OK;
+}
+
+static int run_requests(const struct ptq_args *a, const char *name, struct ptq_status *st)
+{
+    struct request q = {0};
+    struct ptq_model *m = NULL;
+    int rc = check_requests(a, st);
+    if (!rc && !(rc = parse(a, &q, st)) && !(rc = ptq_model_open(&m, name, &q.options, st)))
+        rc = answer(a, &q, m, st);
+    ptq_model_close(m);
+    return rc;
+}
+
 static int run(const struct ptq_args *a, struct ptq_status *st)
 {
     const char *name = a->n_positional ? a->positional[0] : "demo";
     struct request q = {0};
-    struct result r = {.args = a};
+    struct result r = {.args = a, .word_ppl = NAN, .byte_ppl = NAN};
     struct ptq_arena arena;
     struct ptq_model *m = NULL;
+    if (ptq_arg(a, "requests"))
+        return run_requests(a, name, st);
     ptq_arena_init(&arena, 0);
     int rc = parse(a, &q, st);
     if (!rc && !(rc = source_of(a, &arena, name, &q.text.source, st)) &&
@@ -234,11 +365,22 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
 
 static const struct ptq_flag flags[] = {
     {"text", 't', PTQ_FLAG_TEXT, "SOURCE",
-     "synth:facts:SEED, or a file for the model's tokenizer [demo: synth:facts:5555]", NULL},
+     "a text of `ptq list texts` (wikitext2, c4_new:validation), a file, or synth:facts:SEED "
+     "[demo: synth:facts:5555]",
+     NULL},
     {"tokens", 0, PTQ_FLAG_TEXT, "IDS",
      "token ids: text, a sequence a line; or .npy, one or two axes", NULL},
-    {"window", 'w', PTQ_FLAG_TEXT, "N", "tokens a window [the model's context]", "seqlen"},
-    {"windows", 'n', PTQ_FLAG_TEXT, "N", "at most so many windows [all; synth: 256]", NULL},
+    {"protocol", 'p', PTQ_FLAG_TEXT, "P",
+     "a protocol of `ptq list protocols`: gptq-2048, llamacpp-512, ... [by the text]", NULL},
+    {"window", 'w', PTQ_FLAG_TEXT, "N", "tokens a window [the protocol's, or the model's context]",
+     "seqlen"},
+    {"windows", 'n', PTQ_FLAG_TEXT, "N",
+     "at most so many windows, of lm-eval-word documents: another protocol [all; synth: 256]",
+     NULL},
+    {"tokenizer", 0, PTQ_FLAG_TEXT, "FILE",
+     "folder or file of the tokenizer [the one that comes with the model]", NULL},
+    {"requests", 0, PTQ_FLAG_TEXT, "FILE",
+     "log-likelihoods of continuations: JSON lines from FILE (-: standard input)", NULL},
     {"outliers", 0, PTQ_FLAG_SWITCH, NULL,
      "the demo model's outlier variant (same output, planted outlier channels)", NULL},
     {"threads", 'j', PTQ_FLAG_TEXT, "N", "threads; no result depends on it [all cores]", NULL},
@@ -250,19 +392,33 @@ static const struct ptq_flag flags[] = {
 const struct ptq_verb ptq_verb_eval = {
     .name = "eval",
     .title = "Perplexity of a model under a named protocol",
-    .usage = "[MODEL] [--text SOURCE | --tokens IDS] [options]",
+    .usage = "[MODEL] [--text SOURCE | --tokens IDS | --requests FILE] [options]",
     .details =
-        "MODEL: a container (datasets/SCHEMA.md), a llama2.c checkpoint (.bin), or `demo` [demo].\n"
-        "Windows are scored each by itself, the first token of a window not at all. The protocol's "
-        "name and rules are printed\n"
-        "with every result; values of different protocols do not compare. NLL is in nats per "
-        "token.\n"
-        "jsonl: one row, with nll_windows, the mean NLL of every window (null for a window of one "
-        "token).\n"
+        "MODEL: a Hugging Face folder, a .gguf, a container (datasets/SCHEMA.md), a llama2.c "
+        "checkpoint (.bin), or `demo` [demo].\n"
+        "A text is cut into windows and scored by a protocol (`ptq list protocols`); its name and "
+        "rules are printed with\n"
+        "every result, and values of different protocols do not compare. NLL is in nats per "
+        "token. A known text\n"
+        "(`ptq list texts`) is looked for in $PTQ_TEXTS and datasets/texts/ and checked by its "
+        "SHA-256.\n"
+        "jsonl: one row, with nll_windows, the mean NLL of every window (null for a window "
+        "without a scored token).\n"
+        "--requests reads one request a line and writes one row a line in the same order, when "
+        "all are read:\n"
+        "  {\"id\": 1, \"context\": [1, 20, 7], \"continuation\": [9, 4]}          token ids\n"
+        "  {\"id\": 2, \"context_text\": \"A cat\", \"continuation_text\": \" sat\"}  with a "
+        "tokenizer\n"
+        "  -> {\"id\": 1, \"logprob\": -3.25, \"greedy\": false, \"n_tokens\": 2}\n"
+        "What is longer than the window loses the first ids of the context, and its row says "
+        "\"truncated\". Example in Python:\n"
+        "datasets/README.md.\n"
         "Exit codes: 0 ok, 2 usage or a wrong file, 5 the model's output is not finite, 6 out of "
         "memory.\n"
         "  ptq eval\n"
-        "  ptq eval model.h5 --tokens ids.txt --window 512 --format jsonl",
+        "  ptq eval ~/opt-125m --text wikitext2 --protocol gptq-2048\n"
+        "  ptq eval ~/llama-7b --tokens ids.txt --window 2048 --format jsonl\n"
+        "  ptq eval ~/llama-7b --requests tasks.jsonl > scores.jsonl",
     .flags = flags,
     .min_positional = 0,
     .max_positional = 1,

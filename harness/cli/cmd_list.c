@@ -3,6 +3,8 @@
 #include "cli/verbs.h"
 #include "core/words.h"
 #include "metrics/metric.h"
+#include "model/protocol.h"
+#include "model/textfile.h"
 #include "quant/method.h"
 #include <stdio.h>
 #include <string.h>
@@ -134,6 +136,78 @@ static int list_metrics(const struct listing *l, struct ptq_status *st)
     return finish(t, l->format);
 }
 
+/* Names of published windows: "gptq-N: gptq-2048, gptq-4096". */
+static int list_protocols(const struct listing *l, struct ptq_status *st)
+{
+    static const char *const columns[] = {"protocol", "published_N", "what", "rules"};
+    struct ptq_table *t = ptq_table_new(4, columns, NULL);
+    if (!t)
+        return ptq_status_nomem(st, "a table", 0);
+    int n;
+    const struct ptq_protocol *p = ptq_protocols(&n);
+    for (int i = 0; i < n; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s-N", p[i].name);
+        const char *row[] = {name, *p[i].known ? p[i].known : "-", p[i].title, p[i].rules};
+        ptq_table_row(t, row);
+    }
+    return finish(t, l->format);
+}
+
+static int list_draws(const struct listing *l, struct ptq_status *st)
+{
+    static const char *const columns[] = {"draw", "what", "rules"};
+    struct ptq_table *t = ptq_table_new(3, columns, NULL);
+    if (!t)
+        return ptq_status_nomem(st, "a table", 0);
+    int n;
+    const struct ptq_draw_rule *d = ptq_draw_rules(&n);
+    for (int i = 0; i < n; i++) {
+        const char *row[] = {d[i].name, d[i].title, d[i].rules};
+        ptq_table_row(t, row);
+    }
+    return finish(t, l->format);
+}
+
+static int text_row(struct ptq_table *t, const struct ptq_known_text *x, struct ptq_arena *a,
+                    struct ptq_status *st)
+{
+    const char *path, *meant = x->evaluation ? "evaluation" : x->calibration ? "calibration" : "-";
+    char *name = ptq_arena_printf(a, st, "%s:%s", x->name, x->split);
+    int rc = name ? ptq_known_text_path(x, a, &path, st) : PTQ_ERR_MEMORY;
+    if (rc < 0)
+        return rc;
+    const char *row[] = {name,
+                         x->family ? x->family : "-",
+                         meant,
+                         rc == PTQ_SKIP ? "absent" : path,
+                         x->sha256 ? x->sha256 : "not known",
+                         x->where};
+    ptq_table_row(t, row);
+    return PTQ_OK;
+}
+
+static int list_texts(const struct listing *l, struct ptq_status *st)
+{
+    static const char *const columns[] = {"text", "family", "default_for", "file", "sha256",
+                                          "where"};
+    struct ptq_table *t = ptq_table_new(6, columns, NULL);
+    if (!t)
+        return ptq_status_nomem(st, "a table", 0);
+    struct ptq_arena a;
+    const struct ptq_known_text *list;
+    int64_t n;
+    ptq_arena_init(&a, 0);
+    int code = ptq_known_texts(&a, &list, &n, st);
+    for (int64_t i = 0; !code && i < n; i++)
+        code = text_row(t, &list[i], &a, st);
+    ptq_arena_clear(&a);
+    if (!code)
+        return finish(t, l->format);
+    ptq_table_free(t);
+    return code;
+}
+
 static int list_verbs(const struct listing *l, struct ptq_status *st);
 
 static const struct {
@@ -143,6 +217,9 @@ static const struct {
              {"options", list_options},
              {"presets", list_presets},
              {"metrics", list_metrics},
+             {"protocols", list_protocols},
+             {"draws", list_draws},
+             {"texts", list_texts},
              {"verbs", list_verbs}};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
@@ -185,11 +262,14 @@ static const struct ptq_flag flags[] = {
 };
 const struct ptq_verb ptq_verb_list = {
     .name = "list",
-    .title = "List methods, their options, presets, metrics and verbs",
-    .usage = "[methods|options|presets|metrics|verbs] [--format F]",
+    .title = "List methods, their options, presets, metrics, protocols, draws, texts and verbs",
+    .usage = "[methods|options|presets|metrics|protocols|draws|texts|verbs] [--format F]",
     .details = "What the registries of this build hold: a file added to methods/ or "
                "harness/metrics/ is here after `make`.\n"
-               "A method's version is the hash of its source and part of every key.",
+               "A method's version is the hash of its source and part of every key. Protocols are "
+               "printed to their last rule;\n"
+               "texts (configs/texts.ini) with the place where their file was found, or where it "
+               "may be had.",
     .flags = flags,
     .min_positional = 0,
     .max_positional = 1,

@@ -163,19 +163,33 @@ static int sweep(const struct ptq_args *a, const struct ptq_config *config, stru
     return code < 0 || args.dry_run ? code : finish(a, &summary, st);
 }
 
+/* For make, which may install a text. */
+static int print_missing(const struct ptq_config *config, struct ptq_arena *arena,
+                         struct ptq_status *st)
+{
+    const char **names;
+    int64_t n = 0;
+    int code = ptq_config_missing_texts(config, arena, &names, &n, st);
+    for (int64_t i = 0; i < n; i++)
+        puts(names[i]);
+    return code;
+}
+
 static int run(const struct ptq_args *a, struct ptq_status *st)
 {
     struct ptq_arena arena;
     struct ptq_config config;
+    const struct ptq_config_override override = {ptq_arg(a, "set"), ptq_arg(a, "model"),
+                                                 ptq_arg(a, "full") != NULL};
     ptq_arena_init(&arena, 0);
-    int code = ptq_config_read(a->positional[0], ptq_arg(a, "set"), ptq_arg(a, "model"), &arena,
-                               &config, st);
+    int code = ptq_config_read(a->positional[0], &override, &arena, &config, st);
     if (code >= 0)
         code = override_run(a, &config.run, st);
-    if (code >= 0 && config.run.portable && !ptq_arg(a, "portable"))
+    bool look = ptq_arg(a, "missing-texts") != NULL;
+    if (code >= 0 && !look && config.run.portable && !ptq_arg(a, "portable"))
         code = portable(a, st);
     if (code >= 0)
-        code = sweep(a, &config, st);
+        code = look ? print_missing(&config, &arena, st) : sweep(a, &config, st);
     ptq_arena_clear(&arena);
     return code;
 }
@@ -184,11 +198,15 @@ static const struct ptq_flag flags[] = {
     {"model", 'm', PTQ_FLAG_TEXT, "SRC", "model or layer file, in place of [model] source", NULL},
     {"set", 's', PTQ_FLAG_TEXT, "WORDS", "\"section.key=value ...\": overrides lines of CONFIG",
      NULL},
+    {"full", 0, PTQ_FLAG_SWITCH, NULL,
+     "the lines of [full] in CONFIG count: the papers' whole setting", NULL},
     {"threads", 't', PTQ_FLAG_TEXT, "N", "threads [all there are]; results do not depend on it",
      NULL},
     {"memory", 0, PTQ_FLAG_TEXT, "SIZE", "memory budget, such as 2G [3/4 of the machine's]", NULL},
     {"dry-run", 'n', PTQ_FLAG_SWITCH, NULL,
      "print cells, flops, bytes, memory and predicted time; run nothing", NULL},
+    {"missing-texts", 0, PTQ_FLAG_SWITCH, NULL,
+     "print the texts that CONFIG names and that are not here; run nothing", NULL},
     {"budget", 0, PTQ_FLAG_TEXT, "TIME", "start no cell after 90s, 10m, 2h; the next run goes on",
      NULL},
     {"shard", 0, PTQ_FLAG_TEXT, "I/N",
@@ -204,7 +222,7 @@ static const struct ptq_flag flags[] = {
 const struct ptq_verb ptq_verb_sweep = {
     .name = "sweep",
     .title = "Sweep methods x bits x groups over a model or bare layers; resumable",
-    .usage = "CONFIG [--model SRC] [--set \"section.key=value ...\"] [options]",
+    .usage = "CONFIG [--model SRC] [--full] [--set \"section.key=value ...\"] [options]",
     .details =
         "Runs the cells that results/NAME/ lacks, prints the main table and writes "
         "results/NAME/report.html.\n"
@@ -215,6 +233,7 @@ const struct ptq_verb ptq_verb_sweep = {
         "  ptq sweep configs/demo.ini\n"
         "  ptq sweep configs/demo.ini --set \"sweep.methods=gptq:percdamp=0.01|0.1 sweep.bits=3\"\n"
         "  ptq sweep configs/layers.ini --model layers.h5\n"
+        "  ptq sweep configs/llama7b.ini --model path/to/checkpoint --dry-run\n"
         "Exit codes: 0 all cells done; 2 configuration or input; 5 numerical failure; 6 cells "
         "failed or left, disk full,\n"
         "or the results folder cannot be written.",

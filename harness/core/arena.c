@@ -1,15 +1,20 @@
 #include "core/arena.h"
 #include "core/size.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
-enum { ALIGN = 64, CHUNK_BYTES = 1 << 16 };
+enum { ALIGN = 64, CHUNK_BYTES = 1 << 16, SPILL_BYTES = 1 << 14, PAGE = 4096 };
 
 struct ptq_arena_chunk {
     struct ptq_arena_chunk *next;
     size_t size, used;
     unsigned char *at;
+    bool mapped; /* in a file of the spill folder */
 };
 
 void ptq_arena_init(struct ptq_arena *a, size_t limit_bytes)
@@ -31,7 +36,54 @@ static struct ptq_arena_chunk *chunk_new(size_t bytes)
     c->size = bytes;
     c->used = 0;
     c->next = NULL;
+    c->mapped = false;
     return c;
+}
+
+/* A file without a name, as large as the piece, in memory's place. */
+static void *map_file(const char *folder, size_t bytes, struct ptq_status *st)
+{
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), error = errno;
+    if (fd < 0) { /* file systems without unnamed files */
+        char path[4096];
+        if (snprintf(path, sizeof path, "%s/.spill.XXXXXX", folder) < (int)sizeof path &&
+            (fd = mkstemp(path)) >= 0)
+            unlink(path);
+        error = errno;
+    }
+    if (fd >= 0)
+        error = posix_fallocate(fd, 0, (off_t)bytes);
+    void *at = fd >= 0 && !error ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+                                 : MAP_FAILED;
+    if (at == MAP_FAILED)
+        ptq_status_set(st, PTQ_ERR_IO,
+                       "%s: cannot put %zu MiB there that do not fit into the memory budget: %s",
+                       folder, bytes >> 20, strerror(error ? error : errno));
+    if (fd >= 0)
+        close(fd);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+static struct ptq_arena_chunk *chunk_spilled(const struct ptq_spill *s, size_t bytes,
+                                             struct ptq_status *st)
+{
+    struct ptq_arena_chunk *c = calloc(1, sizeof *c);
+    if (c) {
+        c->at = map_file(s->folder, bytes, st);
+        c->size = bytes;
+        c->mapped = true;
+    }
+    if (c && !c->at) {
+        free(c);
+        return NULL;
+    }
+    return c;
+}
+
+static bool goes_to_disk(const struct ptq_arena *a, size_t want)
+{
+    return a->spill.folder && want >= SPILL_BYTES &&
+           a->used_bytes + want > (size_t)a->spill.above_bytes;
 }
 
 void *ptq_arena_alloc(struct ptq_arena *a, struct ptq_status *st, int64_t n, size_t size)
@@ -51,8 +103,10 @@ void *ptq_arena_alloc(struct ptq_arena *a, struct ptq_status *st, int64_t n, siz
         return NULL;
     }
     struct ptq_arena_chunk *c = a->head;
-    if (!c || c->size - c->used < want) {
-        c = chunk_new(want > CHUNK_BYTES ? want : CHUNK_BYTES);
+    const bool disk = goes_to_disk(a, want);
+    if (!c || disk || c->size - c->used < want) {
+        c = disk ? chunk_spilled(&a->spill, want, st)
+                 : chunk_new(want > CHUNK_BYTES ? want : CHUNK_BYTES);
         if (!c) {
             ptq_status_nomem(st, "an arena", want);
             return NULL;
@@ -65,7 +119,8 @@ void *ptq_arena_alloc(struct ptq_arena *a, struct ptq_status *st, int64_t n, siz
     a->used_bytes += want;
     if (a->used_bytes > a->peak_bytes)
         a->peak_bytes = a->used_bytes;
-    memset(p, 0, want);
+    if (!c->mapped) /* a new file reads as zeros */
+        memset(p, 0, want);
     return p;
 }
 
@@ -90,12 +145,33 @@ char *ptq_arena_printf(struct ptq_arena *a, struct ptq_status *st, const char *f
     return p;
 }
 
+bool ptq_arena_is_spilled(const struct ptq_arena *a, const void *piece)
+{
+    const unsigned char *p = piece;
+    for (const struct ptq_arena_chunk *c = a->head; c; c = c->next)
+        if (p >= c->at && p < c->at + c->size)
+            return c->mapped;
+    return false;
+}
+
+/* Whole pages inside the range; dirty ones are written by the system when it likes. */
+void ptq_spill_rest(void *at, size_t bytes)
+{
+    uintptr_t begin = ((uintptr_t)at + PAGE - 1) / PAGE * PAGE,
+              end = ((uintptr_t)at + bytes) / PAGE * PAGE;
+    if (end > begin)
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
 void ptq_arena_clear(struct ptq_arena *a)
 {
     while (a->head) {
         struct ptq_arena_chunk *c = a->head;
         a->head = c->next;
-        free(c->at);
+        if (c->mapped)
+            munmap(c->at, c->size);
+        else
+            free(c->at);
         free(c);
     }
     a->used_bytes = 0;

@@ -5,6 +5,7 @@
  * addresses or leading dimensions (asserted by tests/unit/test_linalg.c). */
 #include "core/clones.h"
 #include "core/linalg.h"
+#include "core/panels.h"
 #include "core/size.h"
 #include "core/tile.h"
 #include <cblas.h>
@@ -190,6 +191,13 @@ static int product_run(struct ptq_pool *pool, const gemm *g, bool lower, struct 
 
 int PTQ_REAL(ptq_gemm)(struct ptq_pool *pool, const gemm *g, struct ptq_status *st)
 {
+#ifndef PTQ_DOUBLE
+    /* The forward pass: half as long again on tiles (packing of both operands in every call). */
+    if (g->m > 0 && g->n > 0 && ptq_panels_fit(g)) {
+        ptq_panels_run(pool, g);
+        return PTQ_OK;
+    }
+#endif
     return product_run(pool, g, false, st);
 }
 

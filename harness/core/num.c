@@ -332,38 +332,86 @@ void ptq_sincos(double x, double *s, double *c)
     *c = (quadrant + 1) & 2 ? -second : second;
 }
 
+/* ---- exp of many, fp64 ---- */
+
+/* A loop a clamp, as in pow_block. */
+PTQ_CLONES static void exp_block_f64(const double *x, double *y, int64_t n)
+{
+    double c[BLOCK];
+    for (int64_t i = 0; i < n; i++)
+        c[i] = clamp_high(x[i], 720);
+    for (int64_t i = 0; i < n; i++)
+        c[i] = clamp_low(c[i], -760);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = exp_sum(c[i], 0);
+}
+
+void ptq_exp_n(const double *x, double *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += BLOCK)
+        exp_block_f64(x + i, y + i, n - i < BLOCK ? n - i : BLOCK);
+}
+
 /* ---- exp in fp32 ---- */
 
-/* In fp64 up to r^8 / 8! (2e-10, a 300th of half an ulp of fp32) and one rounding at the end, so
- * nearly always the nearest float, denormals included. */
-static inline float exp_clamped(double c)
+#define ROUNDER_F 0x1.8p23f
+
+/* LN2_HI_F has 15 significant bits: k times it is exact for |k| < 2^9. */
+#define LN2_HI_F  0x1.62e4p-1f
+#define LN2_LO_F  0x1.7f7d1cp-20f
+#define INV_LN2_F 0x1.715476p0f
+
+/* 2^k for a whole k of a normal number. */
+static inline float power_of_two_f(float k)
 {
-    double k = (c * INV_LN2 + ROUNDER) - ROUNDER, t = (c - k * LN2_HI) - k * LN2_LO,
-           q = 1.0 / 40320;
-    q = q * t + 1.0 / 5040;
-    q = q * t + 1.0 / 720;
-    q = q * t + 1.0 / 120;
-    q = q * t + 1.0 / 24;
-    q = q * t + 1.0 / 6;
-    q = q * t + 0.5;
-    q = q * t + 1;
-    q = q * t + 1;
-    return (float)(q * power_of_two(k));
+    float shifted = k + ROUNDER_F, x;
+    uint32_t u;
+    memcpy(&u, &shifted, sizeof u);
+    u = (u << 23) + 0x3f800000u;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* exp(c) for -105 <= c <= 89 or NaN, in fp32 alone (softmax calls it once a pair of positions).
+ * hi is exact and so is lo, what t leaves of the difference. 1 + t + ... + t^7 / 7! leaves 5e-9, a
+ * tenth of half an ulp. The last sum rounds by half an ulp, the one before by a quarter at most. */
+static inline float exp_clamped(float c)
+{
+    float k = (c * INV_LN2_F + ROUNDER_F) - ROUNDER_F;
+    float hi = c - k * LN2_HI_F, cut = k * LN2_LO_F, t = hi - cut, lo = (hi - t) - cut;
+    float q = 1.0f / 5040;
+    q = q * t + 1.0f / 720;
+    q = q * t + 1.0f / 120;
+    q = q * t + 1.0f / 24;
+    q = q * t + 1.0f / 6;
+    q = q * t + 0.5f;
+    float y = 1 + (t + (t * t * q + lo)), half = (0.5f * k + ROUNDER_F) - ROUNDER_F;
+    return y * power_of_two_f(half) * power_of_two_f(k - half);
+}
+
+static inline float clamp_high_f(float x, float bound)
+{
+    return x > bound ? bound : x;
+}
+
+static inline float clamp_low_f(float x, float bound)
+{
+    return x < bound ? bound : x;
 }
 
 float ptq_expf(float x)
 {
-    return exp_clamped(clamp_low(clamp_high(x, 100), -110));
+    return exp_clamped(clamp_low_f(clamp_high_f(x, 89), -105));
 }
 
 /* A loop a clamp, as in pow_block. */
 PTQ_CLONES static void exp_block(const float *x, float shift, float *y, int64_t n)
 {
-    double c[BLOCK];
+    float c[BLOCK];
     for (int64_t i = 0; i < n; i++)
-        c[i] = clamp_high((double)(x[i] - shift), 100);
+        c[i] = clamp_high_f(x[i] - shift, 89);
     for (int64_t i = 0; i < n; i++)
-        c[i] = clamp_low(c[i], -110);
+        c[i] = clamp_low_f(c[i], -105);
     for (int64_t i = 0; i < n; i++)
         y[i] = exp_clamped(c[i]);
 }

@@ -30,6 +30,10 @@ struct ptq_layer_truth {
     struct ptq_cmat heldout_acts;           /* (n x d_in) held-out tokens, or absent */
     const float *heldout_y;                 /* (n x d_out) W x of them, or NULL */
     const char *heldout_source;             /* named in reports; NULL: none */
+    /* NULL: every metric. What no wanted metric asks for is not computed: a moment is a product as
+     * long as quantizing the layer. */
+    bool (*wanted)(const void *wanted_arg, const char *id);
+    const void *wanted_arg;
 };
 /* Everything in the arena; the layers must outlive the truth. The sink class of a moment is absent
  * where its layer has none. */
@@ -105,9 +109,9 @@ struct ptq_metric_entry {
 const struct ptq_metric_entry *ptq_metrics(int *n);       /* id order */
 const struct ptq_metric *ptq_metric_find(const char *id); /* or NULL */
 
-/* Every layer (model) metric into values[n] in registry order; metrics of the other kind get a
- * NULL reason and NaN. Errors of a single metric are errors of the call (PTQ_ERR_NUMERIC),
- * absences are reasons. */
+/* Every layer (model) metric that is wanted into values[n] in registry order; the others and
+ * metrics of the other kind get a NULL reason and NaN. Errors of a single metric are errors of the
+ * call (PTQ_ERR_NUMERIC), absences are reasons. */
 int ptq_metrics_layer_eval(const struct ptq_layer_truth *, const struct ptq_quant *,
                            const float *what, struct ptq_pool *, struct ptq_value *values,
                            struct ptq_status *);

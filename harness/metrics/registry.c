@@ -58,7 +58,8 @@ int ptq_metrics_layer_eval(const struct ptq_layer_truth *truth, const struct ptq
         ptq_quant_ledger(q, &e.ledger);
     for (int i = 0; i < N_METRICS && rc >= 0; i++) {
         ptq_value_none(&values[i], NULL);
-        if (table[i].metric->layer)
+        bool wanted = !truth->wanted || truth->wanted(truth->wanted_arg, table[i].metric->id);
+        if (table[i].metric->layer && wanted)
             rc = table[i].metric->layer(&e, &values[i]);
     }
     ptq_arena_clear(&e.arena);

@@ -1,36 +1,22 @@
+/* 48 queries of a head side by side, one a lane: scores are kept transposed (key x query), so that
+ * softmax never reduces across a vector and both products are the tile of core/fmatile.h. Keys come
+ * in blocks with a running maximum (Milakov and Gimelshein, arXiv:1805.02867): the rounding of a
+ * row depends on its place in the sequence, not on threads. */
 #include "model/attention.h"
 #include "core/clones.h"
+#include "core/fmatile.h"
 #include "core/num.h"
-#include "core/size.h"
 #include "model/internal.h"
 #include <math.h>
 #include <string.h>
 
-/* ROWS queries share each load of a key or value; LANES outputs are computed side by side. Neither
- * changes a sum's order: scores add over d ascending, outputs over u ascending. */
-enum { LANES = 16, ROWS = 8 };
+/* Lanes of sums; the width of a vector changes no order. */
+enum { LANES = 16 };
 typedef float lanes __attribute__((vector_size(64)));
 typedef float loose __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t mask __attribute__((vector_size(64)));
 typedef double wide __attribute__((vector_size(128)));
-
-static int64_t round_up(int64_t n, int64_t to)
-{
-    return (n + to - 1) / to * to;
-}
-
-int64_t ptq_attention_scratch(int64_t len, int64_t head_dim)
-{
-    /* keys transposed (hd x len'), values padded (len x hd'), scores (ROWS x len'), queries (ROWS
-     * x hd) */
-    const int64_t most = INT64_C(1) << 29;
-    if (len > most || head_dim > most)
-        return -1;
-    int64_t l = round_up(len, LANES), hd = round_up(head_dim, LANES), n;
-    if (!ptq_size_mul(2 * (hd + ROWS), l + ROWS, &n))
-        return -1;
-    return n;
-}
+typedef double loose_wide __attribute__((vector_size(128), aligned(8), may_alias));
 
 PTQ_CLONES double ptq_lanes_sumsq(const float *x, int64_t n)
 {
@@ -62,137 +48,244 @@ PTQ_CLONES double ptq_lanes_sum(const float *x, int64_t n)
     return s;
 }
 
-PTQ_CLONES static void scale_by(const float *x, const float *gain, float by, float *y, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        y[i] = x[i] * by * gain[i];
-}
+/* ---- a block of queries */
 
-void ptq_norm_rows(const float *gain, double eps, const float *x, int64_t n, int64_t d, float *y)
-{
-    for (int64_t t = 0; t < n; t++) {
-        double mean = ptq_lanes_sumsq(x + t * d, d) / (double)d;
-        scale_by(x + t * d, gain, (float)(1 / sqrt(mean + eps)), y + t * d, d);
-    }
-}
+enum {
+    ROWS = PTQ_FMATILE_ROWS,
+    QUERIES = PTQ_FMATILE_COLS,
+    VECTORS = QUERIES / LANES,
+    KEYS = 128, /* a multiple of ROWS; scores of a block stay in the first cache */
+    WIDE = 256  /* channels of a head at a time */
+};
+_Static_assert(KEYS % ROWS == 0 && WIDE % ROWS == 0 && QUERIES % LANES == 0, "whole tiles");
 
-struct head { /* one key head, packed */
-    int64_t len, dim, len_up, dim_up;
-    float *keys;   /* (dim x len_up) */
-    float *values; /* (len x dim_up) */
-    float *scores; /* (ROWS x len_up) */
-    float *query;  /* (ROWS x dim), scaled */
+struct block {
+    const struct ptq_attention *at;
+    ptq_fmatile_fn *kernel;
+    int64_t head, t0;    /* queries t0 .. t0 + QUERIES - 1, of which those below len exist */
+    int64_t u0, n;       /* keys u0 .. u0 + n - 1 */
+    uint64_t seen[KEYS]; /* bit i: query t0 + i sees the key */
+    bool all_seen;       /* by all queries */
+    float top[QUERIES];  /* largest score so far */
+    double sum[QUERIES]; /* of exp(score - top) */
+    /* (channel x query): queries, scaled, and values weighted by exp(score - top); (key x query) */
+    _Alignas(64) float q[WIDE * QUERIES];
+    float mixed[WIDE * QUERIES], score[KEYS * QUERIES];
 };
 
-/* scores[r][u] = query[r] . key[u] for u < upto, a multiple of LANES. */
-PTQ_CLONES static void scores_run(const struct head *h, int64_t upto)
+static int64_t min_of(int64_t a, int64_t b)
 {
-    for (int64_t u = 0; u < upto; u += LANES) {
-        lanes a[ROWS] = {{0}};
-        for (int64_t d = 0; d < h->dim; d++) {
-            lanes k = *(const loose *)(h->keys + d * h->len_up + u);
-            for (int r = 0; r < ROWS; r++)
-                a[r] += h->query[r * h->dim + d] * k;
-        }
-        for (int r = 0; r < ROWS; r++)
-            *(loose *)(h->scores + r * h->len_up + u) = a[r];
+    return a < b ? a : b;
+}
+
+static int64_t max_of(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Key and value rows of this block's head. */
+static const float *key_head(const struct block *b, const float *of)
+{
+    const struct ptq_attention *at = b->at;
+    return of + b->head / (at->n_heads / at->n_kv_heads) * at->head_dim;
+}
+
+static void load_queries(struct block *b, int64_t d0, int64_t n)
+{
+    const struct ptq_attention *at = b->at;
+    const int64_t ld = at->n_heads * at->head_dim, rows = min_of(QUERIES, at->len - b->t0);
+    const float scale = at->scale != 0 ? at->scale : (float)(1 / sqrt((double)at->head_dim));
+    const float *q = at->q + b->t0 * ld + b->head * at->head_dim + d0;
+    for (int64_t d = 0; d < n; d++)
+        for (int64_t i = 0; i < QUERIES; i++)
+            b->q[d * QUERIES + i] = i < rows ? q[i * ld + d] * scale : 0;
+}
+
+/* Query i sees the keys i - window + 1 .. i of its sequence: key u is seen by lanes [u - t0,
+ * u - t0 + window). */
+static void look(struct block *b)
+{
+    const struct ptq_attention *at = b->at;
+    const uint64_t all = (UINT64_C(1) << QUERIES) - 1;
+    b->all_seen = true;
+    for (int64_t u = 0; u < b->n; u++) {
+        int64_t from = at->bidirectional ? 0 : max_of(0, b->u0 + u - b->t0),
+                to = at->window ? min_of(QUERIES, b->u0 + u - b->t0 + at->window) : QUERIES;
+        b->seen[u] = to <= 0 ? 0 : all >> (QUERIES - to) & (from >= QUERIES ? 0 : all << from);
+        b->all_seen = b->all_seen && b->seen[u] == all;
     }
 }
 
-PTQ_CLONES static float row_max(const float *x, int64_t n)
+static void scores_run(struct block *b, int64_t d0, int64_t n)
 {
-    /* A maximum has no order of sums; in lanes, because the compiler may not reorder floats. */
-    float m = x[0];
-    int64_t i = 0;
-    if (n >= LANES) {
-        lanes a = *(const loose *)x;
-        for (i = LANES; i + LANES <= n; i += LANES) {
-            lanes v = *(const loose *)(x + i);
-            mask more = v > a;
-            a = (lanes)((more & (mask)v) | (~more & (mask)a));
-        }
-        for (int j = 0; j < LANES; j++)
-            m = a[j] > m ? a[j] : m;
-    }
-    for (; i < n; i++)
-        m = x[i] > m ? x[i] : m;
-    return m;
-}
-
-/* out[r] = sum over u <= t0 + r of scores[r][u] value[u], times inverse[r]. Query t0's keys are
- * common to all rows; the rest of a row is added after them, so no row ever touches a later
- * position. */
-PTQ_CLONES static void values_run(const struct head *h, int64_t t0, int n_rows,
-                                  const float *inverse, float *out, int64_t ld_out)
-{
-    for (int64_t d = 0; d < h->dim; d += LANES) {
-        lanes a[ROWS] = {{0}};
-        for (int64_t u = 0; u <= t0; u++) {
-            lanes v = *(const loose *)(h->values + u * h->dim_up + d);
-            for (int r = 0; r < ROWS; r++)
-                a[r] += h->scores[r * h->len_up + u] * v;
-        }
-        int64_t n = h->dim - d < LANES ? h->dim - d : LANES;
-        for (int r = 0; r < n_rows; r++) {
-            for (int64_t u = t0 + 1; u <= t0 + r; u++)
-                a[r] +=
-                    h->scores[r * h->len_up + u] * *(const loose *)(h->values + u * h->dim_up + d);
-            a[r] *= inverse[r];
-            memcpy(out + r * ld_out + d, &a[r], (size_t)n * sizeof(float));
-        }
+    const int64_t ld = b->at->n_kv_heads * b->at->head_dim;
+    const float *k = key_head(b, b->at->k) + b->u0 * ld + d0;
+    struct ptq_fmatile t = {.step = 1, .n = n, .b = b->q, .ldc = QUERIES, .add = d0 > 0};
+    for (int64_t u = 0; u < b->n; u += ROWS) {
+        for (int64_t r = 0; r < ROWS; r++)
+            t.row[r] = k + min_of(u + r, b->n - 1) * ld;
+        t.c = b->score + u * QUERIES;
+        b->kernel(&t);
     }
 }
 
-static void head_pack(const struct ptq_attention *at, int64_t kv, struct head *h)
+PTQ_CLONES static void slope_add(float slope, int64_t distance, float *score, int64_t n)
 {
-    int64_t ld = at->n_kv_heads * h->dim;
-    for (int64_t u = 0; u < h->len; u++) {
-        const float *k = at->k + u * ld + kv * h->dim, *v = at->v + u * ld + kv * h->dim;
-        for (int64_t d = 0; d < h->dim; d++)
-            h->keys[d * h->len_up + u] = k[d];
-        memcpy(h->values + u * h->dim_up, v, (size_t)h->dim * sizeof *v);
-        for (int64_t d = h->dim; d < h->dim_up; d++)
-            h->values[u * h->dim_up + d] = 0;
-    }
-    for (int64_t d = 0; d < h->dim; d++)
-        for (int64_t u = h->len; u < h->len_up; u++)
-            h->keys[d * h->len_up + u] = 0;
+    for (int64_t u = 0; u < n; u++)
+        for (int64_t i = 0; i < QUERIES; i++)
+            score[u * QUERIES + i] += slope * (float)(distance + u - i);
 }
 
-static void rows_run(const struct ptq_attention *at, const struct head *h, int64_t head, int64_t t0)
+static void hide(struct block *b)
 {
-    int64_t ld = at->n_heads * h->dim;
-    int n_rows = at->len - t0 < ROWS ? (int)(at->len - t0) : ROWS;
-    const float scale = (float)(1 / sqrt((double)h->dim));
-    for (int r = 0; r < ROWS; r++)
-        for (int64_t d = 0; d < h->dim; d++)
-            h->query[r * h->dim + d] =
-                r < n_rows ? at->q[(t0 + r) * ld + head * h->dim + d] * scale : 0;
-    scores_run(h, round_up(t0 + n_rows, LANES));
-    float inverse[ROWS] = {0};
-    for (int r = 0; r < n_rows; r++) {
-        float *s = h->scores + r * h->len_up;
-        int64_t n = t0 + r + 1;
-        ptq_expf_n(s, row_max(s, n), s, n);
-        inverse[r] = (float)(1 / ptq_lanes_sum(s, n));
+    for (int64_t u = 0; u < b->n && !b->all_seen; u++)
+        for (int64_t i = 0; i < QUERIES; i++)
+            if (!(b->seen[u] >> i & 1))
+                b->score[u * QUERIES + i] = -INFINITY;
+}
+
+/* top = the larger of top and the scores, shrink = old top - top, score -= top */
+PTQ_CLONES static void tops(float *score, int64_t n, float *top, float *shrink)
+{
+    loose *s = (loose *)score, *of = (loose *)top;
+    lanes most[VECTORS];
+    memcpy(most, top, sizeof most);
+    for (int64_t u = 0; u < n; u++)
+        for (int v = 0; v < VECTORS; v++) {
+            const lanes x = s[u * VECTORS + v];
+            const mask more = x > most[v];
+            most[v] = (lanes)((more & (mask)x) | (~more & (mask)most[v]));
+        }
+    for (int v = 0; v < VECTORS; v++) {
+        ((loose *)shrink)[v] = of[v] - most[v];
+        of[v] = most[v];
     }
-    values_run(h, t0, n_rows, inverse, at->out + t0 * ld + head * h->dim, ld);
+    for (int64_t u = 0; u < n; u++)
+        for (int v = 0; v < VECTORS; v++)
+            s[u * VECTORS + v] -= most[v];
+}
+
+PTQ_CLONES static void sums(const float *e, int64_t n, const float *shrink, double *sum)
+{
+    const loose *x = (const loose *)e, *by = (const loose *)shrink;
+    loose_wide *total = (loose_wide *)sum;
+    wide now[VECTORS] = {{0}};
+    for (int64_t u = 0; u < n; u++)
+        for (int v = 0; v < VECTORS; v++)
+            now[v] += __builtin_convertvector(x[u * VECTORS + v], wide);
+    for (int v = 0; v < VECTORS; v++)
+        total[v] = total[v] * __builtin_convertvector(by[v], wide) + now[v];
+}
+
+PTQ_CLONES static void shrink_by(const float *shrink, float *mixed, int64_t n)
+{
+    for (int64_t d = 0; d < n; d++)
+        for (int64_t i = 0; i < QUERIES; i++)
+            mixed[d * QUERIES + i] *= shrink[i];
+}
+
+static void values_run(struct block *b, int64_t d0, int64_t n)
+{
+    const int64_t ld = b->at->n_kv_heads * b->at->head_dim;
+    const float *v = key_head(b, b->at->v) + b->u0 * ld + d0;
+    struct ptq_fmatile t = {.step = ld,
+                            .n = b->n,
+                            .b = b->score,
+                            .seen = b->all_seen ? NULL : b->seen,
+                            .ldc = QUERIES,
+                            .add = true};
+    for (int64_t d = 0; d < n; d += ROWS) {
+        for (int64_t r = 0; r < ROWS; r++)
+            t.row[r] = v + min_of(d + r, n - 1);
+        t.c = b->mixed + d * QUERIES;
+        b->kernel(&t);
+    }
+}
+
+/* The keys' part of channels [d0, d0 + n) of the output. A head of up to WIDE channels has its
+ * queries loaded already. */
+static void keys_run(struct block *b, int64_t d0, int64_t n)
+{
+    const struct ptq_attention *at = b->at;
+    float shrink[QUERIES];
+    look(b);
+    for (int64_t e0 = 0; e0 < at->head_dim; e0 += WIDE) {
+        const int64_t wide_now = min_of(WIDE, at->head_dim - e0);
+        if (at->head_dim > WIDE)
+            load_queries(b, e0, wide_now);
+        scores_run(b, e0, wide_now);
+    }
+    if (at->slopes)
+        slope_add(at->slopes[b->head], b->u0 - b->t0, b->score, b->n);
+    hide(b);
+    tops(b->score, b->n, b->top, shrink);
+    ptq_expf_n(shrink, 0, shrink, QUERIES);
+    ptq_expf_n(b->score, 0, b->score, b->n * QUERIES);
+    sums(b->score, b->n, shrink, b->sum);
+    shrink_by(shrink, b->mixed, n);
+    values_run(b, d0, n);
+}
+
+static void store(const struct block *b, int64_t d0, int64_t n)
+{
+    const struct ptq_attention *at = b->at;
+    const int64_t ld = at->n_heads * at->head_dim, rows = min_of(QUERIES, at->len - b->t0);
+    for (int64_t i = 0; i < rows; i++) {
+        const float inverse = (float)(1 / b->sum[i]);
+        float *out = at->out + (b->t0 + i) * ld + b->head * at->head_dim + d0;
+        for (int64_t d = 0; d < n; d++)
+            out[d] = b->mixed[d * QUERIES + i] * inverse;
+    }
+}
+
+static void channels_run(struct block *b, int64_t d0, int64_t n)
+{
+    const struct ptq_attention *at = b->at;
+    const int64_t first = at->window ? max_of(0, b->t0 - at->window + 1) : 0,
+                  end = at->bidirectional ? at->len : min_of(at->len, b->t0 + QUERIES);
+    memset(b->sum, 0, sizeof b->sum);
+    memset(b->mixed, 0, sizeof b->mixed);
+    for (int i = 0; i < QUERIES; i++)
+        b->top[i] = -__FLT_MAX__ / 2; /* finite: a lane that has seen no key yet keeps 0 - 0 */
+    for (b->u0 = first; b->u0 < end; b->u0 += KEYS) {
+        b->n = min_of(KEYS, end - b->u0);
+        keys_run(b, d0, n);
+    }
+    store(b, d0, n);
+}
+
+struct job {
+    const struct ptq_attention *at;
+    ptq_fmatile_fn *kernel;
+    int64_t n_blocks;
+};
+
+/* Pieces are heads of blocks of queries; the last blocks first, because they see the most keys. */
+static void pieces(void *arg, int64_t begin, int64_t end)
+{
+    const struct job *j = arg;
+    const int64_t dim = j->at->head_dim;
+    struct block b; /* 120 KiB: not cleared */
+    b.at = j->at;
+    b.kernel = j->kernel;
+    for (int64_t p = begin; p < end; p++) {
+        b.head = p % j->at->n_heads;
+        b.t0 = (j->n_blocks - 1 - p / j->at->n_heads) * QUERIES;
+        if (dim <= WIDE)
+            load_queries(&b, 0, dim);
+        for (int64_t d0 = 0; d0 < dim; d0 += WIDE)
+            channels_run(&b, d0, min_of(WIDE, dim - d0));
+    }
+}
+
+int64_t ptq_attention_scratch(int64_t len, int64_t head_dim)
+{
+    (void)len, (void)head_dim;
+    return 0;
 }
 
 void ptq_attention_run(const struct ptq_attention *at)
 {
-    struct head h = {.len = at->len, .dim = at->head_dim};
-    h.len_up = round_up(at->len, LANES);
-    h.dim_up = round_up(at->head_dim, LANES);
-    h.keys = at->scratch;
-    h.values = h.keys + h.dim * h.len_up;
-    h.scores = h.values + h.len * h.dim_up;
-    h.query = h.scores + ROWS * h.len_up;
-    int64_t group = at->n_heads / at->n_kv_heads;
-    for (int64_t kv = 0; kv < at->n_kv_heads; kv++) {
-        head_pack(at, kv, &h);
-        for (int64_t j = 0; j < group; j++)
-            for (int64_t t0 = 0; t0 < at->len; t0 += ROWS)
-                rows_run(at, &h, kv * group + j, t0);
-    }
+    const struct job j = {at, ptq_fmatile_best(), (at->len - 1) / QUERIES + 1};
+    ptq_pool_for(at->pool, j.n_blocks * at->n_heads, 1, pieces, (void *)(uintptr_t)&j);
 }

@@ -1,9 +1,11 @@
-/* attention.h: causal attention of one sequence with grouped heads. An own kernel, because
- * products of a head (16 to 128 wide) would drown in the padding of the GEMM tiles. Every sum runs
- * in a fixed order, vectorised over outputs: the same bits on any CPU. A position's result depends
- * on itself and earlier positions alone. */
+/* attention.h: attention of one sequence with grouped heads. An own kernel, because products of a
+ * head (16 to 128 wide) would drown in the padding of the GEMM tiles. A position's result depends
+ * on the positions that it may see alone (what it may not see can be NaN), and has the same bits
+ * for any thread count and on every processor with fused multiply-adds. Working memory (120 KiB) is
+ * on the stack of each thread. */
 #ifndef PTQ_MODEL_ATTENTION_H
 #define PTQ_MODEL_ATTENTION_H
+#include "core/pool.h"
 #include "ptq.h"
 
 struct ptq_attention {
@@ -12,8 +14,15 @@ struct ptq_attention {
         q; /* (len x n_heads head_dim), rotated; head h reads key head h / (n_heads / n_kv_heads) */
     const float *k, *v; /* (len x n_kv_heads head_dim), k rotated */
     float *out;         /* (len x n_heads head_dim) */
-    float *scratch;     /* ptq_attention_scratch floats */
+    float *scratch;     /* unused */
+    bool bidirectional; /* every position sees all; else itself and those before it */
+    int64_t window;     /* 0: all of them; else i sees key j only where i - j < window */
+    /* ALiBi: [n_heads], or NULL. slope (j - i) is added to the scaled score: the usual slope j but
+     * for a constant of the row, small where it matters. */
+    const float *slopes;
+    float scale;           /* 0: 1 / sqrt(head_dim) */
+    struct ptq_pool *pool; /* NULL or inside a parallel loop: serial */
 };
-int64_t ptq_attention_scratch(int64_t len, int64_t head_dim); /* -1: overflow */
+int64_t ptq_attention_scratch(int64_t len, int64_t head_dim); /* 0 */
 void ptq_attention_run(const struct ptq_attention *);
 #endif

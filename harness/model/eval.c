@@ -1,4 +1,5 @@
 #include "model/eval.h"
+#include "core/clones.h"
 #include "core/num.h"
 #include "core/size.h"
 #include <assert.h>
@@ -20,80 +21,191 @@ struct job {
     struct ptq_status status;
 };
 
-struct buffers { /* a thread's: logits of this model and of the reference */
+enum { LEAST_ROWS = 64, MOST_ROWS = 384 };
+
+struct buffers { /* a window's: logits of this model and of the reference, row by row */
     float *own, *ref;
+    double nll[MOST_ROWS];
+    bool agree[MOST_ROWS];
 };
 
-/* Rows of logits at a time: a function of the vocabulary alone, because the product's tiles depend
- * on the number of rows. */
+/* Rows of logits at a time: 64 MiB of them, so that the output matrix is read from memory once for
+ * many rows. */
 static int64_t chunk_rows(int64_t vocab)
 {
-    int64_t rows = (INT64_C(1) << 20) / vocab;
-    return rows < 64 ? 64 : rows;
+    int64_t rows = (INT64_C(1) << 24) / vocab;
+    return rows < LEAST_ROWS ? LEAST_ROWS : rows > MOST_ROWS ? MOST_ROWS : rows;
 }
+
+/* ---- a row of logits */
+
+/* Values at a time; sums run in 16 lanes inside a block, then block after block. */
+enum { BLOCK = 512, LANES = 16 };
+typedef double wide __attribute__((vector_size(128), aligned(8), may_alias));
 
 struct row {
     double lse;   /* log of the sum of exp over the vocabulary */
     int64_t best; /* argmax, the lowest id of equals */
 };
 
+/* A maximum has no order; lanes, because the compiler may not reorder floats. NaN is passed over.
+ */
+PTQ_CLONES static float block_max(const float *x, int64_t n)
+{
+    float most[LANES], m = -INFINITY;
+    for (int j = 0; j < LANES; j++)
+        most[j] = -INFINITY;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            most[j] = x[i + j] > most[j] ? x[i + j] : most[j];
+    for (int j = 0; j < LANES; j++)
+        m = most[j] > m ? most[j] : m;
+    for (; i < n; i++)
+        m = x[i] > m ? x[i] : m;
+    return m;
+}
+
+static int64_t argmax(const float *x, int64_t n)
+{
+    float top = -INFINITY;
+    int64_t at = 0;
+    for (int64_t v = 0; v < n; v += BLOCK) {
+        float m = block_max(x + v, n - v < BLOCK ? n - v : BLOCK);
+        if (m > top) {
+            top = m;
+            at = v;
+        }
+    }
+    for (int64_t v = at; v < n; v++)
+        if (x[v] == top)
+            return v;
+    return 0; /* nothing above -Inf */
+}
+
+PTQ_CLONES static void subtract(const float *x, double from, double *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] - from;
+}
+
+/* x is padded with zeros to whole lanes. */
+PTQ_CLONES static double block_sum(double *x, int64_t n)
+{
+    wide a = {0};
+    double s = 0;
+    for (int64_t i = n; i % LANES; i++)
+        x[i] = 0;
+    for (int64_t i = 0; i < n; i += LANES)
+        a += *(const wide *)(x + i);
+    for (int j = 0; j < LANES; j++)
+        s += a[j];
+    return s;
+}
+
 static struct row row_of(const float *logit, int64_t vocab)
 {
-    struct row r = {0, 0};
-    for (int64_t v = 1; v < vocab; v++)
-        if (logit[v] > logit[r.best])
-            r.best = v;
-    double top = logit[r.best], sum = 0;
-    for (int64_t v = 0; v < vocab; v++)
-        sum += ptq_exp(logit[v] - top);
+    struct row r = {0, argmax(logit, vocab)};
+    double top = logit[r.best], sum = 0, e[BLOCK];
+    for (int64_t v = 0; v < vocab; v += BLOCK) {
+        int64_t n = vocab - v < BLOCK ? vocab - v : BLOCK;
+        subtract(logit + v, top, e, n);
+        ptq_exp_n(e, e, n);
+        sum += block_sum(e, n);
+    }
     r.lse = top + ptq_log(sum);
     return r;
+}
+
+/* e_i = p_i (log p_i - log q_i), p_i in e and log p_i, with its rounding, in log_p */
+PTQ_CLONES static void weigh(const double *log_p, const float *q, double lse_q, double *e,
+                             int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        e[i] *= log_p[i] - (q[i] - lse_q);
 }
 
 /* KL(p || q) = sum_v p_v (log p_v - log q_v); tiny negative rounding is left as it is: clipping
  * would bias means. */
 static double divergence(const float *p, double lse_p, const float *q, double lse_q, int64_t vocab)
 {
-    double kl = 0;
-    for (int64_t v = 0; v < vocab; v++) {
-        double log_p = p[v] - lse_p;
-        kl += ptq_exp(log_p) * (log_p - (q[v] - lse_q));
+    double kl = 0, log_p[BLOCK], e[BLOCK];
+    for (int64_t v = 0; v < vocab; v += BLOCK) {
+        int64_t n = vocab - v < BLOCK ? vocab - v : BLOCK;
+        subtract(p + v, lse_p, log_p, n);
+        ptq_exp_n(log_p, e, n);
+        weigh(log_p, q + v, lse_q, e, n);
+        kl += block_sum(e, n);
     }
     return kl;
 }
 
+/* ---- rows, chunks, windows */
+
+struct chunk { /* rows of logits and what becomes of them */
+    struct job *job;
+    struct buffers *buffers;
+    const int32_t *target;
+    int64_t n_inside; /* rows whose target is a token of the window */
+    int32_t after;    /* the target of the row behind them */
+    int64_t flat;     /* index of the first row */
+};
+
+static void score_rows(void *arg, int64_t begin, int64_t end)
+{
+    const struct chunk *c = arg;
+    const struct job *j = c->job;
+    struct buffers *b = c->buffers;
+    for (int64_t i = begin; i < end; i++) {
+        const float *own = b->own + i * j->vocab;
+        struct row q = row_of(own, j->vocab);
+        int32_t target = i < c->n_inside ? c->target[i] : c->after;
+        b->nll[i] = q.lse - own[target];
+        j->out->hit[c->flat + i] = q.best == target;
+        if (!b->ref)
+            continue;
+        const float *ref = b->ref + i * j->vocab;
+        struct row p = row_of(ref, j->vocab);
+        j->out->kl[c->flat + i] = divergence(ref, p.lse, own, q.lse, j->vocab);
+        b->agree[i] = p.best == q.best;
+    }
+}
+
 /* Positions t .. t + n - 1 of window s predict tokens t + 1 .. t + n. Returns the sum of their NLL
  * through *sum. */
-static int score_chunk(struct job *j, int64_t s, int64_t t, int64_t n, const struct buffers *b,
+static int score_chunk(struct job *j, int64_t s, int64_t t, int64_t n, struct buffers *b,
                        double *sum, struct ptq_status *st)
 {
     const struct ptq_tokens *tok = j->hidden->tokens;
-    const int64_t d = j->hidden->d_model, at = tok->offset[s] + t, flat = j->first[s] + t;
+    const int64_t d = j->hidden->d_model, at = tok->offset[s] + t;
     const struct ptq_eval *ref = j->args->reference;
+    const struct ptq_text *text = j->args->text;
+    struct chunk c = {.job = j,
+                      .buffers = b,
+                      .target = tok->id + at + 1,
+                      .n_inside = tok->len[s] - 1 - t,
+                      .after = ptq_text_has_after(text, s) ? text->after[s] : 0,
+                      .flat = j->first[s] + t - (ptq_text_first(text, s) - 1)};
     int rc = ptq_head_logits(j->args->model, j->head, j->hidden->at + at * d, n, b->own, st);
     if (!rc && ref)
         rc = ptq_head_logits(j->args->model, j->head, ref->final_hidden + at * d, n, b->ref, st);
-    for (int64_t i = 0; i < n && !rc; i++) {
-        const float *own = b->own + i * j->vocab;
-        int32_t target = tok->id[at + i + 1];
-        struct row q = row_of(own, j->vocab);
-        *sum += q.lse - own[target];
-        j->out->hit[flat + i] = q.best == target;
-        if (!ref)
-            continue;
-        struct row p = row_of(b->ref + i * j->vocab, j->vocab);
-        j->out->kl[flat + i] = divergence(b->ref + i * j->vocab, p.lse, own, q.lse, j->vocab);
-        j->n_agree[s] += p.best == q.best;
+    if (rc)
+        return rc;
+    ptq_pool_for(j->args->pool, n, 8, score_rows, &c);
+    for (int64_t i = 0; i < n; i++) {
+        *sum += b->nll[i];
+        if (ref)
+            j->n_agree[s] += b->agree[i];
     }
-    return rc;
+    return PTQ_OK;
 }
 
-static int score_window(struct job *j, int64_t s, const struct buffers *b, struct ptq_status *st)
+static int score_window(struct job *j, int64_t s, struct buffers *b, struct ptq_status *st)
 {
-    const int64_t n = j->hidden->tokens->len[s] - 1;
+    const int64_t n = j->out->n_window[s], first = ptq_text_first(j->args->text, s) - 1;
     double sum = 0;
     for (int64_t t = 0; t < n; t += j->chunk) {
-        int rc = score_chunk(j, s, t, n - t < j->chunk ? n - t : j->chunk, b, &sum, st);
+        int rc = score_chunk(j, s, first + t, n - t < j->chunk ? n - t : j->chunk, b, &sum, st);
         if (rc)
             return rc;
     }
@@ -140,8 +252,8 @@ static int allocate(const struct ptq_eval_args *a, struct ptq_arena *arena, stru
         return PTQ_ERR_MEMORY;
     for (int64_t s = 0; s < t->n_seq; s++) {
         (*first)[s] = e->n_scored;
-        e->n_window[s] = t->len[s] - 1;
-        e->n_scored += t->len[s] - 1;
+        e->n_window[s] = ptq_text_scored(a->text, s);
+        e->n_scored += e->n_window[s];
     }
     e->hit = ptq_arena_alloc(arena, st, e->n_scored, sizeof *e->hit);
     if (a->reference)

@@ -1,259 +1,65 @@
 #include "model/model.h"
 #include "core/hash.h"
 #include "core/linalg.h"
-#include "core/num.h"
 #include "core/paths.h"
 #include "core/size.h"
 #include "core/words.h"
+#include "model/config.h"
 #include "model/internal.h"
-#include <math.h>
+#include "model/weights.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Bounds of the configuration: far above any model, low enough that products of two need no care.
- */
-enum {
-    MOST_DIM = 1 << 24,
-    MOST_BLOCKS = 1 << 14,
-    MOST_HEAD_DIM = 1 << 14,
-    TABLE_ROWS = 4096,
-    SCHEMA = 1
-};
-
-/* ---- tensors, from either kind of file */
-
-static int tensor_info(const struct ptq_model *m, const char *name, int *rank, int64_t dim[2],
-                       struct ptq_status *st)
-{
-    if (m->bin) {
-        if (ptq_llama2c_find(m->bin, name, dim) != PTQ_OK)
-            return PTQ_SKIP;
-        *rank = dim[1] ? 2 : 1;
-        return PTQ_OK;
-    }
-    char path[256];
-    snprintf(path, sizeof path, "/model/%s", name);
-    if (!ptq_h5_exists(m->h5, path))
-        return PTQ_SKIP;
-    struct ptq_h5_info info;
-    int rc = ptq_h5_info(m->h5, path, &info, st);
-    if (rc)
-        return rc;
-    *rank = info.rank;
-    dim[0] = info.rank > 0 ? info.dim[0] : 0;
-    dim[1] = info.rank > 1 ? info.dim[1] : 0;
-    return PTQ_OK;
-}
-
-/* Presence and shape; d1 == 0: a vector. */
-static int tensor_check(const struct ptq_model *m, const char *name, int64_t d0, int64_t d1,
-                        struct ptq_status *st)
-{
-    int rank = 0;
-    int64_t dim[2] = {0, 0};
-    int rc = tensor_info(m, name, &rank, dim, st);
-    if (rc == PTQ_SKIP)
-        return ptq_status_set(
-            st, PTQ_ERR_USAGE,
-            "%s: tensor /model/%s is missing; /model must hold every tensor of its architecture %s "
-            "(datasets/SCHEMA.md)",
-            m->info.source, name, m->info.arch);
-    if (rc)
-        return rc;
-    if (rank != (d1 ? 2 : 1) || dim[0] != d0 || (d1 && dim[1] != d1))
-        return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: tensor /model/%s has %d axes, the first of %lld x %lld "
-                              "elements; expected %lld x %lld "
-                              "by the attributes of /model",
-                              m->info.source, name, rank, (long long)dim[0], (long long)dim[1],
-                              (long long)d0, (long long)d1);
-    return PTQ_OK;
-}
-
-static int check_finite(const struct ptq_model *m, const char *name, const float *x, int64_t n,
-                        int64_t cols, struct ptq_status *st)
-{
-    int64_t bad = ptq_first_nonfinite_f32(x, n);
-    if (bad < 0)
-        return PTQ_OK;
-    return ptq_status_set(st, PTQ_ERR_NUMERIC,
-                          "%s: tensor /model/%s holds %f at row %lld, column %lld (element %lld): "
-                          "weights must be finite; "
-                          "export the model again",
-                          m->info.source, name, (double)x[bad], (long long)(cols ? bad / cols : 0),
-                          (long long)(cols ? bad % cols : bad), (long long)bad);
-}
-
-/* Reads and checks a tensor; d1 == 0: a vector. */
-static int tensor_read(const struct ptq_model *m, const char *name, int64_t d0, int64_t d1,
-                       struct ptq_arena *a, float **out, struct ptq_status *st)
-{
-    int rc = tensor_check(m, name, d0, d1, st);
-    if (rc)
-        return rc;
-    if (m->bin) {
-        rc = ptq_llama2c_read(m->bin, name, a, out, st);
-    } else {
-        char path[256];
-        struct ptq_h5_info info;
-        snprintf(path, sizeof path, "/model/%s", name);
-        rc = ptq_h5_read_f32(m->h5, path, a, out, &info, st);
-    }
-    return rc ? rc : check_finite(m, name, *out, d0 * (d1 ? d1 : 1), d1, st);
-}
-
 /* ---- opening */
 
-static int attr_count(struct ptq_model *m, const char *name, int64_t most, int64_t *out,
-                      struct ptq_status *st)
+const char *ptq_tensor_place(const struct ptq_model *m)
 {
-    int rc = ptq_h5_get_i64(m->h5, "/model", name, out, st);
-    if (rc == PTQ_SKIP)
-        return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: attribute %s of /model is missing (datasets/SCHEMA.md)",
-                              m->info.source, name);
-    if (rc)
-        return rc;
-    if (*out < 1 || *out > most)
-        return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: attribute %s of /model is %lld, expected 1 .. %lld",
-                              m->info.source, name, (long long)*out, (long long)most);
-    return PTQ_OK;
+    return m->dialect ? "" : "/model/";
 }
 
-static int attr_real(struct ptq_model *m, const char *name, double min, double max, double *out,
-                     struct ptq_status *st)
+static const char *base_name(struct ptq_model *m, struct ptq_status *st)
 {
-    int rc = ptq_h5_get_f64(m->h5, "/model", name, out, st);
-    if (rc == PTQ_SKIP)
-        return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: attribute %s of /model is missing (datasets/SCHEMA.md)",
-                              m->info.source, name);
-    if (rc)
-        return rc;
-    if (!(*out >= min && *out <= max))
-        return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: attribute %s of /model is %g, expected %g .. %g", m->info.source,
-                              name, *out, min, max);
-    return PTQ_OK;
+    const char *path = m->info.source;
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    size_t from = n;
+    while (from > 0 && path[from - 1] != '/')
+        from--;
+    return ptq_arena_printf(&m->arena, st, "%.*s", (int)(n - from), path + from);
 }
 
-static int attr_text(struct ptq_model *m, const char *object, const char *name, const char *def,
-                     const char **out, struct ptq_status *st)
+static const struct ptq_dialect *dialect_of(const struct ptq_arch *a, enum ptq_dialect_kind k)
 {
-    char *text = NULL;
-    int rc = ptq_h5_get_text(m->h5, object, name, &m->arena, &text, st);
-    if (rc == PTQ_SKIP && def) {
-        *out = def;
-        return PTQ_OK;
+    return k == PTQ_HUGGINGFACE ? &a->hf : &a->gguf;
+}
+
+static bool in_list(const char *const *list, const char *word)
+{
+    while (list && *list && strcmp(*list, word) != 0)
+        list++;
+    return list && *list;
+}
+
+/* The architecture whose dialect knows the type; every type there is, for the message. */
+static int find_dialect(struct ptq_model *m, const char *type, struct ptq_status *st)
+{
+    const struct ptq_arch *const *all = ptq_archs();
+    const char *types[64] = {NULL};
+    int n = 0;
+    for (int i = 0; all[i]; i++) {
+        const struct ptq_dialect *d = dialect_of(all[i], m->files->dialect);
+        for (int k = 0; d->types && d->types[k] && n < 63; k++)
+            types[n++] = d->types[k];
+        if (in_list(d->types, type)) {
+            m->arch = all[i];
+            m->dialect = d;
+            m->info.arch = all[i]->name;
+            return PTQ_OK;
+        }
     }
-    if (rc == PTQ_SKIP)
-        return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: attribute %s of %s is missing (datasets/SCHEMA.md)",
-                              m->info.source, name, object);
-    *out = text;
-    return rc;
-}
-
-static int read_layout_word(struct ptq_model *m, struct ptq_status *st)
-{
-    static const char *const words[] = {"half", "interleaved", NULL};
-    const char *word = NULL;
-    int rc = attr_text(m, "/model", "rope_layout", NULL, &word, st);
-    if (rc)
-        return rc;
-    m->info.rope_interleaved = strcmp(word, words[1]) == 0;
-    return m->info.rope_interleaved || strcmp(word, words[0]) == 0
-               ? PTQ_OK
-               : ptq_unknown_word("rope_layout of /model", word, words, st);
-}
-
-static int read_counts(struct ptq_model *m, struct ptq_status *st)
-{
-    struct ptq_model_info *i = &m->info;
-    const struct {
-        const char *name;
-        int64_t most, *to;
-    } counts[] = {
-        {"d_model", MOST_DIM, &i->d_model},        {"n_blocks", MOST_BLOCKS, &i->n_blocks},
-        {"n_heads", MOST_HEAD_DIM, &i->n_heads},   {"n_kv_heads", MOST_HEAD_DIM, &i->n_kv_heads},
-        {"head_dim", MOST_HEAD_DIM, &i->head_dim}, {"d_ff", MOST_DIM, &i->d_ff},
-        {"vocab_size", MOST_DIM, &i->vocab_size},  {"max_context", MOST_DIM, &i->max_context},
-    };
-    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
-        int rc = attr_count(m, counts[k].name, counts[k].most, counts[k].to, st);
-        if (rc)
-            return rc;
-    }
-    return PTQ_OK;
-}
-
-static int read_container(struct ptq_model *m, struct ptq_status *st)
-{
-    int rc = ptq_h5_open(&m->h5, m->info.source, PTQ_H5_READ, st);
-    if (rc)
-        return rc;
-    int64_t schema = 0;
-    if ((rc = ptq_h5_get_i64(m->h5, "/", "schema", &schema, st)) < 0)
-        return rc;
-    if (schema != SCHEMA)
-        return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: schema version %lld (root attribute schema; 0: absent); this "
-                              "program reads version %d (datasets/SCHEMA.md): convert the file "
-                              "or take a newer program",
-                              m->info.source, (long long)schema, SCHEMA);
-    if (!ptq_h5_exists(m->h5, "/model"))
-        return ptq_status_set(
-            st, PTQ_ERR_USAGE,
-            "%s: holds no /model group: not a model container (datasets/SCHEMA.md)",
-            m->info.source);
-    const char *slash = strrchr(m->info.source, '/');
-    if ((rc = attr_text(m, "/model", "architecture", NULL, &m->info.arch, st)) ||
-        (rc = attr_text(m, "/model", "name", slash ? slash + 1 : m->info.source, &m->info.name,
-                        st)) ||
-        (rc = read_counts(m, st)) ||
-        (rc = attr_real(m, "rope_theta", 1, 1e12, &m->info.rope_theta, st)) ||
-        (rc = attr_real(m, "norm_eps", 0, 1, &m->info.norm_eps, st)) ||
-        (rc = read_layout_word(m, st)))
-        return rc;
-    int64_t tied = !ptq_h5_exists(m->h5, "/model/output");
-    if ((rc = ptq_h5_get_i64(m->h5, "/model", "tied_head", &tied, st)) < 0)
-        return rc;
-    m->info.tied_head = tied != 0;
-    m->info.tokenizer = "none";
-    return ptq_h5_exists(m->h5, "/tokenizer")
-               ? attr_text(m, "/tokenizer", "kind", "none", &m->info.tokenizer, st)
-               : PTQ_OK;
-}
-
-static int read_checkpoint(struct ptq_model *m, struct ptq_status *st)
-{
-    int rc = ptq_llama2c_open(&m->bin, m->info.source, st);
-    if (rc)
-        return rc;
-    const struct ptq_llama2c_head *h = ptq_llama2c_head(m->bin);
-    const char *slash = strrchr(m->info.source, '/');
-    struct ptq_model_info *i = &m->info;
-    i->arch = "llama";
-    i->name = slash ? slash + 1 : i->source;
-    i->tokenizer = "none"; /* lies in a file of its own */
-    i->d_model = h->dim;
-    i->n_blocks = h->n_layers;
-    i->n_heads = h->n_heads;
-    i->n_kv_heads = h->n_kv_heads;
-    i->head_dim = h->dim / h->n_heads;
-    i->d_ff = h->hidden;
-    i->vocab_size = h->vocab_size;
-    i->max_context = h->seq_len;
-    i->rope_theta = 10000;
-    i->norm_eps = 1e-5;
-    i->rope_interleaved = true;
-    i->tied_head = h->tied;
-    if (i->n_blocks > MOST_BLOCKS)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %lld layers are too many", i->source,
-                              (long long)i->n_blocks);
-    return PTQ_OK;
+    return ptq_unknown_word_at(m->info.source, "kind of model", type, types, st);
 }
 
 static int find_arch(struct ptq_model *m, struct ptq_status *st)
@@ -264,36 +70,195 @@ static int find_arch(struct ptq_model *m, struct ptq_status *st)
         names[i] = all[i]->name;
         if (strcmp(names[i], m->info.arch) == 0) {
             m->arch = all[i];
-            return m->arch->check(&m->info, st);
+            return PTQ_OK;
         }
     }
-    return ptq_unknown_word("architecture", m->info.arch, names, st);
+    return ptq_unknown_word_at(m->info.source, "architecture", m->info.arch, names, st);
+}
+
+/* The first prefix under which the embedding is found; the first of all, when under none: the
+ * message about the missing tensor then spells it. */
+static void find_prefix(struct ptq_model *m)
+{
+    static const char *const none[] = {"", NULL};
+    const char *const *list = m->dialect->prefixes ? m->dialect->prefixes : none;
+    for (int i = 0; list[i]; i++) {
+        m->prefix = list[i];
+        if (ptq_weights_has(m, "tok_embd"))
+            return;
+    }
+    m->prefix = list[0];
+}
+
+static int configure_dialect(struct ptq_model *m, struct ptq_status *st)
+{
+    const bool hf = m->files->dialect == PTQ_HUGGINGFACE;
+    const char *type = NULL;
+    char prefix[64] = "";
+    struct ptq_meta meta = {m->info.source, m->files->meta, "", &m->arena};
+    if (!hf && json_object_size(m->files->meta) == 0)
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: holds no metadata", m->info.source);
+    if (hf && json_object_size(m->files->meta) == 0)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: no config.json lies beside the weights: put the checkpoint's in "
+                              "the folder",
+                              m->info.source);
+    int rc = ptq_meta_text(&meta, hf ? "model_type" : "general.architecture", true, &type, st);
+    if (rc || (rc = find_dialect(m, type, st)))
+        return rc;
+    if (!hf)
+        snprintf(prefix, sizeof prefix, "%s.", type);
+    meta.prefix = prefix;
+    rc = m->dialect->configure(&meta, &m->info, st);
+    if (rc)
+        return rc;
+    find_prefix(m);
+    /* GGUF has no setting for it: a file without a matrix of its own uses the embedding. */
+    if (!hf && !m->info.encoder && !ptq_weights_has(m, "output"))
+        m->info.tied_head = true;
+    return PTQ_OK;
+}
+
+static int configure_canonical(struct ptq_model *m, struct ptq_status *st)
+{
+    const struct ptq_meta meta = {m->info.source, m->files->meta, "", &m->arena};
+    m->info.tied_head = !ptq_weights_has(m, "output");
+    int rc = ptq_config_read_canonical(&meta, &m->info, st);
+    return rc ? rc : find_arch(m, st);
+}
+
+/* A container names the kind of its tokenizer; a checkpoint's own lies with it. */
+static void note_tokenizer(struct ptq_model *m)
+{
+    const json_t *kind = json_object_get(m->files->meta, "tokenizer");
+    const char *word = json_is_string(kind) ? json_string_value(kind) : NULL;
+    m->info.tokenizer = m->dialect || (word && strcmp(word, "bytes") != 0) ? "own"
+                        : word                                             ? "bytes"
+                                                                           : "none";
+}
+
+static int configure(struct ptq_model *m, struct ptq_status *st)
+{
+    ptq_config_init(&m->info);
+    if (!(m->info.name = base_name(m, st)))
+        return PTQ_ERR_MEMORY;
+    int rc =
+        m->files->dialect == PTQ_CANONICAL ? configure_canonical(m, st) : configure_dialect(m, st);
+    note_tokenizer(m);
+    if (!m->info.d_embd)
+        m->info.d_embd = m->info.d_model;
+    if (!rc)
+        rc = ptq_config_check(&m->info, st);
+    if (!rc)
+        rc = m->arch->check(&m->info, st);
+    if (!rc && m->arch->outer)
+        m->arch->outer(&m->info, m->outer);
+    return rc;
+}
+
+/* ---- tensors */
+
+/* Weights of block matrices by the grid they lie on already: the most common one is named. */
+static int note_grid(struct ptq_model *m, const struct ptq_tensor *t, int64_t n, int64_t *most,
+                     struct ptq_status *st)
+{
+    struct ptq_model_info *i = &m->info;
+    if (!t->grid_bits || n <= *most)
+        return PTQ_OK;
+    *most = n;
+    i->grid_bits = t->grid_bits;
+    i->grid_group = t->grid_group;
+    i->quantized_as = ptq_arena_printf(&m->arena, st, "%s: %d bits, groups of %d", t->type,
+                                       t->grid_bits, t->grid_group);
+    return i->quantized_as ? PTQ_OK : PTQ_ERR_MEMORY;
+}
+
+static int check_block(struct ptq_model *m, const struct ptq_block *b, int64_t *most,
+                       struct ptq_status *st)
+{
+    struct ptq_model_info *i = &m->info;
+    int rc = PTQ_OK;
+    for (int k = 0; k < b->n_linears && !rc; k++) {
+        const struct ptq_linear *l = &b->lin[k];
+        struct ptq_piece p;
+        if ((rc = ptq_weights_check(m, l->name, l->d_out, l->d_in, st)))
+            return rc;
+        i->n_block_params += l->d_out * l->d_in;
+        ptq_weights_find(m, l->name, &p);
+        rc = note_grid(m, p.tensor, l->d_out * l->d_in, most, st);
+    }
+    for (int k = 0; k < b->n_vectors && !rc; k++)
+        if (b->vec[k].name) {
+            rc = ptq_weights_check(m, b->vec[k].name, b->vec[k].n, 0, st);
+            i->n_params += b->vec[k].n;
+        }
+    return rc;
+}
+
+static bool in_layout(const struct ptq_block *b, const char *name)
+{
+    for (int k = 0; k < b->n_linears; k++)
+        if (!strcmp(b->lin[k].name, name))
+            return true;
+    for (int k = 0; k < b->n_vectors; k++)
+        if (b->vec[k].name && !strcmp(b->vec[k].name, name))
+            return true;
+    return false;
+}
+
+/* A bias or norm that lies in the file and that the configuration does not speak of: leaving it out
+ * would run another model. */
+static int check_unused(const struct ptq_model *m, const struct ptq_block *b, struct ptq_status *st)
+{
+    const struct ptq_name *n = m->dialect ? m->dialect->names : NULL;
+    for (; n && n->canonical; n++) {
+        struct ptq_piece p;
+        char name[128];
+        if (!strstr(n->outside, "%d"))
+            continue;
+        snprintf(name, sizeof name, "blk.%d.%s", b->index, n->canonical);
+        ptq_weights_find(m, name, &p);
+        if (p.tensor && !in_layout(b, name))
+            return ptq_status_set(
+                st, PTQ_ERR_USAGE,
+                "%s: tensor %s is in the file, but by its configuration the model "
+                "has none: configuration and weights do not belong together",
+                m->info.source, p.stored);
+    }
+    return PTQ_OK;
+}
+
+static int check_outer(struct ptq_model *m, struct ptq_status *st)
+{
+    struct ptq_model_info *i = &m->info;
+    int rc = ptq_weights_check(m, "tok_embd", i->vocab_size, i->d_embd, st);
+    i->n_params = i->vocab_size * i->d_embd;
+    if (!rc && !i->tied_head && !i->encoder) {
+        rc = ptq_weights_check(m, "output", i->vocab_size, i->d_embd, st);
+        i->n_params += i->vocab_size * i->d_embd;
+    }
+    for (int k = 0; k < PTQ_MAX_OUTER && !rc; k++)
+        if (m->outer[k].name) {
+            rc = ptq_weights_check(m, m->outer[k].name, m->outer[k].d0, m->outer[k].d1, st);
+            i->n_params += m->outer[k].d0 * (m->outer[k].d1 ? m->outer[k].d1 : 1);
+        }
+    return rc;
 }
 
 /* Every tensor is there with its shape, before any is loaded; counts parameters on the way. */
 static int check_tensors(struct ptq_model *m, struct ptq_status *st)
 {
     struct ptq_model_info *i = &m->info;
-    int rc;
-    if ((rc = tensor_check(m, "tok_embd", i->vocab_size, i->d_model, st)) ||
-        (rc = tensor_check(m, "output_norm", i->d_model, 0, st)) ||
-        (!i->tied_head && (rc = tensor_check(m, "output", i->vocab_size, i->d_model, st))))
-        return rc;
-    i->n_params = i->d_model + (i->tied_head ? 1 : 2) * i->vocab_size * i->d_model;
     struct ptq_arena a;
+    int64_t most = 0;
+    int rc = check_outer(m, st);
     ptq_arena_init(&a, 0);
     for (int b = 0; b < i->n_blocks && !rc; b++) {
         struct ptq_block block;
         ptq_arena_clear(&a);
-        rc = m->arch->layout(i, b, &a, &block, st);
-        for (int k = 0; k < block.n_linears && !rc; k++) {
-            rc = tensor_check(m, block.lin[k].name, block.lin[k].d_out, block.lin[k].d_in, st);
-            i->n_block_params += block.lin[k].d_out * block.lin[k].d_in;
-        }
-        for (int k = 0; k < block.n_vectors && !rc; k++) {
-            rc = tensor_check(m, block.vec[k].name, block.vec[k].n, 0, st);
-            i->n_params += block.vec[k].n;
-        }
+        if (!(rc = m->arch->layout(i, b, &a, &block, st)) &&
+            !(rc = check_block(m, &block, &most, st)))
+            rc = check_unused(m, &block, st);
     }
     i->n_params += i->n_block_params;
     ptq_arena_clear(&a);
@@ -303,7 +268,7 @@ static int check_tensors(struct ptq_model *m, struct ptq_status *st)
 static int make_key(struct ptq_model *m, struct ptq_status *st)
 {
     char file[PTQ_KEY_CHARS];
-    int rc = ptq_file_key(m->info.source, file, st);
+    int rc = ptq_tensors_key(m->files, file, st);
     if (rc)
         return rc;
     struct ptq_hasher *h = ptq_hasher_new();
@@ -312,48 +277,6 @@ static int make_key(struct ptq_model *m, struct ptq_status *st)
     ptq_hasher_add_text(h, file);
     ptq_hasher_add_i64(h, m->options.outliers);
     ptq_hasher_done(h, m->info.key);
-    return PTQ_OK;
-}
-
-void ptq_rope_row(const struct ptq_model_info *m, int64_t position, float *cos_out, float *sin_out)
-{
-    for (int64_t i = 0; i < m->head_dim / 2; i++) {
-        double c, s;
-        ptq_sincos((double)position *
-                       ptq_pow(m->rope_theta, -2.0 * (double)i / (double)m->head_dim),
-                   &s, &c);
-        cos_out[i] = (float)c;
-        sin_out[i] = (float)s;
-    }
-}
-
-void ptq_rope_at(const struct ptq_model *m, int64_t position, float *buf, const float **cos_out,
-                 const float **sin_out)
-{
-    const int64_t half = m->info.head_dim / 2;
-    if (position < m->rope_rows) {
-        *cos_out = m->rope_cos + position * half;
-        *sin_out = m->rope_sin + position * half;
-        return;
-    }
-    ptq_rope_row(&m->info, position, buf, buf + half);
-    *cos_out = buf;
-    *sin_out = buf + half;
-}
-
-static int make_rotations(struct ptq_model *m, struct ptq_status *st)
-{
-    const int64_t rows = m->info.max_context < TABLE_ROWS ? m->info.max_context : TABLE_ROWS,
-                  half = m->info.head_dim / 2;
-    float *c = ptq_arena_alloc(&m->arena, st, rows * half, sizeof *c),
-          *s = ptq_arena_alloc(&m->arena, st, rows * half, sizeof *s);
-    if (!c || !s)
-        return PTQ_ERR_MEMORY;
-    for (int64_t t = 0; t < rows; t++)
-        ptq_rope_row(&m->info, t, c + t * half, s + t * half);
-    m->rope_cos = c;
-    m->rope_sin = s;
-    m->rope_rows = rows;
     return PTQ_OK;
 }
 
@@ -374,14 +297,10 @@ static int set_source(struct ptq_model *m, const char *source, struct ptq_status
 static int open_parts(struct ptq_model *m, const char *source, struct ptq_status *st)
 {
     int rc = set_source(m, source, st);
-    if (rc)
-        return rc;
-    size_t n = strlen(m->info.source);
-    bool bin = n > 4 && strcmp(m->info.source + n - 4, ".bin") == 0;
-    if ((rc = bin ? read_checkpoint(m, st) : read_container(m, st)) || (rc = find_arch(m, st)) ||
+    if (rc || (rc = ptq_tensors_open(&m->files, m->info.source, st)) || (rc = configure(m, st)) ||
         (rc = check_tensors(m, st)) || (rc = make_key(m, st)))
         return rc;
-    return make_rotations(m, st);
+    return ptq_rope_init(m, st);
 }
 
 int ptq_model_open(struct ptq_model **out, const char *source, const struct ptq_model_options *o,
@@ -392,6 +311,7 @@ int ptq_model_open(struct ptq_model **out, const char *source, const struct ptq_
     if (!m)
         return ptq_status_nomem(st, "a model", sizeof *m);
     ptq_arena_init(&m->arena, 0);
+    m->prefix = "";
     if (o)
         m->options = *o;
     int rc = open_parts(m, source, st);
@@ -409,8 +329,7 @@ void ptq_model_close(struct ptq_model *m)
 {
     if (!m)
         return;
-    ptq_h5_close(m->h5, NULL);
-    ptq_llama2c_close(m->bin);
+    ptq_tensors_close(m->files);
     ptq_arena_clear(&m->arena);
     free(m);
 }
@@ -440,17 +359,20 @@ int ptq_model_layout(const struct ptq_model *m, int index, struct ptq_arena *a, 
 int ptq_model_load_block(const struct ptq_model *m, int index, struct ptq_arena *a,
                          struct ptq_block *b, struct ptq_status *st)
 {
-    float *lin[PTQ_MAX_LINEARS], *vec[PTQ_MAX_VECTORS];
+    float *lin[PTQ_MAX_LINEARS], *vec[PTQ_MAX_VECTORS] = {NULL};
     int rc = ptq_model_layout(m, index, a, b, st);
     if (rc)
         return rc;
     for (int k = 0; k < b->n_linears; k++) {
-        if ((rc = tensor_read(m, b->lin[k].name, b->lin[k].d_out, b->lin[k].d_in, a, &lin[k], st)))
+        const struct ptq_linear *l = &b->lin[k];
+        if ((rc = ptq_weights_read(m, l->name, l->d_out, l->d_in, a, &lin[k], st)))
             return rc;
         b->lin[k].w = lin[k];
     }
     for (int k = 0; k < b->n_vectors; k++) {
-        if ((rc = tensor_read(m, b->vec[k].name, b->vec[k].n, 0, a, &vec[k], st)))
+        if (!b->vec[k].name)
+            continue;
+        if ((rc = ptq_weights_read(m, b->vec[k].name, b->vec[k].n, 0, a, &vec[k], st)))
             return rc;
         b->vec[k].at = vec[k];
     }
@@ -481,62 +403,157 @@ static int check_tokens(const struct ptq_model *m, const struct ptq_tokens *t,
     return PTQ_OK;
 }
 
-int ptq_model_embed(const struct ptq_model *m, const struct ptq_tokens *t, struct ptq_arena *a,
-                    struct ptq_hidden *out, struct ptq_status *st)
+/* Tensors before (behind) the blocks, by slot. */
+static int load_outer(const struct ptq_model *m, bool at_head, struct ptq_arena *a,
+                      const float **at, struct ptq_status *st)
 {
-    const int64_t d = m->info.d_model;
+    int rc = PTQ_OK;
+    for (int k = 0; k < PTQ_MAX_OUTER && !rc; k++) {
+        const struct ptq_outer *o = &m->outer[k];
+        float *values = NULL;
+        if (o->name && o->at_head == at_head)
+            rc = ptq_weights_read(m, o->name, o->d0, o->d1, a, &values, st);
+        at[k] = values;
+    }
+    return rc;
+}
+
+/* ---- embedding */
+
+enum { TABLE_ROWS = 4096 };
+
+struct gather { /* rows of tok_embd for all tokens, a part of the table at a time */
+    const struct ptq_model *model;
+    const struct ptq_tokens *tokens;
+    float *rows; /* (n_total x d_embd) */
+    struct ptq_status *st;
+};
+
+static int gather_part(const struct gather *g, int32_t first, float *part)
+{
+    const struct ptq_model_info *i = &g->model->info;
+    const struct ptq_tokens *t = g->tokens;
+    int32_t low = INT32_MAX, high = -1, end = first + TABLE_ROWS;
+    for (int64_t s = 0; s < t->n_seq; s++)
+        for (int64_t k = 0; k < t->len[s]; k++) {
+            int32_t id = t->id[t->offset[s] + k];
+            if (id >= first && id < end) {
+                low = id < low ? id : low;
+                high = id > high ? id : high;
+            }
+        }
+    if (high < 0)
+        return PTQ_OK;
+    const struct ptq_rows r = {"tok_embd", i->vocab_size, i->d_embd, low, high - low + 1};
+    int rc = ptq_weights_rows(g->model, &r, part, g->st);
+    for (int64_t s = 0; s < t->n_seq && !rc; s++)
+        for (int64_t k = t->offset[s]; k < t->offset[s] + t->len[s]; k++)
+            if (t->id[k] >= low && t->id[k] <= high)
+                memcpy(g->rows + k * i->d_embd, part + (t->id[k] - low) * i->d_embd,
+                       (size_t)i->d_embd * sizeof *part);
+    return rc;
+}
+
+/* Large vocabularies are not held: the table passes by, 4096 rows at a time. */
+static int gather_all(const struct gather *g)
+{
+    const struct ptq_model_info *i = &g->model->info;
+    const int64_t n = i->vocab_size < TABLE_ROWS ? i->vocab_size : TABLE_ROWS;
+    float *part = malloc((size_t)(n * i->d_embd) * sizeof *part);
+    int rc =
+        part ? PTQ_OK : ptq_status_nomem(g->st, "tok_embd", (size_t)(n * i->d_embd) * sizeof *part);
+    for (int64_t first = 0; first < i->vocab_size && !rc; first += TABLE_ROWS)
+        rc = gather_part(g, (int32_t)first, part);
+    free(part);
+    return rc;
+}
+
+/* Rows become hidden states; x may be the rows themselves when the architecture adds nothing. */
+static int edges(const struct ptq_model *m, const struct ptq_tokens *t, const float *rows, float *x,
+                 struct ptq_status *st)
+{
+    const struct ptq_model_info *i = &m->info;
+    const float *outer[PTQ_MAX_OUTER];
     struct ptq_arena own;
-    float *table = NULL;
-    int64_t n;
-    int rc = check_tokens(m, t, st);
-    if (rc)
-        return rc;
-    if (!ptq_size_mul(t->n_total, d, &n))
-        return ptq_status_set(st, PTQ_ERR_MEMORY, "hidden states of %lld tokens overflow",
-                              (long long)t->n_total);
-    *out = (struct ptq_hidden){t, d, ptq_arena_alloc(a, st, n, sizeof(float))};
-    if (!out->at)
-        return PTQ_ERR_MEMORY;
     ptq_arena_init(&own, 0);
-    rc = tensor_read(m, "tok_embd", m->info.vocab_size, d, &own, &table, st);
-    for (int64_t i = 0; i < t->n_total && !rc; i++)
-        memcpy(out->at + i * d, table + t->id[i] * d, (size_t)d * sizeof(float));
+    int rc = load_outer(m, false, &own, outer, st);
+    for (int64_t s = 0; s < t->n_seq && !rc; s++) {
+        const int64_t at = t->offset[s];
+        const struct ptq_edge e = {i, outer, t->len[s], rows + at * i->d_embd, x + at * i->d_model};
+        rc = m->arch->embed(&e, st);
+    }
     ptq_arena_clear(&own);
     return rc;
 }
 
+int ptq_model_embed(const struct ptq_model *m, const struct ptq_tokens *t, struct ptq_arena *a,
+                    struct ptq_hidden *out, struct ptq_status *st)
+{
+    const struct ptq_model_info *i = &m->info;
+    struct ptq_arena own;
+    int64_t n, n_rows;
+    int rc = check_tokens(m, t, st);
+    if (rc)
+        return rc;
+    if (!ptq_size_mul(t->n_total, i->d_model, &n) || !ptq_size_mul(t->n_total, i->d_embd, &n_rows))
+        return ptq_status_set(st, PTQ_ERR_MEMORY, "hidden states of %lld tokens overflow",
+                              (long long)t->n_total);
+    *out = (struct ptq_hidden){t, i->d_model, ptq_arena_alloc(a, st, n, sizeof(float)), false};
+    if (!out->at)
+        return PTQ_ERR_MEMORY;
+    out->spilled = ptq_arena_is_spilled(a, out->at);
+    ptq_arena_init(&own, 0);
+    struct gather g = {m, t, out->at, st};
+    if (i->d_embd != i->d_model && !(g.rows = ptq_arena_alloc(&own, st, n_rows, sizeof(float))))
+        rc = PTQ_ERR_MEMORY;
+    if (!rc)
+        rc = gather_all(&g);
+    if (!rc && m->arch->embed)
+        rc = edges(m, t, g.rows, out->at, st);
+    ptq_arena_clear(&own);
+    return rc;
+}
+
+/* ---- head */
+
 struct ptq_head {
-    const float *gain, *w;
+    const float *outer[PTQ_MAX_OUTER];
+    const float *w;
 };
 
 int ptq_model_load_head(const struct ptq_model *m, struct ptq_arena *a, struct ptq_head **out,
                         struct ptq_status *st)
 {
-    float *gain, *w;
+    const struct ptq_model_info *i = &m->info;
+    float *w = NULL;
+    if (i->encoder)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: an encoder has no head: it is scored by its embeddings",
+                              i->source);
     struct ptq_head *h = ptq_arena_alloc(a, st, 1, sizeof *h);
     if (!h)
         return PTQ_ERR_MEMORY;
-    int rc = tensor_read(m, "output_norm", m->info.d_model, 0, a, &gain, st);
+    int rc = load_outer(m, true, a, h->outer, st);
     if (!rc)
-        rc = tensor_read(m, m->info.tied_head ? "tok_embd" : "output", m->info.vocab_size,
-                         m->info.d_model, a, &w, st);
-    if (rc)
-        return rc;
-    *h = (struct ptq_head){gain, w};
+        rc = ptq_weights_read(m, i->tied_head ? "tok_embd" : "output", i->vocab_size, i->d_embd, a,
+                              &w, st);
+    h->w = w;
     *out = h;
-    return PTQ_OK;
+    return rc;
 }
 
 int ptq_head_logits(const struct ptq_model *m, const struct ptq_head *h, const float *x, int64_t n,
                     float *logits, struct ptq_status *st)
 {
-    const int64_t d = m->info.d_model, v = m->info.vocab_size;
-    float *normed = malloc((size_t)(n * d) * sizeof *normed + 1);
-    if (!normed)
-        return ptq_status_nomem(st, "normed hidden states", (size_t)(n * d) * sizeof *normed);
-    ptq_norm_rows(h->gain, m->info.norm_eps, x, n, d, normed);
-    struct ptq_gemm_f32 g = {n, v, d, false, true, 1, 0, normed, d, h->w, d, logits, v};
-    int rc = ptq_gemm_f32(NULL, &g, st);
-    free(normed);
+    const int64_t d = m->info.d_embd, v = m->info.vocab_size;
+    float *last = malloc((size_t)(n * d) * sizeof *last + 1);
+    if (!last)
+        return ptq_status_nomem(st, "normed hidden states", (size_t)(n * d) * sizeof *last);
+    const struct ptq_edge e = {&m->info, h->outer, n, x, last};
+    int rc = m->arch->finish(&e, st);
+    struct ptq_gemm_f32 g = {n, v, d, false, true, 1, 0, last, d, h->w, d, logits, v};
+    if (!rc)
+        rc = ptq_gemm_f32(NULL, &g, st);
+    free(last);
     return rc;
 }

@@ -7,26 +7,58 @@
 #define PTQ_MODEL_MODEL_H
 #include "core/arena.h"
 #include "core/pool.h"
+#include "model/meta.h"
 
 struct ptq_model; /* opaque; read-only after open, shared by threads */
 
+enum ptq_activation { PTQ_SILU, PTQ_GELU, PTQ_GELU_TANH, PTQ_RELU };
+enum ptq_rope_scaling { PTQ_ROPE_PLAIN, PTQ_ROPE_LINEAR, PTQ_ROPE_LLAMA3 };
+struct ptq_rope { /* rotary positions; ignored by architectures without them */
+    double theta;
+    bool interleaved; /* pairs 2i, 2i + 1 (llama2.c); else i, i + head_dim / 2 */
+    int scaling;      /* enum ptq_rope_scaling */
+    double factor;    /* of linear and llama3 scaling */
+    /* llama3: wavelengths under original / high stay, over original / low are divided by factor,
+     * between them a mean of both */
+    double low, high;
+    int64_t original_context;
+};
+/* What an architecture file needs to run a model; attributes of /model (SCHEMA.md, model/config.c).
+ * A field that an architecture does not read must hold its default: check refuses others. */
 struct ptq_model_info {
-    const char *name, *arch, *source; /* source: the file */
+    const char *name, *arch, *source; /* source: file or folder */
     int64_t d_model, n_blocks, n_heads, n_kv_heads, head_dim, d_ff, vocab_size, max_context;
-    double rope_theta, norm_eps;
-    bool rope_interleaved, tied_head;
+    int64_t d_embd; /* columns of tok_embd and of the head: d_model unless projected (OPT-350M) */
+    double norm_eps;
+    struct ptq_rope rope;
+    int activation;         /* enum ptq_activation */
+    int64_t sliding_window; /* 0: none; a position sees itself and sliding_window - 1 before it */
+    int64_t window_from;    /* first block with the window */
+    bool qkv_bias, o_bias, mlp_bias, qk_norm;
+    bool post_norm;          /* norms behind the residual sums (OPT-350M); BERT always */
+    bool no_final_norm;      /* no norm before the head (OPT-350M) */
+    int64_t position_offset; /* first row of pos_embd that is used (OPT: 2) */
+    int64_t n_token_types;   /* BERT: rows of type_embd */
+    bool rope_paired;        /* the file's PTQ_ROPE_PAIRED tensors are permuted; ours are not */
+    bool encoder;            /* no head: its output are hidden states */
+    bool tied_head;
     int64_t n_params;       /* all weights */
     int64_t n_block_params; /* those of the block matrices: what is quantized */
-    const char *tokenizer;  /* "bytes" or "none" */
-    char key[33];           /* file contents and options: names the model in keys */
+    const char *tokenizer;  /* "bytes", "none", or "own": one comes with the source */
+    /* "Q4_1: 4 bits, groups of 32" when the block matrices were on a quantization grid already,
+     * else NULL. */
+    const char *quantized_as;
+    int grid_bits, grid_group;
+    char key[33]; /* contents and options: names the model in keys */
 };
 struct ptq_model_options {
     bool outliers; /* the demo model's outlier variant: function-preserving powers of two */
 };
 
-/* source: a path of a container (datasets/SCHEMA.md), of a llama2.c checkpoint (name ends in
- * .bin), or "demo" for the embedded default. Presence and shape of every tensor are checked here,
- * that values are finite when they are loaded. */
+/* source: "demo" (the embedded default), a container (datasets/SCHEMA.md), a Hugging Face folder,
+ * a .gguf, a llama2.c checkpoint, "synth:NAME"; any format of datasets/tensors.h, in place.
+ * Presence and shape of every tensor are checked here, that values are finite when they are loaded.
+ * An architecture that is not supported: PTQ_ERR_USAGE with the supported ones. */
 int ptq_model_open(struct ptq_model **, const char *source, const struct ptq_model_options *,
                    struct ptq_status *);
 void ptq_model_close(struct ptq_model *);
@@ -42,8 +74,10 @@ struct ptq_linear {
     int64_t d_out, d_in;
     const float *w;
 };
-enum { PTQ_MAX_LINEARS = 8, PTQ_MAX_STAGES = 4, PTQ_MAX_VECTORS = 8 };
-struct ptq_vector { /* a norm or bias: "blk.3.attn_norm" */
+enum { PTQ_MAX_LINEARS = 8, PTQ_MAX_STAGES = 4, PTQ_MAX_VECTORS = 16 };
+/* A norm or bias: "blk.3.attn_norm", "blk.3.attn_q.bias". Slots are the architecture's; one that
+ * this model does not have (no biases) has name == NULL. */
+struct ptq_vector {
     const char *name;
     int64_t n;
     const float *at;
@@ -70,7 +104,8 @@ struct ptq_tokens {
 struct ptq_hidden {
     const struct ptq_tokens *tokens;
     int64_t d_model;
-    float *at; /* (n_total x d_model) */
+    float *at;    /* (n_total x d_model) */
+    bool spilled; /* at lies in a file: a sequence that has been run is given back to the system */
 };
 
 /* Ids outside the vocabulary and sequences over max_context: PTQ_ERR_USAGE. at is taken from the
@@ -114,13 +149,62 @@ struct ptq_sequence { /* one sequence in a block: what an architecture runs */
     struct ptq_pool *pool;
     const struct ptq_block_tap *tap; /* or NULL */
 };
+
+/* How the outside calls a tensor: data, one line a tensor. canonical: "tok_embd", "output_norm",
+ * or, of a block, "attn_q" (for "blk.N.attn_q"). outside: "@layers.%d.self_attn.q_proj.weight": '@'
+ * is the dialect's prefix, %d the block. The stored matrix may hold more than the canonical one, or
+ * hold it otherwise: */
+enum ptq_stored_as {
+    PTQ_AS_IS,
+    /* rows of each head permuted for interleaved rotation (GGUF's llama), where info.rope_paired */
+    PTQ_ROPE_PAIRED = 1,
+    PTQ_TRANSPOSED = 2, /* (d_in x d_out): GPT-2's Conv1D */
+    /* q, k, v in one: rows Q..., K..., V..., or per head q, k, v (BLOOM); part says which */
+    PTQ_FUSED = 4,
+    PTQ_FUSED_BY_HEAD = 8
+};
+struct ptq_name {
+    const char *canonical, *outside;
+    unsigned as; /* enum ptq_stored_as, or'ed */
+    int part;    /* 0 q, 1 k, 2 v */
+};
+struct ptq_dialect {
+    const char *const *types; /* model_type of config.json, general.architecture; NULL-terminated */
+    const char *const *prefixes;  /* tried in order on tok_embd; NULL: only "" */
+    const struct ptq_name *names; /* ends in canonical == NULL */
+    /* Metadata to info (all but name, source, key and counts of parameters). Settings that this
+     * architecture cannot run as they are meant are PTQ_ERR_USAGE: never another model. */
+    int (*configure)(const struct ptq_meta *, struct ptq_model_info *, struct ptq_status *);
+};
+
+/* Tensors outside of the blocks, beside tok_embd (vocab_size x d_embd) and output (the same; absent
+ * when tied or in an encoder), which all have: positions, norms, projections. */
+struct ptq_outer {
+    const char *name; /* NULL: this model does not have it */
+    int64_t d0, d1;   /* d1 == 0: a vector */
+    bool at_head;     /* used behind the blocks, else before them */
+};
+enum { PTQ_MAX_OUTER = 8 };
+struct ptq_edge { /* a sequence before the first or behind the last block */
+    const struct ptq_model_info *info;
+    const float *const *outer; /* [PTQ_MAX_OUTER] values of the slots, NULL where absent */
+    int64_t n;                 /* rows: positions 0 .. n - 1 before, any rows behind the blocks */
+    const float *in;           /* before: (n x d_embd) rows of tok_embd; behind: (n x d_model) */
+    float *out; /* before: (n x d_model); behind: (n x d_embd) what the head multiplies */
+};
 struct ptq_arch {
     const char *name;
+    struct ptq_dialect hf, gguf; /* types == NULL: the outside does not know it */
     /* Faults of the configuration that this architecture cannot run: PTQ_ERR_USAGE. */
     int (*check)(const struct ptq_model_info *, struct ptq_status *);
     /* Names, shapes and stages of the block's tensors; data NULL. */
     int (*layout)(const struct ptq_model_info *, int index, struct ptq_arena *, struct ptq_block *,
                   struct ptq_status *);
+    /* Fills out[PTQ_MAX_OUTER] (zeroed). */
+    void (*outer)(const struct ptq_model_info *, struct ptq_outer *out);
+    /* NULL: the rows of tok_embd are the hidden states. */
+    int (*embed)(const struct ptq_edge *, struct ptq_status *);
+    int (*finish)(const struct ptq_edge *, struct ptq_status *); /* NULL in encoders */
     /* Optional: the outlier variant of a block just loaded; lin[i] and vec[i] are its tensors,
      * writable. */
     int (*outliers)(const struct ptq_model_info *, const struct ptq_block *, float *const *lin,

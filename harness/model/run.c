@@ -57,6 +57,8 @@ static void piece(void *arg, int64_t begin, int64_t end)
         int rc = j->tap && j->tap->stop && j->tap->stop(j->tap->stop_arg)
                      ? ptq_status_set(&st, PTQ_ERR_CANCELLED, "cancelled")
                      : j->model->arch->run_sequence(&q, &st);
+        if (j->hidden->spilled)
+            ptq_spill_rest(j->hidden->at + t->offset[s] * d, (size_t)(t->len[s] * d) * sizeof *x);
         scratch_give(j, scratch, s, rc, &st);
     }
 }

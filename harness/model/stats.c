@@ -166,12 +166,13 @@ static int run_waves(struct job *j, const struct ptq_model *m, const struct ptq_
                      struct ptq_pool *pool, const char *only, struct ptq_status *st)
 {
     const struct ptq_tokens *all = j->hidden->tokens;
-    const struct ptq_block_tap tap = {see, j, only, true, j->o->stop, j->o->stop_arg};
+    const struct ptq_block_tap tap = {see, j, only, !j->o->advance, j->o->stop, j->o->stop_arg};
     for (j->wave = 0; j->wave < all->n_seq; j->wave += j->n_wave) {
         j->n_wave = all->n_seq - j->wave < j->n_slots ? all->n_seq - j->wave : j->n_slots;
         struct ptq_tokens part = {j->n_wave, all->n_total, all->len + j->wave,
                                   all->offset + j->wave, all->id};
-        struct ptq_hidden view = {&part, j->hidden->d_model, j->hidden->at};
+        struct ptq_hidden view = *j->hidden;
+        view.tokens = &part;
         int rc = ptq_block_run(m, b, pool, &view, &tap, st);
         if (rc)
             return rc;
@@ -315,6 +316,7 @@ int ptq_stats_block(const struct ptq_model *m, const struct ptq_block *b, struct
 {
     struct job j = {.hidden = h, .o = o, .out = out};
     struct ptq_arena own;
+    assert(!only || !o->advance);
     ptq_arena_init(&own, 0);
     int rc = (j.before = tokens_before(h->tokens, &j.n_tokens, &own, st)) ? PTQ_OK : PTQ_ERR_MEMORY;
     if (!rc && !(rc = list_inputs(b, only, o, j.n_tokens, arena, out, n, st))) {

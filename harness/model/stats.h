@@ -33,11 +33,14 @@ struct ptq_stats_options {
      * PTQ_ERR_CANCELLED. Decides no value and is no part of a request. */
     bool (*stop)(void *stop_arg);
     void *stop_arg;
+    /* The hidden states move on through the block in the same pass (all inputs only); after an
+     * error they are half moved on. No part of a request. */
+    bool advance;
 };
 
 /* Statistics of the distinct inputs of one block (only == NULL) or of one of them, from hidden
- * states that are the block's input (left unchanged); the block's weights as they stand. Result in
- * the arena. */
+ * states that are the block's input (left unchanged, but with o->advance); the block's weights as
+ * they stand. Result in the arena. */
 int ptq_stats_block(const struct ptq_model *, const struct ptq_block *, struct ptq_pool *,
                     const struct ptq_hidden *, const struct ptq_stats_options *, const char *only,
                     struct ptq_arena *, struct ptq_input_stats *out /* [PTQ_MAX_STAGES] */, int *n,
@@ -70,7 +73,8 @@ void ptq_layer_from_model(const struct ptq_linear *, int block, const struct ptq
 
 /* The whole capture of a full-precision model into a container: `ptq capture`. Progress on stderr
  * unless quiet. Block by block; a file that holds some blocks of the same request already is
- * continued, not begun again. */
+ * continued, not begun again. The hidden states behind the last finished block are kept beside it
+ * (OUT.states) when making them again would take long, so that going on costs no block twice. */
 struct ptq_capture_args {
     const struct ptq_model *model;
     const struct ptq_text *text;
@@ -83,8 +87,8 @@ struct ptq_capture_args {
      * The options' own stop is not looked at. */
     bool (*stop)(void *stop_arg);
     void *stop_arg;
-    bool
-        whole_blocks; /* a block that was begun is finished and written before the stop is obeyed */
+    bool whole_blocks;      /* a begun block is finished and written before the stop is obeyed */
+    struct ptq_spill spill; /* where hidden states go; folder NULL: they stay in memory */
 };
 int ptq_capture(const struct ptq_capture_args *, struct ptq_status *);
 #endif

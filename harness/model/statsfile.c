@@ -1,16 +1,20 @@
 /* statsfile.c: statistics in a container (/stats/NAME, datasets/SCHEMA.md) and the capture that
  * writes them. */
+#include "core/clock.h"
+#include "core/hash.h"
 #include "core/linalg.h"
 #include "core/progress.h"
 #include "core/size.h"
 #include "core/words.h"
 #include "model/internal.h"
+#include "model/states.h"
 #include "model/stats.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char *const norm_words[] = {"unknown", "token", "sequence",
                                          NULL}; /* by enum ptq_norm */
@@ -416,7 +420,7 @@ static int capture_write(const struct ptq_capture_args *a, int block,
     return rc ? rc : rc2;
 }
 
-/* One block: statistics unless they are there, then on to the next block's inputs. */
+/* One block: statistics unless they are there, and on to the next block's inputs, in one pass. */
 static int capture_block(const struct ptq_capture_args *a, int b, bool there, bool last,
                          struct ptq_hidden *h, struct ptq_status *st)
 {
@@ -428,13 +432,14 @@ static int capture_block(const struct ptq_capture_args *a, int b, bool there, bo
     int n = 0;
     o.stop = a->whole_blocks ? NULL : a->stop;
     o.stop_arg = a->stop_arg;
+    o.advance = !last;
     ptq_arena_init(&arena, 0);
     int rc = ptq_model_load_block(a->model, b, &arena, &block, st);
+    if (!rc && there && !last)
+        rc = ptq_block_run(a->model, &block, a->pool, h, &on, st);
     if (!rc && !there &&
         !(rc = ptq_stats_block(a->model, &block, a->pool, h, &o, NULL, &arena, s, &n, st)))
         rc = capture_write(a, b, s, n, st);
-    if (!rc && !last)
-        rc = ptq_block_run(a->model, &block, a->pool, h, &on, st);
     ptq_arena_clear(&arena);
     return rc;
 }
@@ -459,29 +464,102 @@ static bool same_file(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+/* Hidden states that took longer to make than this are kept after every block. */
+static const double worth_keeping_s = 10;
+
+struct walk { /* a capture under way */
+    const struct ptq_capture_args *a;
+    struct ptq_states_id id;
+    struct ptq_hidden h;
+    int64_t done;      /* blocks whose statistics are written */
+    int64_t kept_ns;   /* when states were kept last, or the walk began */
+    int64_t at, saved; /* blocks that the states have passed; that the kept ones have */
+};
+
+static int walk_begin(struct walk *w, struct ptq_arena *arena, struct ptq_status *st)
+{
+    const struct ptq_capture_args *a = w->a;
+    struct ptq_hasher *hasher = ptq_hasher_new();
+    ptq_hasher_add_text(hasher, ptq_model_info(a->model)->key);
+    ptq_hasher_add_text(hasher, a->text->key);
+    ptq_hasher_done(hasher, w->id.key);
+    w->id.path = ptq_arena_printf(arena, st, "%s.states", a->out_path);
+    if (!w->id.path)
+        return PTQ_ERR_MEMORY;
+    w->kept_ns = ptq_now_ns();
+    int rc = ptq_model_embed(a->model, &a->text->tokens, arena, &w->h, st);
+    if (!rc && (rc = ptq_states_load(&w->id, &w->saved, &w->h, st)) == PTQ_SKIP)
+        rc = PTQ_OK;
+    if (w->saved > w->done) { /* of statistics that are no longer there */
+        w->saved = 0;
+        rc = ptq_model_embed(a->model, &a->text->tokens, arena, &w->h, st);
+    }
+    w->at = w->saved;
+    return rc;
+}
+
+static int walk_keep(struct walk *w, struct ptq_status *st)
+{
+    if (w->at == w->saved || w->at == 0 || w->at > w->done)
+        return PTQ_OK;
+    int rc = ptq_states_save(&w->id, w->at, &w->h, st);
+    w->saved = w->at;
+    w->kept_ns = ptq_now_ns();
+    return rc;
+}
+
+static bool stops(const struct ptq_capture_args *a)
+{
+    return a->stop && a->stop(a->stop_arg);
+}
+
+static int walk_blocks(struct walk *w, struct ptq_status *st)
+{
+    const struct ptq_capture_args *a = w->a;
+    const int64_t n = ptq_model_info(a->model)->n_blocks;
+    struct ptq_progress *p = ptq_progress_new("capture", n - w->at, a->quiet);
+    int rc = PTQ_OK;
+    while (w->at < n && !rc) {
+        char label[32];
+        if (stops(a)) {
+            rc = walk_keep(w, st);
+            ptq_status_clear(st);
+            rc = ptq_status_set(st, PTQ_ERR_CANCELLED, "cancelled");
+            break;
+        }
+        snprintf(label, sizeof label, "block %lld", (long long)w->at);
+        rc = capture_block(a, (int)w->at, w->at < w->done, w->at + 1 == n, &w->h, st);
+        if (rc)
+            break;
+        w->at++;
+        w->done = w->at > w->done ? w->at : w->done;
+        ptq_progress_step(p, label);
+        if (w->at < n && (double)(ptq_now_ns() - w->kept_ns) * 1e-9 > worth_keeping_s)
+            rc = walk_keep(w, st);
+    }
+    ptq_progress_free(p);
+    return rc;
+}
+
 int ptq_capture(const struct ptq_capture_args *a, struct ptq_status *st)
 {
     const struct ptq_model_info *info = ptq_model_info(a->model);
     struct ptq_arena arena;
-    struct ptq_hidden h;
-    int64_t done;
+    struct walk w = {.a = a};
     if (same_file(info->source, a->out_path))
         return ptq_status_set(st, PTQ_ERR_USAGE,
                               "%s is the model's own file; write the statistics to another one",
                               a->out_path);
-    int rc = capture_begin(a, &done, st);
-    if (rc || done >= info->n_blocks)
+    int rc = capture_begin(a, &w.done, st);
+    if (rc || w.done >= info->n_blocks)
         return rc;
-    struct ptq_progress *p = ptq_progress_new("capture", info->n_blocks, a->quiet);
     ptq_arena_init(&arena, 0);
-    rc = ptq_model_embed(a->model, &a->text->tokens, &arena, &h, st);
-    for (int b = 0; b < info->n_blocks && !rc; b++) {
-        char label[32];
-        rc = capture_block(a, b, b < done, b + 1 == info->n_blocks, &h, st);
-        snprintf(label, sizeof label, "block %d", b);
-        ptq_progress_step(p, label);
-    }
-    ptq_progress_free(p);
+    arena.spill = a->spill;
+    rc = walk_begin(&w, &arena, st);
+    if (!rc)
+        rc = walk_blocks(&w, st);
+    if (!rc)
+        unlink(w.id.path);
     ptq_arena_clear(&arena);
     return rc == PTQ_ERR_CANCELLED ? cancelled(a, info->n_blocks, st) : rc;
 }

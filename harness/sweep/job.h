@@ -32,7 +32,8 @@ struct ptq_draw { /* a text whose statistics are taken: a calibration draw, or t
     char key[PTQ_KEY_CHARS]; /* of the statistics: text, model, options, arithmetic */
     char path[PATH_MAX];     /* where they are kept */
     bool captured;
-    bool in_domain; /* the evaluation text is this text, or shares windows with it */
+    /* What the evaluation text has to do with this one (row.h); NULL: nothing. */
+    const char *in_domain;
 };
 struct ptq_want { /* a row that the sweep wants */
     char key[PTQ_KEY_CHARS], form[PTQ_KEY_CHARS];
@@ -102,6 +103,7 @@ int64_t ptq_entry_of(const struct ptq_job *, int block, int lin);
 void ptq_layer_evaluated_on(const struct ptq_job *, const struct ptq_point *,
                             const struct ptq_entry *, char out[PTQ_KEY_CHARS]);
 bool ptq_metric_wanted(const struct ptq_job *, const char *id);
+bool ptq_metric_wanted_hook(const void *job, const char *id); /* the same for the metrics */
 
 /* ---- run control ---- */
 bool ptq_job_stop(
@@ -116,6 +118,9 @@ enum ptq_leaves ptq_job_cell_ended(struct ptq_job *, int code, const struct ptq_
 /* Cells in flight that the memory budget allows, at least 1, at most the pool's threads. */
 int ptq_job_at_most(const struct ptq_job *, double bytes_per_cell);
 double ptq_layer_cell_bytes(int64_t rows, int64_t cols);
+/* Running and scoring the evaluation text: the widest intermediate results of its longest sequence,
+ * the output matrix, logits of two models. */
+double ptq_scoring_bytes(const struct ptq_job *);
 
 /* ---- rowmake.c ---- */
 struct ptq_times {
@@ -191,6 +196,8 @@ struct ptq_prediction {
     int64_t n_layer_rows, n_model_rows, n_left_layers, n_left_models;
 };
 void ptq_job_predict(struct ptq_job *, struct ptq_prediction *);
+/* "about 40 seconds", "about 7.3 hours", "about 3.2 days". */
+void ptq_duration_text(double seconds, char out[64]);
 /* A line on stderr when one cell alone is over the memory budget. */
 void ptq_job_warn_memory(const struct ptq_job *, const struct ptq_prediction *);
 void ptq_job_print_prediction(const struct ptq_job *, const struct ptq_prediction *);

@@ -92,6 +92,8 @@ static int run_layer(struct layer_run *r, const struct ptq_layer *layer,
     char label[128];
     ptq_arena_init(&arena, 0);
     int code = ptq_layer_truth_init(&r->truth, layer, heldout, r->job->args->pool, &arena, st);
+    r->truth.wanted = ptq_metric_wanted_hook;
+    r->truth.wanted_arg = r->job;
     if (code >= 0)
         code = make_sessions(r, layer, &blind, cache, st);
     if (code >= 0)

@@ -60,16 +60,34 @@ static int check_heldout(const struct ptq_job *job, const struct ptq_draw *d, st
                           job->cfg->calib.text, (long long)d->seed);
 }
 
+/* Texts of one family (WikiText's training and test split) are in-domain of each other. Synthetic
+ * languages are not counted: there is no text of another domain for the models that speak them. */
+static bool same_family(const struct ptq_text *a, const struct ptq_text *b)
+{
+    return a->family && b->family && !strcmp(a->family, b->family) &&
+           strncmp(a->source, "synth:", 6) != 0 && strncmp(b->source, "synth:", 6) != 0;
+}
+
 static int check_evaluation(const struct ptq_job *job, struct ptq_draw *d, struct ptq_status *st)
 {
+    bool shared = false;
     if (!job->has_eval)
         return PTQ_OK;
-    int code = share_windows(&d->text.tokens, &job->eval_text.tokens, &d->in_domain, st);
-    d->in_domain = d->in_domain || same_file(d->text.source, job->eval_text.source);
-    if (code >= 0 && d->in_domain && !job->args->quiet)
+    int code = share_windows(&d->text.tokens, &job->eval_text.tokens, &shared, st);
+    bool same = shared || same_file(d->text.name, job->eval_text.name);
+    d->in_domain = same                                     ? "same text"
+                   : same_family(&d->text, &job->eval_text) ? "same family"
+                                                            : NULL;
+    if (code < 0 || !d->in_domain || job->args->quiet)
+        return code;
+    if (same)
         fprintf(stderr,
                 "%s: [eval] text = %s holds the calibration text (seed %lld): rows say in_domain\n",
-                job->cfg->file, job->eval_text.source, (long long)d->seed);
+                job->cfg->file, job->eval_text.name, (long long)d->seed);
+    else
+        fprintf(stderr,
+                "%s: [eval] text = %s and [calib] text = %s are both %s: rows say in_domain\n",
+                job->cfg->file, job->eval_text.name, d->text.name, job->eval_text.family);
     return code;
 }
 

@@ -269,14 +269,13 @@ static void piece(void *arg, int64_t begin, int64_t end)
         run_model(m->job, m->points[i]);
 }
 
-/* Hidden states, a block's weights twice (as they were, as they are), logits of one sequence twice.
- */
+/* Hidden states, a block's weights twice (as they were, as they are), what scoring takes. */
 static double cell_bytes(const struct ptq_job *job)
 {
     const struct ptq_model_info *i = ptq_model_info(job->model);
     double block = (double)i->n_block_params / (double)(i->n_blocks ? i->n_blocks : 1);
     return 4.0 * (double)job->eval_text.tokens.n_total * (double)i->d_model + 8 * block +
-           8.0 * (double)i->max_context * (double)(i->vocab_size + i->d_ff);
+           ptq_scoring_bytes(job);
 }
 
 int ptq_model_phase(struct ptq_job *job, struct ptq_status *st)

@@ -342,3 +342,8 @@ bool ptq_metric_wanted(const struct ptq_job *job, const char *id)
             return true;
     return e->n_metrics == 0;
 }
+
+bool ptq_metric_wanted_hook(const void *job, const char *id)
+{
+    return ptq_metric_wanted(job, id);
+}

@@ -11,9 +11,15 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Small products, fp64 sums and softmax run below the probe's large fp32 product: measured about
- * this on the demo sweep. */
-static const double efficiency = 0.35;
+/* Small products, fp64 sums and softmax run below the probe's large fp32 product: measured on the
+ * demo sweep (128 columns) and on models of 576 and 4096. */
+static double efficiency(const struct ptq_job *job)
+{
+    int64_t widest = 0;
+    for (int64_t e = 0; e < job->n_entries; e++)
+        widest = job->entries[e].cols > widest ? job->entries[e].cols : widest;
+    return widest < 512 ? 0.35 : 0.6;
+}
 
 /* Best rate of a 384^3 product on one thread within about 60 ms. */
 static double probe_gflops(void)
@@ -87,6 +93,20 @@ static void phase(struct ptq_prediction *p, double bytes)
     p->peak_bytes = fmax(p->peak_bytes, bytes);
 }
 
+/* Of a sequence in work: queries, keys, values, outputs and sums as wide as the model, gate, up and
+ * their product as wide as the mlp; then the output matrix and logits of two models, of which
+ * eval.c takes 2^20 at a time. */
+double ptq_scoring_bytes(const struct ptq_job *job)
+{
+    const struct ptq_model_info *i = ptq_model_info(job->model);
+    const struct ptq_tokens *t = &job->eval_text.tokens;
+    double logits = fmax(1 << 20, 64 * (double)i->vocab_size), longest = 0;
+    for (int64_t s = 0; s < t->n_seq; s++)
+        longest = fmax(longest, (double)t->len[s]);
+    double head = i->encoder ? 0 : 4.0 * (double)i->vocab_size * (double)i->d_embd;
+    return 4 * longest * (double)(6 * i->d_model + 3 * i->d_ff) + head + 8 * logits;
+}
+
 static double hidden_bytes(const struct ptq_job *job, const struct ptq_tokens *t)
 {
     return 4.0 * (double)t->n_total * (double)ptq_model_info(job->model)->d_model;
@@ -98,10 +118,10 @@ static double block_bytes(const struct ptq_job *job)
     return 4.0 * (double)i->n_block_params / (double)(i->n_blocks ? i->n_blocks : 1);
 }
 
-/* Hessians of both token classes in fp64 and the sampled rows, of one input. */
+/* Hessians of both token classes and their sum in fp64 and the sampled rows, of one input. */
 static double input_bytes(const struct ptq_job *job, double d)
 {
-    return 16 * d * d + 4 * d * (double)job->stats_options.n_acts;
+    return 24 * d * d + 4 * d * (double)job->stats_options.n_acts;
 }
 
 /* Hidden states, a block, its statistics and a partial sum for every sequence in work: four a
@@ -134,16 +154,15 @@ static void memory_of_layer(const struct ptq_job *job, const struct ptq_entry *e
     phase(p, shared + cell * ptq_pool_threads(job->args->pool));
 }
 
-/* The reference's last hidden states; a model's own, its block as it was and as it is, logits of
- * both (eval.c takes 2^20 at a time). */
+/* The reference's last hidden states; a model's own, its block as it was and as it is, and what
+ * scoring takes. */
 static void memory_of_models(const struct ptq_job *job, struct ptq_prediction *p)
 {
     double threads = ptq_pool_threads(job->args->pool);
     double hidden = hidden_bytes(job, &job->eval_text.tokens), calib = 0;
-    double logits = fmax(1 << 20, 64 * (double)ptq_model_info(job->model)->vocab_size);
     if (job->cfg->calib.stats == PTQ_STATS_SEQUENTIAL)
         calib = hidden_bytes(job, &job->draws[0].text.tokens);
-    double one = hidden + calib + 2 * block_bytes(job) + 8 * logits;
+    double one = hidden + calib + 2 * block_bytes(job) + ptq_scoring_bytes(job);
     p->cell_bytes = fmax(p->cell_bytes, hidden + one);
     phase(p, hidden + one * threads);
 }
@@ -173,18 +192,32 @@ static void add_capture(const struct ptq_job *job, const struct ptq_draw *d,
         p->bytes += 8.0 * (double)job->entries[e].cols * (double)job->entries[e].cols;
 }
 
+/* Second moments that a cell is scored under. */
+static int moments(const struct ptq_job *job)
+{
+    int n = ptq_metric_wanted(job, "out_relerr") || ptq_metric_wanted(job, "proxy_loss");
+    if (job->layerfile)
+        return n;
+    n += ptq_metric_wanted(job, "out_relerr_nosink");
+    if (job->has_heldout)
+        n += ptq_metric_wanted(job, "out_relerr_heldout") +
+             ptq_metric_wanted(job, "out_relerr_heldout_nosink");
+    return n;
+}
+
 static void add_layer(const struct ptq_job *job, const struct ptq_point *point,
                       const struct ptq_entry *e, bool has_form, struct ptq_prediction *p)
 {
     double n = (double)e->rows * (double)e->cols;
-    int n_moments = job->layerfile ? 1 : job->has_heldout ? 4 : 2;
+    const int n_moments = moments(job);
     struct ptq_layer layer = {.name = e->name, .w = {NULL, e->rows, e->cols, e->cols}};
     struct ptq_cost cost = {0};
     if (!has_form) {
         ptq_spec_cost(point->spec, &layer, &point->cell, &cost);
         p->bytes += n * point->cell.w_bits / 8; /* the stored form */
     }
-    p->flops += cost.flops + 2 * n * (double)e->cols * n_moments;
+    /* Twice: these products are in fp64. */
+    p->flops += cost.flops + 2 * 2 * n * (double)e->cols * n_moments;
     p->bytes += cost.bytes + 4 * n;
     p->left_bytes += left_behind(e->rows, e->cols);
     memory_of_layer(job, e, cost.peak_bytes, p);
@@ -238,8 +271,27 @@ void ptq_job_predict(struct ptq_job *job, struct ptq_prediction *p)
         add_capture(job, &job->heldout, p);
     p->peak_bytes += p->left_bytes + (double)ptq_peak_rss_bytes();
     p->gflops_per_thread = probe_gflops();
-    p->seconds =
-        p->flops / (1e9 * p->gflops_per_thread * ptq_pool_threads(job->args->pool) * efficiency);
+    p->seconds = p->flops /
+                 (1e9 * p->gflops_per_thread * ptq_pool_threads(job->args->pool) * efficiency(job));
+}
+
+void ptq_duration_text(double seconds, char out[64])
+{
+    static const struct {
+        double seconds, up_to;
+        const char *name;
+    } units[] = {{1, 90, "seconds"},
+                 {60, 5400, "minutes"},
+                 {3600, 172800, "hours"},
+                 {86400, INFINITY, "days"}};
+    int i = 0;
+    while (seconds >= units[i].up_to)
+        i++;
+    double n = seconds / units[i].seconds;
+    if (n < 0.1)
+        snprintf(out, 64, "less than 0.1 seconds");
+    else
+        snprintf(out, 64, "about %.*f %s", n < 9.95 ? 1 : 0, n, units[i].name);
 }
 
 void ptq_job_print_prediction(const struct ptq_job *job, const struct ptq_prediction *p)
@@ -252,7 +304,11 @@ void ptq_job_print_prediction(const struct ptq_job *job, const struct ptq_predic
            (long long)p->n_left_models);
     printf("%-22s %.3g\n", "flops", p->flops);
     printf("%-22s %.3g\n", "bytes moved", p->bytes);
-    printf("%-22s %.3g MiB, the program's own included\n", "peak memory", p->peak_bytes / 1048576);
-    printf("%-22s %.1f s on %d threads (%.0f GFLOP/s a thread measured now)\n", "predicted time",
-           p->seconds, ptq_pool_threads(job->args->pool), p->gflops_per_thread);
+    bool large = p->peak_bytes >= 10240.0 * 1048576;
+    printf("%-22s %.3g %s, the program's own included\n", "peak memory",
+           p->peak_bytes / (large ? 1073741824.0 : 1048576), large ? "GiB" : "MiB");
+    char time[64];
+    ptq_duration_text(p->seconds, time);
+    printf("%-22s %s on %d threads (%.0f GFLOP/s a thread measured now)\n", "predicted time", time,
+           ptq_pool_threads(job->args->pool), p->gflops_per_thread);
 }

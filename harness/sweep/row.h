@@ -5,14 +5,16 @@
  * - schema: 1; kind: "layer", "model" or "reference" (the full-precision model)
  * - key: names the cell (form and what it is evaluated on); form: the form key
  * - status: "ok", "skipped" or "failed"; (reason)
- * - model, source
+ * - model, source, (weights_on_grid, weights_grid_bits)
  * - method: name as configured, a preset or method; label: with its options, as written;
  *   base: name in the registry; options: canonical text; method_version
  * - bits, group_size (-1 row, 0 tensor), sym, sym_kind, grid, zero_in_range, scale, precision, seed
  * - stats: "fp", "sequential" or "given" (bare layers); true_sequential
- * - calib (text), calib_seed, nsamples, seqlen, (heldout)
+ * - calib (text), calib_seed, nsamples, seqlen, calib_draw (how windows were taken), (calib_note),
+ *   (heldout)
  * - kind layer: layer, role, block, rows, cols
- * - kind model, reference: protocol, rules, text, text_key, n_windows, nll_windows []; (in_domain)
+ * - kind model, reference: protocol, rules, text, text_key, (text_note), n_windows,
+ *   nll_windows []; (in_domain)
  * - codes_hash: of the stored form: "the bits are the same"
  * - metrics {id: number | null}, absent {id: reason}, intervals {id: [lo, hi]},
  *   metric_keys {id: key}
@@ -21,9 +23,15 @@
  * - host {threads, cpu, blas_core, isa, peak_bytes, started, seq}: never part of a comparison;
  *   blas_core and isa are in the form key too
  *
- * in_domain "same text": the text that the row is evaluated on is one that the statistics were
- * taken from: one of its windows is a window of the calibration text, or both are the same file.
- * Allowed, and said in every report. Absent otherwise.
+ * weights_on_grid: the checkpoint's matrices were quantized before ("Q4_1: 4 bits, groups of 32");
+ * weights_grid_bits: the width of that grid. A format of that width or more can hold the grid
+ * itself and looks lossless, so settings of that many bits are not ranked: they are on no Pareto
+ * front, and reports say so.
+ * text_note, calib_note: another text stands in for the one that was asked for, or its hash is not
+ * known. in_domain "same text": the text that the row is evaluated on is one that the statistics
+ * were taken from: one of its windows is a window of the calibration text, or both are the same
+ * file; "same family": both are parts of one corpus (WikiText's training and test split). Allowed,
+ * and said in every report. Absent otherwise.
  *
  * A row is written whole: it holds the wanted metrics and those of the row before it whose keys
  * still hold, whether or not they are wanted now. host.seq counts the rows of a folder as they are

@@ -48,14 +48,26 @@ static void put_stats(json_t *row, const struct ptq_job *job, const char *kind,
     put_text(row, "stats", c->stats == PTQ_STATS_FP ? "fp" : "sequential");
     if (c->stats == PTQ_STATS_SEQUENTIAL)
         put_int(row, "true_sequential", c->true_sequential);
-    put_text(row, "calib", d->text.source);
+    put_text(row, "calib", d->text.name);
     put_int(row, "calib_seed", d->seed);
     put_int(row, "nsamples", d->text.tokens.n_seq);
     put_int(row, "seqlen", d->text.tokens.n_seq ? d->text.tokens.len[0] : 0);
+    put_text(row, "calib_draw", d->text.protocol);
+    if (d->text.note)
+        put_text(row, "calib_note", d->text.note);
     if (job->has_heldout)
-        put_text(row, "heldout", job->heldout.text.source);
+        put_text(row, "heldout", job->heldout.text.name);
     if (d->in_domain && !strcmp(kind, "model"))
-        put_text(row, "in_domain", "same text");
+        put_text(row, "in_domain", d->in_domain);
+}
+
+static void put_grid_of_weights(json_t *row, const struct ptq_job *job)
+{
+    const struct ptq_model_info *info = job->model ? ptq_model_info(job->model) : NULL;
+    if (!info || !info->quantized_as)
+        return;
+    put_text(row, "weights_on_grid", info->quantized_as);
+    put_int(row, "weights_grid_bits", info->grid_bits);
 }
 
 json_t *ptq_row_begin(const struct ptq_job *job, const char *kind, const struct ptq_want *w,
@@ -69,6 +81,7 @@ json_t *ptq_row_begin(const struct ptq_job *job, const char *kind, const struct 
     put_text(row, "status", "ok");
     put_text(row, "model", job->model_name);
     put_text(row, "source", job->cfg->model.source);
+    put_grid_of_weights(row, job);
     if (p)
         put_point(row, p);
     put_text(row, "precision", job->cfg->run.precision == PTQ_SINGLE ? "single" : "double");
@@ -90,8 +103,10 @@ void ptq_row_add_eval(json_t *row, const struct ptq_text *text, const struct ptq
 {
     put_text(row, "protocol", text->protocol);
     put_text(row, "rules", text->rules);
-    put_text(row, "text", text->source);
+    put_text(row, "text", text->name);
     put_text(row, "text_key", text->key);
+    if (text->note)
+        put_text(row, "text_note", text->note);
     put_int(row, "n_windows", text->tokens.n_seq);
     if (!eval)
         return;

@@ -50,8 +50,12 @@ static json_t *text_input(const struct ptq_text *t, const char *key)
 {
     json_t *o = json_object();
     put_text(o, "source", t->source);
+    put_text(o, "name", t->name);
+    put_text(o, "sha256", t->sha256);
     put_text(o, "text_key", t->key);
     put_text(o, "protocol", t->protocol);
+    if (t->note)
+        put_text(o, "note", t->note);
     if (key)
         put_text(o, "stats_key", key);
     return o;
@@ -63,6 +67,8 @@ static json_t *inputs(const struct ptq_job *job)
     put_text(o, "model", job->model_name);
     put_text(o, "source", job->cfg->model.source);
     put_text(o, "model_key", job->model_key);
+    if (job->model && ptq_model_info(job->model)->quantized_as)
+        put_text(o, "weights_on_grid", ptq_model_info(job->model)->quantized_as);
     for (int64_t d = 0; job->model && d < job->cfg->calib.n_seeds; d++)
         json_array_append_new(calib, text_input(&job->draws[d].text, job->draws[d].key));
     json_object_set_new(o, "calib", calib);
@@ -115,6 +121,7 @@ int ptq_job_write_run(const struct ptq_job *job, const struct ptq_prediction *p,
     put_text(o, "command", job->args->command);
     put_text(o, "config_file", job->cfg->file);
     put_text(o, "config", job->cfg->text);
+    json_object_set_new(o, "full", json_boolean(job->cfg->full));
     json_object_set_new(o, "machine", machine(job));
     json_object_set_new(o, "libraries", libraries(job->args->machine));
     json_object_set_new(o, "inputs", inputs(job));

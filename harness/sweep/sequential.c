@@ -51,8 +51,11 @@ static int score_under_fp(const struct seq_walk *w, const struct ptq_entry *e,
     ptq_layer_from_model(lin, e->block, &stats[0], &s->layer);
     if (job->has_heldout)
         ptq_layer_from_model(lin, e->block, &stats[1], &s->heldout);
-    return ptq_layer_truth_init(&s->truth, &s->layer, job->has_heldout ? &s->heldout : NULL,
+    code = ptq_layer_truth_init(&s->truth, &s->layer, job->has_heldout ? &s->heldout : NULL,
                                 job->args->pool, arena, st);
+    s->truth.wanted = ptq_metric_wanted_hook;
+    s->truth.wanted_arg = job;
+    return code;
 }
 
 /* What the method sees: statistics of the quantized prefix, or nothing. */
@@ -277,7 +280,7 @@ static double cell_bytes(const struct ptq_job *job)
                     (double)(job->has_eval ? job->eval_text.tokens.n_total : 0);
     double widest = (double)(i->d_ff > i->d_model ? i->d_ff : i->d_model);
     return 4 * tokens * (double)i->d_model + 12 * block + 6 * 8 * widest * widest +
-           8.0 * (double)i->max_context * (double)(i->vocab_size + i->d_ff);
+           ptq_scoring_bytes(job);
 }
 
 static bool pending(const struct ptq_job *job, int64_t point)

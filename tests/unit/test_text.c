@@ -130,17 +130,18 @@ static void test_random_windows(void **state)
     (void)state;
     struct fixture f;
     setup(&f);
-    const struct ptq_text_request ask = {put(&f, "t.txt", "abcdefghijklmnopq", 17), 3, 4, true, 0};
+    const struct ptq_text_request ask = {put(&f, "t.txt", "abcdefghijklmnopq", 17), 3, 4,
+                                         "windows", 0};
     assert_ok(ptq_text_load(&bytes_model, &ask, &f.arena, &f.t, &f.st), &f.st);
     CHECK_LENGTHS(&f, 4, 4, 4);
     for (int i = 0; i < 12; i++)
         assert_int_equal(f.t.tokens.id[i], "jklmijkljklm"[i]);
-    assert_string_equal(f.t.protocol, "bytes-4/random3");
+    assert_string_equal(f.t.protocol, "windows-4/3");
     /* more windows than would fit side by side; none where the file is shorter than one */
-    const struct ptq_text_request many = {f.path, 9, 8, true, 1};
+    const struct ptq_text_request many = {f.path, 9, 8, "windows", 1};
     assert_ok(ptq_text_load(&bytes_model, &many, &f.arena, &f.t, &f.st), &f.st);
     assert_int_equal(f.t.tokens.n_seq, 9);
-    const struct ptq_text_request none = {put(&f, "s.txt", "abc", 3), 9, 8, true, 1};
+    const struct ptq_text_request none = {put(&f, "s.txt", "abc", 3), 9, 8, "windows", 1};
     assert_int_equal(ptq_text_load(&bytes_model, &none, &f.arena, &f.t, &f.st), PTQ_ERR_USAGE);
     teardown(&f);
 }
