@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const struct ptq_format ptq_format_container;
+extern const struct ptq_file_format ptq_format_container;
 
 enum { SCHEMA = 1 };
 
@@ -129,7 +129,7 @@ static int read_bytes(const struct ptq_tensors *t, const struct ptq_tensor *x, i
                        st);
 }
 
-const struct ptq_format ptq_format_container = {
+const struct ptq_file_format ptq_format_container = {
     .name = "container",
     .title = "HDF5 container (datasets/SCHEMA.md)",
     .probe = probe,

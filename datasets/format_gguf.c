@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const struct ptq_format ptq_format_gguf;
+extern const struct ptq_file_format ptq_format_gguf;
 
 /* Caps far above any model, so that a small file cannot ask for much memory: the largest
  * vocabularies have 2^18 tokens with as many scores and types, and 2^19 merges. */
@@ -583,7 +583,7 @@ static int read_bytes(const struct ptq_tensors *t, const struct ptq_tensor *x, i
     return ptq_bytes_read(t->own, (int64_t)x->at[0] + from, bytes, out, st);
 }
 
-const struct ptq_format ptq_format_gguf = {
+const struct ptq_file_format ptq_format_gguf = {
     .name = "gguf",
     .title = "GGUF file",
     .probe = probe,

@@ -7,7 +7,7 @@
 #include "datasets/tensors.h"
 #include <string.h>
 
-extern const struct ptq_format ptq_format_llama2c;
+extern const struct ptq_file_format ptq_format_llama2c;
 
 enum {
     N_FIELDS = 7,
@@ -285,7 +285,7 @@ static int read_bytes(const struct ptq_tensors *t, const struct ptq_tensor *x, i
     return ptq_bytes_read(t->own, (int64_t)x->at[0] + from, bytes, out, st);
 }
 
-const struct ptq_format ptq_format_llama2c = {
+const struct ptq_file_format ptq_format_llama2c = {
     .name = "llama2c",
     .title = "llama2.c checkpoint (legacy, version 1 or 2)",
     .probe = probe,

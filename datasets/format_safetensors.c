@@ -237,7 +237,7 @@ static int open_source(struct ptq_tensors *t, const struct ptq_probe *p, struct 
     return ptq_hf_open(t, p, &weights, st);
 }
 
-const struct ptq_format ptq_format_safetensors = {
+const struct ptq_file_format ptq_format_safetensors = {
     .name = "safetensors",
     .title = "Hugging Face folder (config.json, *.safetensors) or .safetensors file",
     .probe = probe,

@@ -330,7 +330,7 @@ static int synth_bytes(const struct ptq_tensors *t, const struct ptq_tensor *x, 
     return PTQ_OK;
 }
 
-const struct ptq_format ptq_format_synth = {
+const struct ptq_file_format ptq_format_synth = {
     .name = "synth",
     .title = "synth:NAME (random weights of a model's shapes)",
     .probe = synth_probe,

@@ -416,7 +416,7 @@ static int open_source(struct ptq_tensors *t, const struct ptq_probe *p, struct 
     return ptq_hf_open(t, p, &weights, st);
 }
 
-const struct ptq_format ptq_format_torch = {
+const struct ptq_file_format ptq_format_torch = {
     .name = "torch",
     .title = "Hugging Face folder (config.json, pytorch_model*.bin) or torch .bin, .pt, .pth file",
     .probe = probe,

@@ -57,7 +57,7 @@ struct ptq_hf_weights {
 };
 
 bool ptq_hf_folder_has(const char *folder, const struct ptq_hf_weights *);
-/* The open, close, read, n_bytes and bytes of struct ptq_format. */
+/* The open, close, read, n_bytes and bytes of struct ptq_file_format. */
 int ptq_hf_open(struct ptq_tensors *, const struct ptq_probe *, const struct ptq_hf_weights *,
                 struct ptq_status *);
 void ptq_hf_close(struct ptq_tensors *);

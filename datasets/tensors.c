@@ -9,16 +9,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ENTRY(name, hash) extern const struct ptq_format ptq_format_##name;
+#define ENTRY(name, hash) extern const struct ptq_file_format ptq_format_##name;
 #include "formats.inc"
 #undef ENTRY
 
 enum { PIECE_BYTES = 1 << 20 };
 
-const struct ptq_format *const *ptq_formats(void)
+const struct ptq_file_format *const *ptq_formats(void)
 {
 #define ENTRY(name, hash) &ptq_format_##name,
-    static const struct ptq_format *const table[] = {
+    static const struct ptq_file_format *const table[] = {
 #include "formats.inc"
         NULL};
 #undef ENTRY
@@ -107,7 +107,7 @@ static int probe(const char *source, struct ptq_probe *p, struct ptq_status *st)
 static int unknown(const char *source, struct ptq_status *st)
 {
     char list[512] = "";
-    const struct ptq_format *const *all = ptq_formats();
+    const struct ptq_file_format *const *all = ptq_formats();
     for (int i = 0; all[i]; i++) {
         size_t n = strlen(list);
         snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", all[i]->title);
@@ -137,7 +137,7 @@ static int sort_tensors(struct ptq_tensors *t, struct ptq_status *st)
 int ptq_tensors_open(struct ptq_tensors **out, const char *source, struct ptq_status *st)
 {
     struct ptq_probe p;
-    const struct ptq_format *const *all = ptq_formats();
+    const struct ptq_file_format *const *all = ptq_formats();
     *out = NULL;
     int rc = probe(source, &p, st);
     if (rc)

@@ -32,7 +32,7 @@ enum ptq_dialect_kind {
 };
 
 struct ptq_tensors {
-    const struct ptq_format *format;
+    const struct ptq_file_format *format;
     enum ptq_dialect_kind dialect;
     const char *path;
     struct ptq_tensor *tensor; /* [n] by name (strcmp order) */
@@ -57,14 +57,14 @@ int ptq_tensors_read(const struct ptq_tensors *, const struct ptq_tensor *, int6
  * byte once. */
 int ptq_tensors_key(const struct ptq_tensors *, char out_33[33], struct ptq_status *);
 
-/* ---- formats: datasets/format_NAME.c exports const struct ptq_format ptq_format_NAME ---- */
+/* ---- formats: datasets/format_NAME.c exports const struct ptq_file_format ptq_format_NAME ---- */
 struct ptq_probe { /* what is known of a source before it is opened */
     const char *path;
     bool is_folder;
     unsigned char head[16]; /* first bytes of a file, zero-padded */
     int64_t bytes;          /* the file's size */
 };
-struct ptq_format {
+struct ptq_file_format {
     const char *name, *title; /* "safetensors", "Hugging Face folder or .safetensors file" */
     bool (*probe)(const struct ptq_probe *);
     /* Fills dialect, tensor, n (any order: the caller sorts and refuses duplicates), meta, own. On
@@ -80,7 +80,7 @@ struct ptq_format {
                  void *out, struct ptq_status *);
 };
 /* NULL-terminated, in the order of names. */
-const struct ptq_format *const *ptq_formats(void);
+const struct ptq_file_format *const *ptq_formats(void);
 
 /* Parts of the formats' readers that they share (datasets/tensors.c): a read-only file whose size
  * is known; reads that are checked against it. */

@@ -9,10 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DEFAULT_WINDOWS = 128, DEFAULT_ACTS = 512 };
+/* Hidden states may take half of the machine: the rest is for a block and its Hessians. */
+enum { DEFAULT_WINDOWS = 128, DEFAULT_ACTS = 512, MEMORY_SHARE = 2 };
 
 struct request {
-    int64_t threads, sink_tokens, n_acts;
+    int64_t threads, sink_tokens, n_acts, memory_bytes;
     struct ptq_text_request text;
     struct ptq_model_options model;
     const char *out, *name;
@@ -75,6 +76,17 @@ static int parse(const struct ptq_args *a, struct request *r, struct ptq_status 
         (rc = number(a, "acts", 0, DEFAULT_ACTS, &r->n_acts, st)) ||
         (rc = number(a, "threads", 1, 0, &r->threads, st)))
         return rc;
+    int64_t seed;
+    if ((rc = number(a, "seed", 0, 0, &seed, st)))
+        return rc;
+    r->text.seed = (uint64_t)seed;
+    r->text.draw = ptq_arg(a, "draw") ? ptq_arg(a, "draw") : "first";
+    r->text.tokenizer = ptq_arg(a, "tokenizer");
+    r->memory_bytes =
+        (int64_t)sysconf(_SC_PHYS_PAGES) * (int64_t)sysconf(_SC_PAGESIZE) / MEMORY_SHARE;
+    if (ptq_arg(a, "memory") &&
+        (rc = ptq_parse_bytes(ptq_arg(a, "memory"), "--memory", &r->memory_bytes, st)))
+        return rc;
     r->name = ptq_arg(a, "name") ? ptq_arg(a, "name") : "calib";
     r->f64 = ptq_arg(a, "f64") != NULL;
     r->model.outliers = ptq_arg(a, "outliers") != NULL;
@@ -88,7 +100,12 @@ static int capture(const struct request *r, const struct ptq_model *m, struct pt
     struct ptq_pool *pool = NULL;
     const struct ptq_stats_options o = {
         .sink_tokens = r->sink_tokens, .n_acts = r->n_acts, .f64 = r->f64};
-    int rc = ptq_text_load(ptq_model_info(m), &r->text, arena, &text, st);
+    const char *slash = strrchr(r->out, '/');
+    const char *folder =
+        slash ? ptq_arena_printf(arena, st, "%.*s/", (int)(slash - r->out), r->out) : ".";
+    int rc = folder ? ptq_text_load(ptq_model_info(m), &r->text, arena, &text, st) : PTQ_ERR_MEMORY;
+    if (!rc && text.note)
+        fprintf(stderr, "ptq capture: %s\n", text.note);
     if (rc || (rc = ptq_pool_new(&pool, (int)r->threads, st)))
         return rc;
     const struct ptq_capture_args args = {.model = m,
@@ -98,7 +115,8 @@ static int capture(const struct request *r, const struct ptq_model *m, struct pt
                                           .name = r->name,
                                           .pool = pool,
                                           .stop = stop,
-                                          .whole_blocks = true};
+                                          .whole_blocks = true,
+                                          .spill = {folder, r->memory_bytes}};
     catch_signals();
     rc = ptq_capture(&args, st);
     ptq_pool_free(pool);
@@ -126,7 +144,14 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
 
 static const struct ptq_flag flags[] = {
     {"text", 't', PTQ_FLAG_TEXT, "SOURCE",
-     "synth:facts:SEED, a text file, ids:FILE or .npy (required)", NULL},
+     "a name of `ptq list texts`, a text file, ids:FILE, .npy or synth:facts:SEED (required)",
+     NULL},
+    {"draw", 0, PTQ_FLAG_TEXT, "RULE", "how sequences are taken of it: `ptq list draws` [first]",
+     NULL},
+    {"seed", 0, PTQ_FLAG_TEXT, "N", "of a draw [0]", NULL},
+    {"tokenizer", 0, PTQ_FLAG_TEXT, "SOURCE", "where the tokenizer is [with the model]", NULL},
+    {"memory", 0, PTQ_FLAG_TEXT, "BYTES",
+     "hidden states over this lie in a file beside OUT, such as 8G [half of the machine's]", NULL},
     {"out", 'o', PTQ_FLAG_TEXT, "FILE", "container to write or to go on with (required)", NULL},
     {"name", 0, PTQ_FLAG_TEXT, "NAME", "name of the statistics in it: /stats/NAME [calib]", NULL},
     {"windows", 'n', PTQ_FLAG_TEXT, "N", "sequences [128]", "nsamples"},

@@ -30,7 +30,7 @@ struct result {
     const struct ptq_text *text;
     struct ptq_eval eval;
     struct ptq_value value[N_IDS];
-    double floor_bpb; /* exact entropy of the text; NaN unless it is the facts language */
+    double floor_bpb;          /* exact entropy of the text; NaN unless it is the facts language */
     double word_ppl, byte_ppl; /* of lm-eval-word; NaN else */
     double seconds;
 };
@@ -76,7 +76,8 @@ static int parse(const struct ptq_args *a, struct request *r, struct ptq_status 
     return number(a, "windows", 1, INT32_MAX, &r->text.n_seq, st);
 }
 
-/* exp of the summed NLL over words or bytes, from their number a token; NaN when that is unknown. */
+/* exp of the summed NLL over words or bytes, from their number a token; NaN when that is unknown.
+ */
 static double ppl_per(const struct ptq_eval *e, double units_per_token)
 {
     return units_per_token > 0 ? exp(ptq_eval_nll(e) / units_per_token) : NAN;
@@ -129,12 +130,9 @@ static int print_table(const struct result *r, enum ptq_format format, struct pt
     const struct {
         const char *name;
         double v;
-    } numbers[] = {{"word_perplexity", r->word_ppl},
-                   {"byte_perplexity", r->byte_ppl},
-                   {"entropy_floor_bpb", r->floor_bpb},
-                   {"n_windows", (double)r->eval.n_windows},
-                   {"n_scored", (double)r->eval.n_scored},
-                   {"seconds", r->seconds}};
+    } numbers[] = {{"word_perplexity", r->word_ppl},       {"byte_perplexity", r->byte_ppl},
+                   {"entropy_floor_bpb", r->floor_bpb},    {"n_windows", (double)r->eval.n_windows},
+                   {"n_scored", (double)r->eval.n_scored}, {"seconds", r->seconds}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !rc; i++) {
         put_number(text, sizeof text, numbers[i].v);
         if (*text)
@@ -272,9 +270,9 @@ static int read_stdin(char **text, size_t *bytes, struct ptq_status *st)
 static int put_line(void *arg, const char *line, struct ptq_status *st)
 {
     (void)arg;
-    return fputs(line, stdout) >= 0 ? PTQ_OK
-                                    : ptq_status_set(st, PTQ_ERR_IO, "cannot write the rows: %s",
-                                                     strerror(errno));
+    return fputs(line, stdout) >= 0
+               ? PTQ_OK
+               : ptq_status_set(st, PTQ_ERR_IO, "cannot write the rows: %s", strerror(errno));
 }
 
 /* The tokenizer for texts: the one named, else the model's own if it has one. */

@@ -1,10 +1,9 @@
-/* cmd_inspect.c: `ptq inspect FILE`: what a container holds: model, statistics, bare layers,
- * results. */
+/* cmd_inspect.c: `ptq inspect SOURCE`: what a checkpoint of any format holds, and a container:
+ * model, statistics, bare layers, results. Nothing but names, shapes and metadata is read. */
+#include "cli/checkpoint.h"
 #include "cli/cli.h"
 #include "core/paths.h"
-#include "core/words.h"
 #include "datasets/h5.h"
-#include "datasets/llama2c.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -14,8 +13,20 @@ struct inspection {
     struct ptq_table *table;
     int depth, max_depth;
     int64_t n_objects;
+    bool all;
 };
 enum { MAX_OBJECTS = 100000 };
+
+/* A file of HDF5's begins so; whatever else it holds, it is ours to walk through. */
+static bool is_container(const char *path)
+{
+    char head[8] = "";
+    FILE *f = fopen(path, "re");
+    bool yes = f && fread(head, sizeof head, 1, f) == 1 && !memcmp(head, "\x89HDF\r\n\x1a\n", 8);
+    if (f)
+        fclose(f);
+    return yes;
+}
 
 static const char *type_name(enum ptq_h5_type t)
 {
@@ -69,85 +80,46 @@ static int walk(struct inspection *in, const char *group, int depth, struct ptq_
     return code;
 }
 
-static void print_model(struct inspection *in, FILE *f)
+/* ---- checkpoints: whatever the format */
+
+enum { MOST_ROWS = 40 };
+
+static int inspect_tensors(const char *path, struct inspection *in, enum ptq_format format,
+                           struct ptq_status *st)
 {
-    static const char *const numbers[] = {"d_model",  "n_blocks", "n_heads",    "n_kv_heads",
-                                          "head_dim", "d_ff",     "vocab_size", "max_context"};
-    char *text = NULL;
-    struct ptq_status quiet = {0};
-    if (!ptq_h5_exists(in->h5, "/model"))
-        return;
-    fprintf(f, "model:");
-    if (ptq_h5_get_text(in->h5, "/model", "architecture", &in->arena, &text, &quiet) == PTQ_OK)
-        fprintf(f, " %s", text);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        int64_t v;
-        if (ptq_h5_get_i64(in->h5, "/model", numbers[i], &v, &quiet) == PTQ_OK)
-            fprintf(f, "  %s %lld", numbers[i], (long long)v);
+    struct ptq_checkpoint *c = NULL;
+    int code = ptq_checkpoint_open(&c, path, st);
+    if (code)
+        return code;
+    const int64_t n = ptq_checkpoint_n_tensors(c);
+    const int64_t most = in->all || format != PTQ_TEXT || n <= MOST_ROWS ? n : MOST_ROWS;
+    for (int64_t i = 0; i < most && !code; i++) {
+        struct ptq_checkpoint_row r;
+        ptq_checkpoint_row(c, i, &r);
+        if (ptq_table_row(in->table, (const char *[]){r.name, r.type, r.shape, r.n}))
+            code = ptq_status_nomem(st, "a table", 0);
     }
-    fputc('\n', f);
-}
-
-/* ---- llama2.c checkpoints: their tensors under the names that the container gives them */
-
-static bool is_checkpoint(const char *path)
-{
-    size_t n = strlen(path);
-    return n > 4 && !strcmp(path + n - 4, ".bin");
-}
-
-/* A tensor that the file lacks (a tied head) has no row. */
-static int add_tensor(struct ptq_table *t, const struct ptq_llama2c *c, const char *name)
-{
-    int64_t dim[2];
-    char shape[64], elements[32];
-    if (ptq_llama2c_find(c, name, dim) != PTQ_OK)
-        return PTQ_OK;
-    if (dim[1])
-        snprintf(shape, sizeof shape, "%lld x %lld", (long long)dim[0], (long long)dim[1]);
-    else
-        snprintf(shape, sizeof shape, "%lld", (long long)dim[0]);
-    snprintf(elements, sizeof elements, "%lld", (long long)(dim[0] * (dim[1] ? dim[1] : 1)));
-    const char *row[] = {name, "f32", shape, elements};
-    return ptq_table_row(t, row);
-}
-
-static int list_tensors(struct ptq_table *t, const struct ptq_llama2c *c)
-{
-    static const char *const ends[] = {"tok_embd", "output_norm", "output"};
-    static const char *const parts[] = {"attn_norm", "attn_q",   "attn_k", "attn_v",  "attn_o",
-                                        "ffn_norm",  "ffn_gate", "ffn_up", "ffn_down"};
-    int code = add_tensor(t, c, ends[0]);
-    for (int64_t b = 0; b < ptq_llama2c_head(c)->n_layers; b++)
-        for (size_t i = 0; i < sizeof parts / sizeof *parts && !code; i++) {
-            char name[64];
-            snprintf(name, sizeof name, "blk.%lld.%s", (long long)b, parts[i]);
-            code = add_tensor(t, c, name);
-        }
-    for (size_t i = 1; i < sizeof ends / sizeof *ends && !code; i++)
-        code = add_tensor(t, c, ends[i]);
-    return code;
-}
-
-static int inspect_checkpoint(const char *path, struct ptq_table *t, enum ptq_format format,
-                              struct ptq_status *st)
-{
-    struct ptq_llama2c *c = NULL;
-    int code = ptq_llama2c_open(&c, path, st);
-    if (!code && list_tensors(t, c))
-        code = ptq_status_nomem(st, "a table", 0);
     if (!code) {
-        const struct ptq_llama2c_head *h = ptq_llama2c_head(c);
         if (format == PTQ_TEXT)
-            printf("model: llama2.c checkpoint  d_model %lld  n_blocks %lld  n_heads %lld  "
-                   "n_kv_heads %lld  d_ff %lld  vocab_size %lld  max_context %lld\n",
-                   (long long)h->dim, (long long)h->n_layers, (long long)h->n_heads,
-                   (long long)h->n_kv_heads, (long long)h->hidden, (long long)h->vocab_size,
-                   (long long)h->seq_len);
-        ptq_table_print(t, format, stdout);
+            ptq_checkpoint_print(c, stdout);
+        ptq_table_print(in->table, format, stdout);
+        if (most < n)
+            printf("and %lld more tensors (--all shows them)\n", (long long)(n - most));
     }
-    ptq_llama2c_close(c);
+    ptq_checkpoint_close(c);
     return code;
+}
+
+/* ---- containers: every dataset, for they hold statistics, layers and stored forms as well */
+
+/* A /model that is not a model's: its datasets are listed all the same. */
+static void print_model(const char *path, FILE *f)
+{
+    struct ptq_checkpoint *c = NULL;
+    struct ptq_status quiet = {0};
+    if (ptq_checkpoint_open(&c, path, &quiet) == PTQ_OK)
+        ptq_checkpoint_print(c, f);
+    ptq_checkpoint_close(c);
 }
 
 static int inspect_container(const char *path, struct inspection *in, enum ptq_format format,
@@ -157,8 +129,8 @@ static int inspect_container(const char *path, struct inspection *in, enum ptq_f
     if (!code)
         code = walk(in, "/", 0, st);
     if (!code) {
-        if (format == PTQ_TEXT)
-            print_model(in, stdout);
+        if (format == PTQ_TEXT && ptq_h5_exists(in->h5, "/model"))
+            print_model(path, stdout);
         ptq_table_print(in->table, format, stdout);
     }
     ptq_h5_close(in->h5, NULL);
@@ -169,7 +141,7 @@ static int run(const struct ptq_args *args, struct ptq_status *st)
 {
     static const char *const columns[] = {"object", "type", "shape", "elements"};
     static const bool numeric[] = {false, false, false, true};
-    struct inspection in = {.max_depth = 8};
+    struct inspection in = {.max_depth = 8, .all = ptq_arg(args, "all") != NULL};
     enum ptq_format format;
     char *path = (char *)args->positional[0];
     int code = ptq_format_parse(ptq_arg(args, "format"), &format, st);
@@ -181,24 +153,33 @@ static int run(const struct ptq_args *args, struct ptq_status *st)
     if (!code && !(in.table = ptq_table_new(4, columns, numeric)))
         code = ptq_status_nomem(st, "a table", 0);
     if (!code)
-        code = is_checkpoint(path) ? inspect_checkpoint(path, in.table, format, st)
-                                   : inspect_container(path, &in, format, st);
+        code = is_container(path) ? inspect_container(path, &in, format, st)
+                                  : inspect_tensors(path, &in, format, st);
     ptq_table_free(in.table);
     ptq_arena_clear(&in.arena);
     return code;
 }
 
 static const struct ptq_flag flags[] = {
+    {"all", 'a', PTQ_FLAG_SWITCH, NULL, "every tensor of a checkpoint [the first 40, as text]",
+     NULL},
     {"format", 0, PTQ_FLAG_TEXT, "F", "text, md, csv or jsonl [text]", NULL},
     {NULL},
 };
 const struct ptq_verb ptq_verb_inspect = {
     .name = "inspect",
-    .title = "Show what a container holds: model, statistics, layers, stored forms",
-    .usage = "FILE [--format F]",
-    .details = "Every dataset of an HDF5 container with its type and shape. FILE may be `demo`. "
-               "The contract of a container is\n"
-               "datasets/SCHEMA.md.",
+    .title = "Show what a checkpoint or container holds: model, tokenizer, tensors",
+    .usage = "SOURCE [--all] [--format F]",
+    .details =
+        "SOURCE: a Hugging Face folder, a .safetensors or pytorch_model.bin file, a .gguf, a "
+        "llama2.c checkpoint, synth:NAME,\n"
+        "an HDF5 container or `demo`. Shown are format, architecture, settings, stored types and "
+        "whether they are a quantization\n"
+        "grid already, the tokenizer, and every tensor under the name it has in the file. Of a "
+        "container every dataset is shown,\n"
+        "statistics and stored forms too; its contract is datasets/SCHEMA.md. Weights are not "
+        "read.\n"
+        "  ptq inspect ~/llama-7b.gguf --all",
     .flags = flags,
     .min_positional = 1,
     .max_positional = 1,

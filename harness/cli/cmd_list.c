@@ -189,8 +189,8 @@ static int text_row(struct ptq_table *t, const struct ptq_known_text *x, struct 
 
 static int list_texts(const struct listing *l, struct ptq_status *st)
 {
-    static const char *const columns[] = {"text", "family", "default_for", "file", "sha256",
-                                          "where"};
+    static const char *const columns[] = {"text", "family", "default_for",
+                                          "file", "sha256", "where"};
     struct ptq_table *t = ptq_table_new(6, columns, NULL);
     if (!t)
         return ptq_status_nomem(st, "a table", 0);
@@ -213,14 +213,9 @@ static int list_verbs(const struct listing *l, struct ptq_status *st);
 static const struct {
     const char *word;
     int (*list)(const struct listing *, struct ptq_status *);
-} kinds[] = {{"methods", list_methods},
-             {"options", list_options},
-             {"presets", list_presets},
-             {"metrics", list_metrics},
-             {"protocols", list_protocols},
-             {"draws", list_draws},
-             {"texts", list_texts},
-             {"verbs", list_verbs}};
+} kinds[] = {{"methods", list_methods}, {"options", list_options},     {"presets", list_presets},
+             {"metrics", list_metrics}, {"protocols", list_protocols}, {"draws", list_draws},
+             {"texts", list_texts},     {"verbs", list_verbs}};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 static int list_verbs(const struct listing *l, struct ptq_status *st)

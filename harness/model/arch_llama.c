@@ -247,6 +247,80 @@ static int configure_hf(const struct ptq_meta *m, struct ptq_model_info *i, stru
     return rc;
 }
 
+/* ---- the way back: config.json of a model that came otherwise */
+
+/* The four types are one family that differs in settings: the type is the one that has them. */
+static const char *hf_type(const struct ptq_model_info *i)
+{
+    return i->qk_norm                  ? "qwen3"
+           : i->qkv_bias && !i->o_bias ? "qwen2"
+           : i->sliding_window         ? "mistral"
+                                       : "llama";
+}
+
+static bool hf_can_say(const struct ptq_model_info *i, const char *type)
+{
+    const bool mistral = !strcmp(type, "mistral"), qwen2 = !strcmp(type, "qwen2");
+    if (i->o_bias && !i->qkv_bias)
+        return false;
+    if (!strcmp(type, "qwen3"))
+        return i->qkv_bias == i->o_bias;
+    if (mistral)
+        return !i->qkv_bias && i->window_from == 0;
+    return qwen2 || !i->sliding_window;
+}
+
+static json_t *hf_scaling(const struct ptq_rope *r)
+{
+    if (r->scaling == PTQ_ROPE_LINEAR)
+        return json_pack("{s:s,s:f}", "rope_type", "linear", "factor", r->factor);
+    return json_pack("{s:s,s:f,s:f,s:f,s:I}", "rope_type", "llama3", "factor", r->factor,
+                     "low_freq_factor", r->low, "high_freq_factor", r->high,
+                     "original_max_position_embeddings", (json_int_t)r->original_context);
+}
+
+static int put_window(const struct ptq_model_info *i, const char *type, json_t *config)
+{
+    if (!strcmp(type, "mistral"))
+        return json_object_set_new(config, "sliding_window", json_integer(i->sliding_window));
+    if (!strcmp(type, "llama"))
+        return 0;
+    const bool used = i->sliding_window > 0;
+    return json_object_set_new(config, "use_sliding_window", json_boolean(used)) ||
+           (used && (json_object_set_new(config, "sliding_window",
+                                         json_integer(i->sliding_window)) ||
+                     json_object_set_new(config, "max_window_layers",
+                                         json_integer(i->window_from))));
+}
+
+static int to_hf(const struct ptq_model_info *i, json_t *config, struct ptq_status *st)
+{
+    const char *type = hf_type(i);
+    const char *const class = !strcmp(type, "qwen3")     ? "Qwen3ForCausalLM"
+                              : !strcmp(type, "qwen2")   ? "Qwen2ForCausalLM"
+                              : !strcmp(type, "mistral") ? "MistralForCausalLM"
+                                                         : "LlamaForCausalLM";
+    if (!hf_can_say(i, type))
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: its biases and its sliding window go together in none of %s, "
+                              "%s, %s and %s: there is no Hugging Face configuration for it",
+                              i->source, hf_types[0], hf_types[1], hf_types[2], hf_types[3]);
+    json_t *o = json_pack(
+        "{s:[s],s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:s,s:b,s:b,s:b}", "architectures",
+        class, "model_type", type, "hidden_size", (json_int_t)i->d_model, "intermediate_size",
+        (json_int_t)i->d_ff, "num_hidden_layers", (json_int_t)i->n_blocks, "num_attention_heads",
+        (json_int_t)i->n_heads, "num_key_value_heads", (json_int_t)i->n_kv_heads, "head_dim",
+        (json_int_t)i->head_dim, "vocab_size", (json_int_t)i->vocab_size,
+        "max_position_embeddings", (json_int_t)i->max_context, "rms_norm_eps", i->norm_eps,
+        "rope_theta", i->rope.theta, "hidden_act", "silu", "tie_word_embeddings", i->tied_head,
+        "attention_bias", i->qkv_bias, "mlp_bias", false);
+    int bad = !o || json_object_update(config, o) || put_window(i, type, config) ||
+              (i->rope.scaling != PTQ_ROPE_PLAIN &&
+               json_object_set_new(config, "rope_scaling", hf_scaling(&i->rope)));
+    json_decref(o);
+    return bad ? ptq_status_nomem(st, "config.json", 0) : PTQ_OK;
+}
+
 static const char *const gguf_types[] = {"llama", "qwen2", "qwen3", NULL};
 static const struct ptq_name gguf_names[] = {
     {"tok_embd", "token_embd.weight", 0, 0},
@@ -475,7 +549,7 @@ static int run_sequence(const struct ptq_sequence *q, struct ptq_status *st)
 
 const struct ptq_arch ptq_arch_llama = {
     .name = "llama",
-    .hf = {hf_types, hf_prefixes, hf_names, configure_hf},
+    .hf = {hf_types, hf_prefixes, hf_names, configure_hf, to_hf},
     .gguf = {gguf_types, NULL, gguf_names, configure_gguf},
     .check = check,
     .layout = layout,

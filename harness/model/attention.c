@@ -244,7 +244,7 @@ static void channels_run(struct block *b, int64_t d0, int64_t n)
     const int64_t first = at->window ? max_of(0, b->t0 - at->window + 1) : 0,
                   end = at->bidirectional ? at->len : min_of(at->len, b->t0 + QUERIES);
     memset(b->sum, 0, sizeof b->sum);
-    memset(b->mixed, 0, sizeof b->mixed);
+    memset(b->mixed, 0, (size_t)((n + ROWS - 1) / ROWS * ROWS * QUERIES) * sizeof *b->mixed);
     for (int i = 0; i < QUERIES; i++)
         b->top[i] = -__FLT_MAX__ / 2; /* finite: a lane that has seen no key yet keeps 0 - 0 */
     for (b->u0 = first; b->u0 < end; b->u0 += KEYS) {

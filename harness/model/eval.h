@@ -4,9 +4,9 @@
 #define PTQ_MODEL_EVAL_H
 #include "model/text.h"
 
-/* Scored tokens of sequence s: first .. len - 1 (ptq_text_first; 1 unless the protocol says another)
- * and the one behind the window where there is one; flat index of token t: those of the sequences
- * before + t - first. */
+/* Scored tokens of sequence s: first .. len - 1 (ptq_text_first; 1 unless the protocol says
+ * another) and the one behind the window where there is one; flat index of token t: those of the
+ * sequences before + t - first. */
 struct ptq_eval {
     const struct ptq_text *text;
     int64_t n_windows, n_scored;

@@ -175,6 +175,9 @@ struct ptq_dialect {
     /* Metadata to info (all but name, source, key and counts of parameters). Settings that this
      * architecture cannot run as they are meant are PTQ_ERR_USAGE: never another model. */
     int (*configure)(const struct ptq_meta *, struct ptq_model_info *, struct ptq_status *);
+    /* Optional, of `hf`: the way back: puts into config what configure reads as this info, with
+     * half-layout rotation. PTQ_ERR_USAGE when no configuration says it. */
+    int (*to_hf)(const struct ptq_model_info *, json_t *config, struct ptq_status *);
 };
 
 /* Tensors outside of the blocks, beside tok_embd (vocab_size x d_embd) and output (the same; absent

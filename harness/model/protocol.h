@@ -1,17 +1,17 @@
-/* protocol.h: evaluation protocols and calibration draws as data, one entry each. A protocol turns a
- * text into windows and says which of their tokens are scored; its name and rules are printed with
- * every result, and values of different names do not compare. */
+/* protocol.h: evaluation protocols and calibration draws as data, one entry each. A protocol turns
+ * a text into windows and says which of their tokens are scored; its name and rules are printed
+ * with every result, and values of different names do not compare. */
 #ifndef PTQ_MODEL_PROTOCOL_H
 #define PTQ_MODEL_PROTOCOL_H
 #include "core/arena.h"
 
-enum ptq_material { /* what is cut */
-    PTQ_OF_FACTS,   /* windows of the facts language */
-    PTQ_OF_IDS,     /* token ids as given */
-    PTQ_OF_FILE,    /* the file as it lies */
-    PTQ_OF_PROMPT,  /* the same without a last newline */
-    PTQ_OF_ROWS,    /* its rows joined by the text's rule */
-    PTQ_OF_PAGES    /* its pages one by one, detokenized */
+enum ptq_material {                /* what is cut */
+                    PTQ_OF_FACTS,  /* windows of the facts language */
+                    PTQ_OF_IDS,    /* token ids as given */
+                    PTQ_OF_FILE,   /* the file as it lies */
+                    PTQ_OF_PROMPT, /* the same without a last newline */
+                    PTQ_OF_ROWS,   /* its rows joined by the text's rule */
+                    PTQ_OF_PAGES   /* its pages one by one, detokenized */
 };
 enum ptq_bos { PTQ_BOS_AS_TEXT, PTQ_BOS_INSTEAD, PTQ_BOS_BEFORE }; /* at the head of a window */
 enum ptq_scored {

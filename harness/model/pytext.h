@@ -1,5 +1,5 @@
-/* pytext.h: UTF-8 as Python's str sees it, for rules that are defined by Python code. Bytes that are
- * no UTF-8 count as characters by themselves. */
+/* pytext.h: UTF-8 as Python's str sees it, for rules that are defined by Python code. Bytes that
+ * are no UTF-8 count as characters by themselves. */
 #ifndef PTQ_MODEL_PYTEXT_H
 #define PTQ_MODEL_PYTEXT_H
 #include <stdbool.h>

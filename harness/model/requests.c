@@ -10,7 +10,7 @@
 /* Hidden states of a batch: 512 MB at d_model = 4096. */
 enum { BATCH_TOKENS = 1 << 15 };
 
-struct pair { /* a request as ids: context and continuation one after another */
+struct pair {   /* a request as ids: context and continuation one after another */
     json_t *id; /* owned; NULL: none given */
     const int32_t *ids;
     int64_t n, n_continuation, truncated;
@@ -112,8 +112,7 @@ static int check_vocabulary(const struct job *j, const struct pair *p)
 {
     for (int64_t i = 0; i < p->n; i++)
         if (p->ids[i] < 0 || p->ids[i] >= j->info->vocab_size)
-            return fault(j, "the tokenizer gives the id %d: it is another model's",
-                         (int)p->ids[i]);
+            return fault(j, "the tokenizer gives the id %d: it is another model's", (int)p->ids[i]);
     return PTQ_OK;
 }
 
@@ -124,8 +123,9 @@ static int pair_of_texts(struct job *j, const json_t *row, struct pair *p)
     if (!json_is_string(a) || !json_is_string(b))
         return fault(j, "\"context_text\" and \"continuation_text\" are texts");
     if (!j->ask->tokenizer && strcmp(j->info->tokenizer, "bytes") != 0)
-        return fault(j, "texts need a tokenizer, and %s has none; name one (--tokenizer) or give "
-                        "\"context\" and \"continuation\" as ids",
+        return fault(j,
+                     "texts need a tokenizer, and %s has none; name one (--tokenizer) or give "
+                     "\"context\" and \"continuation\" as ids",
                      j->info->name);
     int64_t n_a = (int64_t)json_string_length(a), n_b = (int64_t)json_string_length(b), from, to;
     char *both = ptq_arena_alloc(&j->arena, j->st, n_a + n_b + 1, 1);
@@ -193,8 +193,8 @@ static int read_line(struct job *j, const char *line, int64_t bytes, struct pair
     json_t *row = json_loadb(line, (size_t)bytes, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
     int rc;
     if (!json_is_object(row))
-        rc = fault(j, "%s", row ? "a request is {\"context\": ..., \"continuation\": ...}"
-                                : error.text);
+        rc = fault(j, "%s",
+                   row ? "a request is {\"context\": ..., \"continuation\": ...}" : error.text);
     else if (!(rc = check_keys(j, row)))
         rc = json_object_get(row, "context_text") || json_object_get(row, "continuation_text")
                  ? pair_of_texts(j, row, p)
@@ -277,8 +277,7 @@ static int put_row(const struct job *j, const struct pair *p, double logprob, bo
     if (!bad && p->truncated)
         bad = json_object_set_new(o, "truncated", json_integer(p->truncated));
     char *line = bad ? NULL : ptq_json_line(o);
-    int rc = line ? j->ask->row(j->ask->arg, line, j->st)
-                  : ptq_status_nomem(j->st, "a row", 256);
+    int rc = line ? j->ask->row(j->ask->arg, line, j->st) : ptq_status_nomem(j->st, "a row", 256);
     free(line);
     json_decref(o);
     return rc;

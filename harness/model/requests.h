@@ -4,9 +4,9 @@
  *   {"id": any, "context_text": "...", "continuation_text": "..."}   with a tokenizer
  * and out, in the same order:
  *   {"id": any, "logprob": sum of ln p in nats, "greedy": bool, "n_tokens": n}
- * greedy: every token of the continuation is the most likely one (ties to the lower id). Texts become
- * ids as the harness does it: white space at the context's end belongs to the continuation; the
- * continuation's ids are those of both texts together less the context's number of ids; special
+ * greedy: every token of the continuation is the most likely one (ties to the lower id). Texts
+ * become ids as the harness does it: white space at the context's end belongs to the continuation;
+ * the continuation's ids are those of both texts together less the context's number of ids; special
  * tokens are not added; an empty context_text is the token BOS (else EOS), unless the continuation
  * begins with it. What is longer than `window` inputs loses the first ids of the context, and the
  * row says how many: "truncated": n. */

@@ -85,10 +85,10 @@ int ptq_load_window(struct ptq_load *l, int64_t def)
 {
     const int64_t context = l->model->max_context;
     if (l->named_window && l->ask->window && l->named_window != l->ask->window)
-        return ptq_status_set(l->st, PTQ_ERR_USAGE,
-                              "%s has windows of %lld tokens, and %lld are asked for; leave one out",
-                              l->ask->protocol, (long long)l->named_window,
-                              (long long)l->ask->window);
+        return ptq_status_set(
+            l->st, PTQ_ERR_USAGE,
+            "%s has windows of %lld tokens, and %lld are asked for; leave one out",
+            l->ask->protocol, (long long)l->named_window, (long long)l->ask->window);
     l->window = l->named_window ? l->named_window : l->ask->window;
     if (!l->window)
         l->window = def && def < context ? def : context;
@@ -149,8 +149,7 @@ int ptq_text_load(const struct ptq_model_info *m, const struct ptq_text_request 
         return ptq_status_set(st, PTQ_ERR_USAGE,
                               "%lld windows of %s: choose at least 1, or 0 for all",
                               (long long)ask->n_seq, ask->source);
-    int rc = ask->protocol
-                 ? ptq_protocol_parse(ask->protocol, &l.protocol, &l.named_window, st)
-                 : PTQ_OK;
+    int rc = ask->protocol ? ptq_protocol_parse(ask->protocol, &l.protocol, &l.named_window, st)
+                           : PTQ_OK;
     return rc ? rc : load(&l);
 }

@@ -64,7 +64,8 @@ struct ptq_text_request {
     int64_t window; /* tokens a window; 0: the protocol's, else the model's context */
     /* Calibration: how n_seq windows are taken, a name of draw.h ("first", "windows",
      * "gptq-windows", "gptq-documents"); NULL: evaluation, by the protocol. The facts language is
-     * random by its own seed, id files are taken in order: they take "first" and "windows" alike. */
+     * random by its own seed, id files are taken in order: they take "first" and "windows" alike.
+     */
     const char *draw;
     uint64_t seed;
     /* "gptq-2048", "llamacpp-512", ... (protocol.h); NULL: the one of the source: ids, facts; of a

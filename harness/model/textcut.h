@@ -37,9 +37,9 @@ const char *ptq_cut_name(struct ptq_load *, const char *base, bool part, int64_t
 /* The window from request, protocol and model; def: of the protocol (0: the context). */
 int ptq_load_window(struct ptq_load *, int64_t def);
 
-int ptq_load_facts(struct ptq_load *, const char *seed);  /* textids.c */
-int ptq_load_ids(struct ptq_load *, const char *path);    /* textids.c */
-int ptq_load_file(struct ptq_load *);                     /* textwindows.c */
+int ptq_load_facts(struct ptq_load *, const char *seed); /* textids.c */
+int ptq_load_ids(struct ptq_load *, const char *path);   /* textids.c */
+int ptq_load_file(struct ptq_load *);                    /* textwindows.c */
 
 /* Tokens of a text: bytes where tok is NULL. */
 struct ptq_stream {

@@ -81,8 +81,8 @@ static int draw_stream(struct ptq_load *l, struct ptq_stream *s, const struct pt
 
 /* ---- from single documents */
 
-/* A document of more than W tokens. The published code takes one of exactly W too, and then fails at
- * randint(0, -1); its later copies draw again, as here. */
+/* A document of more than W tokens. The published code takes one of exactly W too, and then fails
+ * at randint(0, -1); its later copies draw again, as here. */
 static int long_document(struct ptq_load *l, struct ptq_stream *s, const struct ptq_rows *rows,
                          struct ptq_mt19937 *r, struct ptq_arena *one, int32_t **id, int64_t *n)
 {

@@ -82,11 +82,10 @@ static int64_t *count_of(struct ptq_known_text *t, const char *key)
 static int read_entry(const struct reader *r, const struct ptq_ini_entry *e,
                       struct ptq_known_text *t)
 {
-    static const char *const keys[] = {"title",      "family",     "where",   "sha256",
-                                       "files",      "stands_for", "rows",    "joined_sha256",
-                                       "join",       "default",    "windows", "first_rows",
-                                       "crops",      "to_percent", "from_percent",
-                                       "lines_sha256", NULL};
+    static const char *const keys[] = {
+        "title", "family",        "where",        "sha256",       "files",   "stands_for",
+        "rows",  "joined_sha256", "join",         "default",      "windows", "first_rows",
+        "crops", "to_percent",    "from_percent", "lines_sha256", NULL};
     int word = 0, rc;
     if (text_of(t, e->key)) {
         *text_of(t, e->key) = e->value;
@@ -126,12 +125,8 @@ static int begin_text(const struct reader *r, const struct ptq_ini_entry *e,
         return ptq_status_set(r->st, PTQ_ERR_USAGE, "%s:%d: [%s]: a section is [NAME.SPLIT]",
                               r->ini.file, e->line, name);
     *dot = 0;
-    *t = (struct ptq_known_text){.name = name,
-                                 .split = dot + 1,
-                                 .title = name,
-                                 .where = "",
-                                 .join = "",
-                                 .to_percent = 100};
+    *t = (struct ptq_known_text){
+        .name = name, .split = dot + 1, .title = name, .where = "", .join = "", .to_percent = 100};
     return PTQ_OK;
 }
 
@@ -401,16 +396,17 @@ static int open_stand_in(const struct search *s, const struct ptq_known_text *wa
 {
     const struct ptq_known_text *prose = prose_of(s);
     const char *path;
-    int rc = prose && prose != wanted ? ptq_known_text_path(prose, s->arena, &path, s->st)
-                                      : PTQ_SKIP;
+    int rc =
+        prose && prose != wanted ? ptq_known_text_path(prose, s->arena, &path, s->st) : PTQ_SKIP;
     if (rc < 0)
         return rc;
     if (rc == PTQ_SKIP && prose && prose != wanted)
-        return ptq_status_set(s->st, PTQ_ERR_USAGE,
-                              "%s:%s is not here: put %s into $PTQ_TEXTS or datasets/texts/; nor is "
-                              "the text that would stand in: %s",
-                              wanted->name, wanted->split,
-                              wanted->n_files ? wanted->files[0] : "its file", prose->where);
+        return ptq_status_set(
+            s->st, PTQ_ERR_USAGE,
+            "%s:%s is not here: put %s into $PTQ_TEXTS or datasets/texts/; nor is "
+            "the text that would stand in: %s",
+            wanted->name, wanted->split, wanted->n_files ? wanted->files[0] : "its file",
+            prose->where);
     if (rc == PTQ_SKIP)
         return not_here(s, wanted);
     f->fallback = true;

@@ -22,10 +22,10 @@ struct ptq_known_text {
     const char *sha256, *joined_sha256, *lines_sha256;
     const char *stands_for; /* NULL, or what protocols are called on it: "prose" */
     enum ptq_row_rule rows;
-    const char *join; /* between rows */
+    const char *join;   /* between rows */
     int64_t first_rows; /* of a joined text: only these; 0: all */
     int64_t windows;    /* an evaluation takes at most so many; 0: all */
-    int64_t crops;      /* an evaluation takes so many random crops of rows, by seed 0; 0: windows */
+    int64_t crops; /* an evaluation takes so many random crops of rows, by seed 0; 0: windows */
     int64_t from_percent, to_percent; /* of the file's bytes, from a line's begin on */
     bool evaluation, calibration;     /* meant when no split is named */
 };
@@ -40,9 +40,9 @@ struct ptq_textfile {
     const char *path, *name;            /* name: "wikitext2:test", or the path */
     enum ptq_row_rule rows;
     const char *join;
-    char *data; /* malloc'ed */
-    const char *text; /* the part of it that is read */
-    int64_t bytes;    /* of text */
+    char *data;                    /* malloc'ed */
+    const char *text;              /* the part of it that is read */
+    int64_t bytes;                 /* of text */
     char sha256[PTQ_SHA256_CHARS]; /* of the whole file */
     bool verified, fallback;
     const char *note; /* as in struct ptq_text */
@@ -66,11 +66,11 @@ int ptq_rows_open(const struct ptq_textfile *, struct ptq_arena *, struct ptq_ro
                   struct ptq_status *);
 /* Row i; the text lies in the file or in the arena. */
 int ptq_rows_text(const struct ptq_rows *, int64_t i, struct ptq_arena *, const char **text,
-                 int64_t *bytes, struct ptq_status *);
+                  int64_t *bytes, struct ptq_status *);
 /* All rows (first_rows of them) joined; malloc'ed. */
 int ptq_rows_joined(const struct ptq_textfile *, char **text, int64_t *bytes, struct ptq_status *);
 
-struct ptq_page { /* of the task wikitext of lm-eval */
+struct ptq_page {     /* of the task wikitext of lm-eval */
     const char *text; /* detokenized */
     int64_t bytes;
     int64_t n_words, n_bytes; /* of the page before */
@@ -80,6 +80,5 @@ int ptq_pages(const struct ptq_textfile *, int64_t most, struct ptq_arena *, str
               int64_t *n, bool *left, struct ptq_status *);
 
 /* What makes `text` the known one, as a sentence for a message; "": none found (textrepair.c). */
-void ptq_text_repair(const struct ptq_known_text *, const char *text, int64_t bytes,
-                     char out[512]);
+void ptq_text_repair(const struct ptq_known_text *, const char *text, int64_t bytes, char out[512]);
 #endif

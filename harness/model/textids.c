@@ -73,7 +73,8 @@ static void cut_sequence(const struct ptq_load *l, struct ptq_cut *c, int64_t n)
     c->left = c->left || at < n;
 }
 
-static int check_id(const struct ptq_load *l, const char *path, int64_t line, int64_t index, int64_t id)
+static int check_id(const struct ptq_load *l, const char *path, int64_t line, int64_t index,
+                    int64_t id)
 {
     if (id >= 0 && id < l->model->vocab_size)
         return PTQ_OK;
@@ -203,4 +204,3 @@ int ptq_load_ids(struct ptq_load *l, const char *path)
               : ptq_cut_finish(l, &c, ptq_cut_name(l, "ids", c.left, c.n_seq),
                                ptq_protocol_rules(l->protocol, l->window, l->arena, l->st));
 }
-

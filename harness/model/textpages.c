@@ -76,9 +76,9 @@ static void detokenize(struct page *p, int64_t room)
     static const char *const separators[][2] = {{" @-@ ", "-"}, {" @,@ ", ","}, {" @.@ ", "."},
                                                 {" : ", ": "},  {" ; ", "; "},  {" . ", ". "},
                                                 {" ! ", "! "},  {" ? ", "? "},  {" , ", ", "}};
-    static const char *const rest[][2] = {
-        {"= = = =", "===="}, {"= = =", "==="}, {"= =", "=="},   {" \u00b0 ", "\u00b0"},
-        {" \n", "\n"},       {"\n ", "\n"},    {" N ", " 1 "}, {" 's", "'s"}};
+    static const char *const rest[][2] = {{"= = = =", "===="},    {"= = =", "==="}, {"= =", "=="},
+                                          {" \u00b0 ", "\u00b0"}, {" \n", "\n"},    {"\n ", "\n"},
+                                          {" N ", " 1 "},         {" 's", "'s"}};
     replace(p, "s '", "s'");
     replace_quoted_digit(p, room);
     for (size_t i = 0; i < sizeof separators / sizeof *separators; i++)

@@ -1,5 +1,5 @@
-/* textrepair.c: what happened to a text on its way. Every fault that files of text commonly catch is
- * undone, and the hash says whether it was the one. */
+/* textrepair.c: what happened to a text on its way. Every fault that files of text commonly catch
+ * is undone, and the hash says whether it was the one. */
 #include "model/textfile.h"
 #include "model/pytext.h"
 #include <stdio.h>
@@ -140,8 +140,7 @@ static void tell(const struct fault *const *found, int n, char out[512])
     if (used < 512)
         used += snprintf(out + used, 512 - (size_t)used, "; repair it with: ");
     for (int i = 0; i < n && used < 512; i++)
-        used += snprintf(out + used, 512 - (size_t)used, "%s%s", i ? " && " : "",
-                         found[i]->repair);
+        used += snprintf(out + used, 512 - (size_t)used, "%s%s", i ? " && " : "", found[i]->repair);
 }
 
 /* Lines of text alone, without the white space around them: what blank lines and line ends cannot

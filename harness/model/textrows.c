@@ -33,7 +33,8 @@ static int json_row(const struct ptq_rows *rows, int64_t i, struct ptq_arena *ar
 {
     json_error_t error;
     const char *line = rows->file->text + rows->at[i];
-    json_t *row = json_loadb(line, (size_t)(rows->at[i + 1] - rows->at[i]), JSON_ALLOW_NUL, &error);
+    json_t *row = json_loadb(line, (size_t)(rows->at[i + 1] - rows->at[i]),
+                             JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
     const json_t *t = json_object_get(row, "text");
     int rc = PTQ_OK;
     if (!row)
@@ -55,8 +56,8 @@ static int json_row(const struct ptq_rows *rows, int64_t i, struct ptq_arena *ar
     return rc;
 }
 
-int ptq_rows_text(const struct ptq_rows *rows, int64_t i, struct ptq_arena *arena, const char **text,
-                 int64_t *bytes, struct ptq_status *st)
+int ptq_rows_text(const struct ptq_rows *rows, int64_t i, struct ptq_arena *arena,
+                  const char **text, int64_t *bytes, struct ptq_status *st)
 {
     int64_t from, to;
     if (rows->file->rows == PTQ_ROWS_JSON)

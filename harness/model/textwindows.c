@@ -120,10 +120,9 @@ static int cut_stream(struct ptq_load *l, const struct plan *p, const int32_t *i
 {
     int64_t all = n / p->stride, take, ids;
     if (p->protocol->scored == PTQ_SCORE_HALF && n < 2 * l->window)
-        return ptq_status_set(l->st, PTQ_ERR_USAGE,
-                              "%s: %lld tokens; %s takes at least two windows of %lld",
-                              l->ask->source, (long long)n, l->protocol->title,
-                              (long long)l->window);
+        return ptq_status_set(
+            l->st, PTQ_ERR_USAGE, "%s: %lld tokens; %s takes at least two windows of %lld",
+            l->ask->source, (long long)n, l->protocol->title, (long long)l->window);
     if (p->most && all > p->most)
         all = p->most;
     take = l->ask->n_seq && l->ask->n_seq < all ? l->ask->n_seq : all;
@@ -190,7 +189,7 @@ static void roll(const struct ptq_load *l, const int32_t *id, int64_t n, int32_t
 {
     const int64_t w = l->window;
     for (int64_t done = 0; done < n;) {
-        int64_t end = n - done < w ? n : done + w; /* tokens scored behind this window */
+        int64_t end = n - done < w ? n : done + w;     /* tokens scored behind this window */
         int64_t from = end - w > 0 ? end - w - 1 : -1; /* first input; -1: the prefix */
         int64_t len = end - 1 - from;
         int32_t *to = c->id + c->n_total;
@@ -244,8 +243,7 @@ static int windows_of_pages(struct ptq_load *l, struct ptq_stream *s, const stru
                               l->ask->source);
     ptq_arena_init(&own, 0);
     int rc = ptq_pages(f, l->ask->n_seq, &own, &page, n_pages, &left, l->st);
-    struct page_ids *ids =
-        rc ? NULL : ptq_arena_alloc(&own, l->st, *n_pages, sizeof *ids);
+    struct page_ids *ids = rc ? NULL : ptq_arena_alloc(&own, l->st, *n_pages, sizeof *ids);
     if (!rc && !ids)
         rc = PTQ_ERR_MEMORY;
     for (int64_t p = 0; p < *n_pages && !rc; p++) {
@@ -391,8 +389,10 @@ static int choose_protocol(struct ptq_load *l, const struct ptq_tokenizer *tok)
     if (!l->protocol || l->ask->draw)
         l->protocol = ptq_protocol_named(tok ? "gptq" : "bytes");
     if (l->protocol->material == PTQ_OF_FACTS || l->protocol->material == PTQ_OF_IDS)
-        return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s is a text, which the protocol %s does not "
-                              "read", l->ask->source, l->ask->protocol);
+        return ptq_status_set(l->st, PTQ_ERR_USAGE,
+                              "%s is a text, which the protocol %s does not "
+                              "read",
+                              l->ask->source, l->ask->protocol);
     if (strcmp(l->protocol->name, "bytes") == 0 && tok)
         return ptq_status_set(l->st, PTQ_ERR_USAGE,
                               "%s: the protocol bytes is for byte models; %s has a tokenizer",

@@ -61,13 +61,13 @@ struct bpe {
 };
 
 static int add_merge(struct bpe *b, const struct ptq_tok_def *def, int64_t rank,
-                     struct ptq_bytes *text, struct ptq_status *st)
+                     struct ptq_text_buffer *text, struct ptq_status *st)
 {
     const int32_t *m = def->merge + 2 * rank;
     text->n = 0;
     for (int i = 0; i < 2; i++) {
-        int code =
-            ptq_bytes_add(text, def->text + def->at[m[i]], def->at[m[i] + 1] - def->at[m[i]], st);
+        int code = ptq_text_buffer_add(text, def->text + def->at[m[i]],
+                                       def->at[m[i] + 1] - def->at[m[i]], st);
         if (code != PTQ_OK)
             return code;
     }
@@ -75,7 +75,7 @@ static int add_merge(struct bpe *b, const struct ptq_tok_def *def, int64_t rank,
     if (merged >= 0)
         return ptq_pairs_add(&b->pairs, (struct ptq_pair){m[0], m[1], (int32_t)rank, merged}, st);
     char shown[PTQ_PRINTABLE];
-    int code = ptq_bytes_add(text, "", 1, st);
+    int code = ptq_text_buffer_add(text, "", 1, st);
     if (code != PTQ_OK)
         return code;
     ptq_printable(text->at, shown);
@@ -87,7 +87,7 @@ static int add_merge(struct bpe *b, const struct ptq_tok_def *def, int64_t rank,
 
 static int add_merges(struct bpe *b, const struct ptq_tok_def *def, struct ptq_status *st)
 {
-    struct ptq_bytes text = {0};
+    struct ptq_text_buffer text = {0};
     int code = PTQ_OK;
     if (def->n_merges > INT32_MAX)
         code = ptq_status_set(st, PTQ_ERR_USAGE, "%s: %lld merges are too many", def->source,
@@ -143,7 +143,7 @@ enum { N_SEEN = 1 << 16, MOST_SEEN_BYTES = 30, MOST_SEEN_IDS = 6 };
 struct call {
     struct ptq_split_call *split;
     struct ptq_merger merger;
-    struct ptq_bytes symbols;
+    struct ptq_text_buffer symbols;
     struct seen *seen; /* [N_SEEN] */
 };
 struct encoding {
@@ -182,8 +182,8 @@ static int whole_piece(struct encoding *e, const char *text, int64_t bytes, int3
     e->call->symbols.n = 0;
     for (int64_t i = 0; i < bytes; i++) {
         char symbol[4];
-        int code = ptq_bytes_add(&e->call->symbols, symbol,
-                                 ptq_utf8_put(ptq_byte_symbol((uint8_t)text[i]), symbol), st);
+        int code = ptq_text_buffer_add(&e->call->symbols, symbol,
+                                       ptq_utf8_put(ptq_byte_symbol((uint8_t)text[i]), symbol), st);
         if (code != PTQ_OK)
             return code;
     }

@@ -29,6 +29,9 @@ int ptq_json_object_file(const char *path, json_t **out, struct ptq_status *st)
     if (code != PTQ_OK)
         return code;
     *out = json_loadb(text, bytes, JSON_ALLOW_NUL, &error);
+    /* Settings that mean "no limit" are written as integers beyond 64 bits. */
+    if (!*out && strstr(error.text, "too big integer"))
+        *out = json_loadb(text, bytes, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
     free(text);
     if (!*out)
         return ptq_status_set(st, PTQ_ERR_USAGE,

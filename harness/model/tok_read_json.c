@@ -234,8 +234,10 @@ static int read_config(struct ptq_tok_reading *r)
     }
     if (code == PTQ_OK)
         code = ptq_tok_roles(r, config, map);
-    if (unk >= 0)
-        r->def->unk = unk; /* what the model itself uses */
+    /* What the model itself uses; one of pieces without such a token drops what it does not know.
+     */
+    if (unk >= 0 || r->def->kind == PTQ_TOK_SPM)
+        r->def->unk = unk;
     json_decref(config);
     json_decref(map);
     return code;

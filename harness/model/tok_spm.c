@@ -238,14 +238,14 @@ static bool is_fallback(const struct spm *s, const struct ptq_tok_def *def, int3
 }
 
 static int add_merge(struct spm *s, const struct ptq_tok_def *def, int64_t rank,
-                     struct ptq_bytes *text, struct ptq_status *st)
+                     struct ptq_text_buffer *text, struct ptq_status *st)
 {
     const int32_t *m = def->merge + 2 * rank;
     struct view left = token(def, m[0]), right = token(def, m[1]);
     text->n = 0;
-    int code = ptq_bytes_add(text, left.at, left.bytes, st);
+    int code = ptq_text_buffer_add(text, left.at, left.bytes, st);
     if (code == PTQ_OK)
-        code = ptq_bytes_add(text, right.at, right.bytes, st);
+        code = ptq_text_buffer_add(text, right.at, right.bytes, st);
     if (code != PTQ_OK)
         return code;
     if (is_fallback(s, def, m[0]) || is_fallback(s, def, m[1]))
@@ -265,7 +265,7 @@ static int add_merge(struct spm *s, const struct ptq_tok_def *def, int64_t rank,
 
 static int pairs_by_rank(struct spm *s, const struct ptq_tok_def *def, struct ptq_status *st)
 {
-    struct ptq_bytes text = {0};
+    struct ptq_text_buffer text = {0};
     int code = PTQ_OK;
     for (int64_t i = 0; i < def->n_merges && code == PTQ_OK; i++)
         code = add_merge(s, def, i, &text, st);
@@ -426,7 +426,7 @@ static bool wants_prefix(const struct ptq_tok_def *def, struct view v, bool firs
 }
 
 /* Room for the text is there: every byte becomes three at most. */
-static void add_spaced(const struct ptq_tok_def *def, struct view v, struct ptq_bytes *out)
+static void add_spaced(const struct ptq_tok_def *def, struct view v, struct ptq_text_buffer *out)
 {
     bool after_space = def->squeeze_spaces;
     for (int64_t i = 0; i < v.bytes; i++) {
@@ -444,7 +444,7 @@ static void add_spaced(const struct ptq_tok_def *def, struct view v, struct ptq_
 }
 
 static int normalize(const struct ptq_tok_def *def, struct view v, bool first,
-                     struct ptq_bytes *out, struct ptq_status *st)
+                     struct ptq_text_buffer *out, struct ptq_status *st)
 {
     int64_t spaces = 1, room;
     out->n = 0;
@@ -481,7 +481,7 @@ static int normalize(const struct ptq_tok_def *def, struct view v, bool first,
 
 struct call {
     struct ptq_merger merger;
-    struct ptq_bytes text;
+    struct ptq_text_buffer text;
     int32_t *parts;
     int64_t parts_room;
 };
@@ -604,7 +604,7 @@ static int take_user(struct encoding *e, int32_t id)
 
 static int encode_normalized(struct encoding *e)
 {
-    const struct ptq_bytes *text = &e->call->text;
+    const struct ptq_text_buffer *text = &e->call->text;
     int code = ptq_ids_room(e->ids, text->n, e->st);
     for (const char *at = text->at, *end = at + text->n; at < end && code == PTQ_OK;) {
         int32_t user = user_at(e->s, e->def, (struct view){at, end - at});

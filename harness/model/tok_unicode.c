@@ -29,7 +29,8 @@ enum {
 
 /* ---- UTF-8 and bytes ---- */
 
-int ptq_bytes_add(struct ptq_bytes *b, const char *text, int64_t bytes, struct ptq_status *st)
+int ptq_text_buffer_add(struct ptq_text_buffer *b, const char *text, int64_t bytes,
+                        struct ptq_status *st)
 {
     if (b->room - b->n < bytes) {
         int64_t room = b->room + b->room / 2 + bytes + 256;
@@ -218,14 +219,14 @@ struct former {
     uint32_t starter;
     struct mark *mark, *sorted; /* [room] */
     int64_t n, room;
-    struct ptq_bytes *out;
+    struct ptq_text_buffer *out;
     struct ptq_status *st;
 };
 
 static int put(struct former *f, uint32_t c)
 {
     char utf8[4];
-    return ptq_bytes_add(f->out, utf8, ptq_utf8_put(c, utf8), f->st);
+    return ptq_text_buffer_add(f->out, utf8, ptq_utf8_put(c, utf8), f->st);
 }
 
 /* Stable by class, linear: texts with a million marks on one letter are no reason to hang. */
@@ -336,7 +337,7 @@ static int64_t plain_bytes(const char *text, const char *end, unsigned char plai
     return last - text;
 }
 
-static int form(const char *text, int64_t bytes, bool composing, struct ptq_bytes *out,
+static int form(const char *text, int64_t bytes, bool composing, struct ptq_text_buffer *out,
                 struct ptq_status *st)
 {
     struct former f = {.composing = composing, .out = out, .st = st};
@@ -348,7 +349,7 @@ static int form(const char *text, int64_t bytes, bool composing, struct ptq_byte
         if (n > 0) {
             code = flush(&f);
             if (code == PTQ_OK)
-                code = ptq_bytes_add(out, at, n, st);
+                code = ptq_text_buffer_add(out, at, n, st);
             at += n;
             continue;
         }
@@ -361,12 +362,14 @@ static int form(const char *text, int64_t bytes, bool composing, struct ptq_byte
     return code;
 }
 
-int ptq_unicode_nfc(const char *text, int64_t bytes, struct ptq_bytes *out, struct ptq_status *st)
+int ptq_unicode_nfc(const char *text, int64_t bytes, struct ptq_text_buffer *out,
+                    struct ptq_status *st)
 {
     return form(text, bytes, true, out, st);
 }
 
-int ptq_unicode_nfd(const char *text, int64_t bytes, struct ptq_bytes *out, struct ptq_status *st)
+int ptq_unicode_nfd(const char *text, int64_t bytes, struct ptq_text_buffer *out,
+                    struct ptq_status *st)
 {
     return form(text, bytes, false, out, st);
 }

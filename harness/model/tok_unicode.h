@@ -8,11 +8,12 @@
 #include "core/status.h"
 
 /* Growing bytes, malloc'ed; the owner frees at. */
-struct ptq_bytes {
+struct ptq_text_buffer {
     char *at;
     int64_t n, room;
 };
-int ptq_bytes_add(struct ptq_bytes *, const char *text, int64_t bytes, struct ptq_status *);
+int ptq_text_buffer_add(struct ptq_text_buffer *, const char *text, int64_t bytes,
+                        struct ptq_status *);
 
 /* The code point at *text, which is valid UTF-8; moves past it. */
 static inline uint32_t ptq_utf8_next(const char **text)
@@ -37,8 +38,8 @@ int ptq_utf8_put(uint32_t c, char out[4]);
 bool ptq_utf8_valid(const char *text, int64_t bytes);
 
 /* Appends the composed (NFC) or decomposed (NFD) form of valid UTF-8. */
-int ptq_unicode_nfc(const char *text, int64_t bytes, struct ptq_bytes *, struct ptq_status *);
-int ptq_unicode_nfd(const char *text, int64_t bytes, struct ptq_bytes *, struct ptq_status *);
+int ptq_unicode_nfc(const char *text, int64_t bytes, struct ptq_text_buffer *, struct ptq_status *);
+int ptq_unicode_nfd(const char *text, int64_t bytes, struct ptq_text_buffer *, struct ptq_status *);
 
 bool ptq_unicode_mark(uint32_t c);        /* Mn */
 bool ptq_unicode_other(uint32_t c);       /* Cc, Cf, Co without tab and line ends, and U+FFFD */

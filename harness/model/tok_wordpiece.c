@@ -60,17 +60,17 @@ static int wordpiece_compile(const struct ptq_tok_def *def, void **own, struct p
 /* ---- the normalizer ---- */
 
 struct call {
-    struct ptq_bytes cleaned, decomposed, text;
+    struct ptq_text_buffer cleaned, decomposed, text;
 };
 
-static int put(struct ptq_bytes *out, uint32_t c, struct ptq_status *st)
+static int put(struct ptq_text_buffer *out, uint32_t c, struct ptq_status *st)
 {
     char utf8[4];
-    return ptq_bytes_add(out, utf8, ptq_utf8_put(c, utf8), st);
+    return ptq_text_buffer_add(out, utf8, ptq_utf8_put(c, utf8), st);
 }
 
 /* A character that is not ASCII: without control characters, spaces as " ", ideographs apart. */
-static int clean_one(const struct ptq_tok_def *def, uint32_t c, struct ptq_bytes *out,
+static int clean_one(const struct ptq_tok_def *def, uint32_t c, struct ptq_text_buffer *out,
                      struct ptq_status *st)
 {
     if (def->clean_text && ptq_unicode_other(c))
@@ -86,21 +86,21 @@ static int clean_one(const struct ptq_tok_def *def, uint32_t c, struct ptq_bytes
 }
 
 static int clean(const struct ptq_tok_def *def, const struct wordpiece *w, const char *text,
-                 int64_t bytes, struct ptq_bytes *out, struct ptq_status *st)
+                 int64_t bytes, struct ptq_text_buffer *out, struct ptq_status *st)
 {
     int code = PTQ_OK;
     for (const char *at = text, *end = text + bytes; at < end && code == PTQ_OK;) {
         const char *plain = at;
         while (at < end && !(*at & 0x80) && w->ascii[(uint8_t)*at] != OTHER)
             at++;
-        code = ptq_bytes_add(out, plain, at - plain, st);
+        code = ptq_text_buffer_add(out, plain, at - plain, st);
         /* ASCII white space stays: words end there just as at " ". */
         if (at == end || code != PTQ_OK)
             break;
         if (*at & 0x80)
             code = clean_one(def, ptq_utf8_next(&at), out, st);
         else if (!def->clean_text)
-            code = ptq_bytes_add(out, at++, 1, st);
+            code = ptq_text_buffer_add(out, at++, 1, st);
         else
             at++;
     }
@@ -108,10 +108,10 @@ static int clean(const struct ptq_tok_def *def, const struct wordpiece *w, const
 }
 
 /* Without marks, in lower case. */
-static int fold(const struct ptq_tok_def *def, const struct ptq_bytes *in, struct ptq_bytes *out,
-                struct ptq_status *st)
+static int fold(const struct ptq_tok_def *def, const struct ptq_text_buffer *in,
+                struct ptq_text_buffer *out, struct ptq_status *st)
 {
-    int code = ptq_bytes_add(out, in->at ? in->at : "", 0, st);
+    int code = ptq_text_buffer_add(out, in->at ? in->at : "", 0, st);
     for (const char *at = in->at, *end = in->at + in->n; at < end && code == PTQ_OK;) {
         if (!(*at & 0x80)) {
             char c = *at++;
@@ -120,7 +120,7 @@ static int fold(const struct ptq_tok_def *def, const struct ptq_bytes *in, struc
             if (out->n < out->room)
                 out->at[out->n++] = c;
             else
-                code = ptq_bytes_add(out, &c, 1, st);
+                code = ptq_text_buffer_add(out, &c, 1, st);
             continue;
         }
         uint32_t c = ptq_utf8_next(&at), low[2] = {c};
@@ -138,7 +138,7 @@ static int normalize(const struct ptq_tok_def *def, const struct wordpiece *w, c
 {
     c->cleaned.n = c->decomposed.n = c->text.n = 0;
     if (def->norm != PTQ_NORM_BERT)
-        return ptq_bytes_add(&c->text, text, bytes, st);
+        return ptq_text_buffer_add(&c->text, text, bytes, st);
     int code = clean(def, w, text, bytes, &c->cleaned, st);
     if (code != PTQ_OK || !def->strip_accents)
         return code == PTQ_OK ? fold(def, &c->cleaned, &c->text, st) : code;
@@ -219,7 +219,7 @@ static enum ascii_class class_at(const struct wordpiece *w, const char **at)
     return ptq_unicode_space(c) ? SPACE : ptq_unicode_punctuation(c) ? PUNCTUATION : PLAIN;
 }
 
-static int add_words(struct encoding *e, const struct ptq_bytes *text)
+static int add_words(struct encoding *e, const struct ptq_text_buffer *text)
 {
     const char *word = text->at, *end = text->at + text->n;
     int code = PTQ_OK;

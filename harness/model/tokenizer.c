@@ -56,20 +56,20 @@ static int fill_info(struct ptq_tokenizer *t, const char *source, struct ptq_sta
 
 /* SentencePiece's normalizer of tokenizer.json (Prepend, Replace) for one text. */
 static int normalize_spaces(const struct ptq_tok_def *def, const char *text, int64_t bytes,
-                            struct ptq_bytes *out, struct ptq_status *st)
+                            struct ptq_text_buffer *out, struct ptq_status *st)
 {
     static const char space[] = "\xE2\x96\x81"; /* U+2581 */
     int code = PTQ_OK;
     if (def->prefix == PTQ_PREFIX_EACH && bytes > 0)
-        code = ptq_bytes_add(out, space, 3, st);
+        code = ptq_text_buffer_add(out, space, 3, st);
     for (int64_t i = 0; i < bytes && code == PTQ_OK; i++)
-        code =
-            text[i] == ' ' ? ptq_bytes_add(out, space, 3, st) : ptq_bytes_add(out, text + i, 1, st);
+        code = text[i] == ' ' ? ptq_text_buffer_add(out, space, 3, st)
+                              : ptq_text_buffer_add(out, text + i, 1, st);
     return code;
 }
 
 static int normalize(const struct ptq_tok_def *def, const char *text, int64_t bytes,
-                     struct ptq_bytes *out, struct ptq_status *st)
+                     struct ptq_text_buffer *out, struct ptq_status *st)
 {
     return def->norm == PTQ_NORM_NFC ? ptq_unicode_nfc(text, bytes, out, st)
                                      : normalize_spaces(def, text, bytes, out, st);
@@ -92,7 +92,7 @@ static int compile_normalized(struct ptq_tokenizer *t, struct ptq_status *st)
         return PTQ_ERR_MEMORY;
     for (int64_t i = 0; i < d->n_added; i++) {
         const struct ptq_added_token *a = &d->added[i];
-        struct ptq_bytes out = {0};
+        struct ptq_text_buffer out = {0};
         pattern[i] = (struct ptq_added_text){a->text, a->bytes};
         if (!a->normalized)
             continue;
@@ -233,7 +233,8 @@ static int64_t sequence(const unsigned char *text, int64_t bytes, bool *good)
     return n;
 }
 
-static int repair(const char *text, int64_t bytes, struct ptq_bytes *out, struct ptq_status *st)
+static int repair(const char *text, int64_t bytes, struct ptq_text_buffer *out,
+                  struct ptq_status *st)
 {
     int code = PTQ_OK;
     int64_t whole = 0; /* beginning of what is copied as it is */
@@ -241,14 +242,14 @@ static int repair(const char *text, int64_t bytes, struct ptq_bytes *out, struct
         bool good;
         int64_t n = sequence((const unsigned char *)text + i, bytes - i, &good);
         if (!good) {
-            code = ptq_bytes_add(out, text + whole, i - whole, st);
+            code = ptq_text_buffer_add(out, text + whole, i - whole, st);
             if (code == PTQ_OK)
-                code = ptq_bytes_add(out, "\xEF\xBF\xBD", 3, st);
+                code = ptq_text_buffer_add(out, "\xEF\xBF\xBD", 3, st);
             whole = i + n;
         }
         i += n;
     }
-    return code == PTQ_OK ? ptq_bytes_add(out, text + whole, bytes - whole, st) : code;
+    return code == PTQ_OK ? ptq_text_buffer_add(out, text + whole, bytes - whole, st) : code;
 }
 
 /* ---- encoding -------------------------------------------------------------------------------- */
@@ -335,7 +336,7 @@ static int encode_between(struct encoding *e, const char *text, int64_t bytes, b
         return split_added(e, t->normalized, text, bytes, first, encode_raw);
     if (!nfc && !t->match_normalized)
         return encode_raw(e, text, bytes, first);
-    struct ptq_bytes out = {0};
+    struct ptq_text_buffer out = {0};
     int code = normalize(&t->def, text, bytes, &out, e->st);
     if (code == PTQ_OK)
         code = split_added(e, t->normalized, out.at, out.n, first,
@@ -359,7 +360,7 @@ static int encode_text(struct encoding *e, const struct ptq_encode *ask)
         return encode_raw(e, ask->text, ask->bytes, true);
     if (ptq_utf8_valid(ask->text, ask->bytes))
         return split_added(e, t->raw, ask->text, ask->bytes, true, encode_between);
-    struct ptq_bytes repaired = {0};
+    struct ptq_text_buffer repaired = {0};
     int code = repair(ask->text, ask->bytes, &repaired, e->st);
     if (code == PTQ_OK)
         code = split_added(e, t->raw, repaired.at, repaired.n, true, encode_between);

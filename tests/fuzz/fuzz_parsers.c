@@ -74,7 +74,7 @@ static void feed_tensors(const struct input *in, struct ptq_arena *a, struct ptq
 }
 
 /* The formats that know a file by its name's end, past their probe. */
-static void feed_format(const struct ptq_format *format, const struct input *in,
+static void feed_format(const struct ptq_file_format *format, const struct input *in,
                         struct ptq_arena *a, struct ptq_status *st)
 {
     const struct ptq_probe probe = {.path = in->path, .bytes = in->n};
@@ -95,7 +95,7 @@ static void feed_format(const struct ptq_format *format, const struct input *in,
     ptq_arena_clear(&t.arena);
 }
 
-extern const struct ptq_format ptq_format_safetensors, ptq_format_torch;
+extern const struct ptq_file_format ptq_format_safetensors, ptq_format_torch;
 
 static void feed_safetensors(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
 {

@@ -236,42 +236,43 @@ static void test_large_logits(void **state)
     teardown(&f);
 }
 
-/* A vocabulary so large that logits come in several chunks a window (chunk_rows: 64 rows from 16384
- * on). Three windows with one beginning; the last token of each is what the model says there. */
+/* A vocabulary so large that logits come in several chunks a window (chunk_rows: 2^24 / 90000 = 186
+ * rows). Three windows with one beginning, of one chunk, a chunk and a row, and two; the last token
+ * of each is what the model says there. */
 static void test_chunks(void **state)
 {
     (void)state;
     struct fixture f;
     struct ptq_eval e;
-    const struct tiny_shape wide = {8, 1, 1, 1, 8, 8, 17000, 200, false, true, 10000};
-    const int64_t len[3] = {60, 128, 200}, offset[3] = {0, 60, 188};
-    int32_t base[200], id[388];
+    const struct tiny_shape wide = {8, 1, 1, 1, 8, 8, 90000, 200, false, true, 10000};
+    const int64_t len[3] = {60, 188, 200}, offset[3] = {0, 60, 248};
+    int32_t base[200], id[448];
     setup(&f, &wide, 1);
     for (int i = 0; i < 200; i++)
-        base[i] = (i * 7919) % 17000;
-    double *want = malloc((size_t)200 * 17000 * sizeof *want), sum = 0;
+        base[i] = (i * 7919) % 90000;
+    double *want = malloc((size_t)200 * 90000 * sizeof *want), sum = 0;
     assert_non_null(want);
     tiny_forward(&f.tiny, base, 200, want, -1, NULL);
     for (int s = 0; s < 3; s++) {
-        const double *last = want + (len[s] - 2) * 17000;
+        const double *last = want + (len[s] - 2) * 90000;
         int32_t best = 0;
-        for (int v = 0; v < 17000; v++)
+        for (int v = 0; v < 90000; v++)
             best = last[v] > last[best] ? v : best;
         memcpy(id + offset[s], base, (size_t)len[s] * sizeof *id);
         id[offset[s] + len[s] - 1] = best;
         for (int t = 0; t + 1 < len[s]; t++) {
             double z = 0;
-            for (int v = 0; v < 17000; v++)
-                z += exp(want[t * 17000 + v]);
-            sum += log(z) - want[t * 17000 + id[offset[s] + t + 1]];
+            for (int v = 0; v < 90000; v++)
+                z += exp(want[t * 90000 + v]);
+            sum += log(z) - want[t * 90000 + id[offset[s] + t + 1]];
         }
     }
-    f.text.tokens = (struct ptq_tokens){3, 388, len, offset, id};
+    f.text.tokens = (struct ptq_tokens){3, 448, len, offset, id};
     const struct ptq_eval_args a = {.model = f.model, .text = &f.text};
     assert_ok(ptq_eval_model(&a, &f.arena, &e, &f.st), &f.st);
-    assert_rel(ptq_eval_nll(&e), sum / 385, 1e-6);
-    for (int i = 0; i < 385; i++)
-        assert_int_equal(e.hit[i], i == 58 || i == 59 + 126 || i == 59 + 127 + 198);
+    assert_rel(ptq_eval_nll(&e), sum / 445, 1e-6);
+    for (int i = 0; i < 445; i++)
+        assert_int_equal(e.hit[i], i == 58 || i == 59 + 186 || i == 59 + 187 + 198);
     free(want);
     teardown(&f);
 }

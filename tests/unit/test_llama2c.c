@@ -3,7 +3,7 @@
 #include "core/rng.h"
 #include "datasets/tensors.h"
 
-extern const struct ptq_format ptq_format_llama2c;
+extern const struct ptq_file_format ptq_format_llama2c;
 
 enum { DIM = 8, HIDDEN = 12, LAYERS = 2, HEADS = 2, KV = 1, VOCAB = 6, CONTEXT = 4 };
 enum { N_TENSORS = 9 * LAYERS + 3, MOST = 1 << 13, VOCAB_FIELD = 5 };

@@ -140,8 +140,9 @@ static void test_gptq(void **state)
     check_window(&f, 3, "klmn", 1, 0);
     assert_string_equal(f.t.protocol, "gptq-4");
     assert_rel(f.t.bytes_per_token, 15. / 16, 1e-15); /* BOS is no token of the text */
-    assert_ok(load(&f, (struct ptq_text_request){path, .n_seq = 2, .protocol = "gptq", .window = 4}),
-              &f.st);
+    assert_ok(
+        load(&f, (struct ptq_text_request){path, .n_seq = 2, .protocol = "gptq", .window = 4}),
+        &f.st);
     assert_string_equal(f.t.protocol, "gptq-4/first2");
     assert_int_equal(f.t.tokens.n_seq, 2);
     assert_ok(load(&f, (struct ptq_text_request){path, .window = 8}), &f.st); /* by the text */
@@ -169,7 +170,8 @@ static void test_llamacpp(void **state)
     check_window(&f, 2, "^hij", 3, 0);
     assert_int_equal(load(&f, (struct ptq_text_request){path, .protocol = "llamacpp-7"}),
                      PTQ_ERR_USAGE);
-    assert_status(&f.st, PTQ_ERR_USAGE, "13 tokens; llama.cpp's perplexity tool takes at least two");
+    assert_status(&f.st, PTQ_ERR_USAGE,
+                  "13 tokens; llama.cpp's perplexity tool takes at least two");
     assert_ok(load(&f, (struct ptq_text_request){path, .protocol = "llamacpp-5"}), &f.st);
     check_window(&f, 1, "^efgh", 3, 0); /* floor(5 / 2) + 1 */
     /* A byte model adds no BOS: nothing is replaced. */
@@ -233,10 +235,9 @@ static void test_pages(void **state)
     static const char text[] =
         " \n = A N B = \n \n One @-@ two , 1 @,@ 000 ( in = = x ) . \" Yes \" s ' s \n"
         " = = Part = = \n /' 5/ it 's 3 \u00b0 N x ? [ a ] { b } ' c ' \n = Z = \n";
-    static const char *const want[] = {
-        " = A 1 B =\n\nOne-two, 1,000 (in == x). \"Yes\" s's\n== Part ==\n/'[0-9]/ it's 3\u00b0N x? [a] {b}' c ' ",
-        " = Z =\n"
-    };
+    static const char *const want[] = {" = A 1 B =\n\nOne-two, 1,000 (in == x). \"Yes\" s's\n== "
+                                       "Part ==\n/'[0-9]/ it's 3\u00b0N x? [a] {b}' c ' ",
+                                       " = Z =\n"};
     struct ptq_textfile file = {.path = "t", .text = text, .bytes = sizeof text - 1};
     struct ptq_status st = {0};
     struct ptq_arena arena;
@@ -253,8 +254,8 @@ static void test_pages(void **state)
     ptq_arena_clear(&arena);
 }
 
-/* Both splits of WikiText-2: number of pages, words and bytes, and the hash of the detokenized pages
- * with a NUL between them, all as Python's re gives them. */
+/* Both splits of WikiText-2: number of pages, words and bytes, and the hash of the detokenized
+ * pages with a NUL between them, all as Python's re gives them. */
 static void check_wikitext(const char *path, const int64_t want[3], const char *hash)
 {
     struct ptq_arena arena;
@@ -265,8 +266,8 @@ static void check_wikitext(const char *path, const int64_t want[3], const char *
     bool left;
     char got[PTQ_SHA256_CHARS];
     ptq_arena_init(&arena, 0);
-    const struct ptq_textfile_request ask = {
-        .source = ptq_arena_printf(&arena, &st, "text:%s", path)};
+    const struct ptq_textfile_request ask = {.source =
+                                                 ptq_arena_printf(&arena, &st, "text:%s", path)};
     assert_ok(ptq_textfile_open(&ask, &arena, &file, &st), &st);
     assert_true(file.verified);
     assert_ok(ptq_pages(&file, 0, &arena, &page, &n, &left, &st), &st);
@@ -363,9 +364,10 @@ static void test_gptq_documents(void **state)
     const struct ptq_text_request wide = {path, 1, 32, "gptq-documents", 4};
     assert_int_equal(ptq_text_load(&bytes_model, &wide, &f.arena, &f.t, &f.st), PTQ_ERR_USAGE);
     assert_status(&f.st, PTQ_ERR_USAGE, "have no more than 32 tokens");
-    static const char *const faults[][2] = {{"{\"text\": \"abcdefghijkl\"\n", "j.json:1: no JSON"},
-                                            {"{\"txt\": \"abcdefghijkl\"}\n", "j.json:1: no \"text\""},
-                                            {"\n", "j.json:1: no JSON"}};
+    static const char *const faults[][2] = {
+        {"{\"text\": \"abcdefghijkl\"\n", "j.json:1: no JSON"},
+        {"{\"txt\": \"abcdefghijkl\"}\n", "j.json:1: no \"text\""},
+        {"\n", "j.json:1: no JSON"}};
     for (int i = 0; i < LENGTH(faults); i++) {
         ptq_status_clear(&f.st);
         path = put(&f, "j.json", faults[i][0], strlen(faults[i][0]));
@@ -384,11 +386,11 @@ static double sum_nll(const struct ptq_model *m, const unsigned char *bytes, int
 {
     int32_t id[64], next = bytes[n];
     const int64_t offset = 0;
+    memset(id, 0, sizeof id); /* what lies behind the window is not read */
     for (int64_t i = 0; i < n; i++)
         id[i] = bytes[i];
-    const struct ptq_text text = {.tokens = {1, n, &n, &offset, id},
-                                  .first_scored = &first,
-                                  .after = after ? &next : NULL};
+    const struct ptq_text text = {
+        .tokens = {1, n, &n, &offset, id}, .first_scored = &first, .after = after ? &next : NULL};
     const struct ptq_eval_args args = {.model = m, .text = &text};
     struct ptq_arena arena;
     struct ptq_status st = {0};
@@ -419,8 +421,8 @@ static void test_scored(void **state)
     assert_memory_equal(tail, all + 19, 20);
     assert_rel(sum_nll(m, bytes, 39, 1, true, next), whole, 1e-6);
     assert_memory_equal(next, all, 39);
-    assert_rel(sum_nll(m, bytes, 39, 39, true, next),
-               whole - sum_nll(m, bytes, 39, 1, false, head), 1e-6);
+    assert_rel(sum_nll(m, bytes, 39, 39, true, next), whole - sum_nll(m, bytes, 39, 1, false, head),
+               1e-6);
     assert_int_equal(next[0], all[38]);
     ptq_model_close(m);
 }

@@ -130,8 +130,8 @@ static void test_random_windows(void **state)
     (void)state;
     struct fixture f;
     setup(&f);
-    const struct ptq_text_request ask = {put(&f, "t.txt", "abcdefghijklmnopq", 17), 3, 4,
-                                         "windows", 0};
+    const struct ptq_text_request ask = {put(&f, "t.txt", "abcdefghijklmnopq", 17), 3, 4, "windows",
+                                         0};
     assert_ok(ptq_text_load(&bytes_model, &ask, &f.arena, &f.t, &f.st), &f.st);
     CHECK_LENGTHS(&f, 4, 4, 4);
     for (int i = 0; i < 12; i++)

@@ -1,4 +1,5 @@
-/* Known texts (configs/texts.ini): found, checked, joined; what is said of wrong and absent ones. */
+/* Known texts (configs/texts.ini): found, checked, joined; what is said of wrong and absent ones.
+ */
 #include "model/text.h"
 #include "model/textfile.h"
 #include "testlib.h"
@@ -106,7 +107,8 @@ static struct text read_shared(const char *path)
 }
 
 /* Every line is written by how(), which gets it without its newline. */
-static struct text rewrite(const struct text *t, int64_t (*how)(const char *line, int64_t n, char *to))
+static struct text rewrite(const struct text *t,
+                           int64_t (*how)(const char *line, int64_t n, char *to))
 {
     struct text out = {malloc(8 << 20), 0};
     assert_non_null(out.at);
@@ -219,8 +221,8 @@ static void test_wrong(void **state)
                 strstr(f.t.note, "echo >> FILE"));
     assert_null(f.t.family);
     /* rows joined already */
-    struct ptq_textfile file = {.path = "f", .text = right.at, .bytes = right.n,
-                                .rows = PTQ_ROWS_WIKITEXT, .join = "\n\n"};
+    struct ptq_textfile file = {
+        .path = "f", .text = right.at, .bytes = right.n, .rows = PTQ_ROWS_WIKITEXT, .join = "\n\n"};
     struct text joined;
     assert_ok(ptq_rows_joined(&file, &joined.at, &joined.n, &f.st), &f.st);
     expect(&f, &joined, "it is the text with its rows joined already: give the raw file");
@@ -240,7 +242,8 @@ static void test_ptb(void **state)
     setup(&f);
     put(&f, "ptb.test.txt", rows, sizeof rows - 1);
     put(&f, "ptb.valid.txt", rows, sizeof rows - 1);
-    assert_ok(load(&f, (struct ptq_text_request){"ptb_new", .protocol = "gptq-14", .n_seq = 1}), &f.st);
+    assert_ok(load(&f, (struct ptq_text_request){"ptb_new", .protocol = "gptq-14", .n_seq = 1}),
+              &f.st);
     check_ids(&f, "no it was n't "); /* of "no it was n't <unk> N  last" */
     assert_ok(load(&f, (struct ptq_text_request){"ptb_new", .protocol = "gptq-27"}), &f.st);
     check_ids(&f, "no it was n't <unk> N  last");
@@ -272,9 +275,13 @@ static void test_c4(void **state)
     setup(&f);
     put(&f, "c4-validation.00000-of-00008.json", rows, sizeof rows - 1);
     assert_ok(load(&f, (struct ptq_text_request){"c4", 4, .protocol = "gptq-6"}), &f.st);
-    check_ids(&f, "cdefgh" "xyz012" "tuvwxy" "stuvwx");
+    check_ids(&f, "cdefgh"
+                  "xyz012"
+                  "tuvwxy"
+                  "stuvwx");
     assert_string_equal(f.t.protocol, "gptq-6/first4");
-    assert_non_null(strstr(f.t.rules, "256 windows of N = 6 by the rule gptq-documents with seed 0"));
+    assert_non_null(
+        strstr(f.t.rules, "256 windows of N = 6 by the rule gptq-documents with seed 0"));
     assert_ok(load(&f, (struct ptq_text_request){"c4", .protocol = "gptq-6"}), &f.st);
     assert_int_equal(f.t.tokens.n_seq, 256);
     assert_string_equal(f.t.protocol, "gptq-6");
@@ -346,8 +353,8 @@ static void test_prose(void **state)
     /* calibration is the rest of the file: 60 % of it, up to a line's end */
     struct ptq_textfile part[2];
     for (int i = 0; i < 2; i++) {
-        const struct ptq_textfile_request one = {.source = "c4", .calibration = i == 0,
-                                                 .fallback = true};
+        const struct ptq_textfile_request one = {
+            .source = "c4", .calibration = i == 0, .fallback = true};
         assert_ok(ptq_textfile_open(&one, &f.arena, &part[i], &f.st), &f.st);
     }
     assert_string_equal(part[0].name, "prose:calib");
@@ -363,9 +370,12 @@ static void test_prose(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wikitext_joined), cmocka_unit_test(test_wrong),
-        cmocka_unit_test(test_ptb),             cmocka_unit_test(test_c4),
-        cmocka_unit_test(test_c4_most),         cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_wikitext_joined),
+        cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_ptb),
+        cmocka_unit_test(test_c4),
+        cmocka_unit_test(test_c4_most),
+        cmocka_unit_test(test_absent),
         cmocka_unit_test(test_prose),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,21 +4,22 @@
 #include "tok_vectors.h"
 
 /* Every code point with `behind` after it. */
-static struct ptq_bytes all_points(const char *behind)
+static struct ptq_text_buffer all_points(const char *behind)
 {
-    struct ptq_bytes b = {0};
+    struct ptq_text_buffer b = {0};
     struct ptq_status st = {0};
     for (uint32_t c = 0; c < 0x110000; c++) {
         char utf8[4];
         if (c >= 0xD800 && c < 0xE000)
             continue;
-        assert_ok(ptq_bytes_add(&b, utf8, ptq_utf8_put(c, utf8), &st), &st);
-        assert_ok(ptq_bytes_add(&b, behind, (int64_t)strlen(behind), &st), &st);
+        assert_ok(ptq_text_buffer_add(&b, utf8, ptq_utf8_put(c, utf8), &st), &st);
+        assert_ok(ptq_text_buffer_add(&b, behind, (int64_t)strlen(behind), &st), &st);
     }
     return b;
 }
 
-static int lower(const char *text, int64_t bytes, struct ptq_bytes *out, struct ptq_status *st)
+static int lower(const char *text, int64_t bytes, struct ptq_text_buffer *out,
+                 struct ptq_status *st)
 {
     int code = PTQ_OK;
     for (const char *at = text; at < text + bytes && code == PTQ_OK;) {
@@ -26,17 +27,17 @@ static int lower(const char *text, int64_t bytes, struct ptq_bytes *out, struct 
         int n = ptq_unicode_lower(ptq_utf8_next(&at), low);
         for (int i = 0; i < n && code == PTQ_OK; i++) {
             char utf8[4];
-            code = ptq_bytes_add(out, utf8, ptq_utf8_put(low[i], utf8), st);
+            code = ptq_text_buffer_add(out, utf8, ptq_utf8_put(low[i], utf8), st);
         }
     }
     return code;
 }
 
 static void check_points(const char *behind, json_t *want, size_t i,
-                         int (*form)(const char *, int64_t, struct ptq_bytes *,
+                         int (*form)(const char *, int64_t, struct ptq_text_buffer *,
                                      struct ptq_status *))
 {
-    struct ptq_bytes in = all_points(behind), out = {0};
+    struct ptq_text_buffer in = all_points(behind), out = {0};
     struct ptq_status st = {0};
     assert_true(ptq_utf8_valid(in.at, in.n));
     assert_ok(form(in.at, in.n, &out, &st), &st);
@@ -56,7 +57,7 @@ static void test_points(void **state)
 {
     static const struct {
         const char *name;
-        int (*form)(const char *, int64_t, struct ptq_bytes *, struct ptq_status *);
+        int (*form)(const char *, int64_t, struct ptq_text_buffer *, struct ptq_status *);
     } forms[] = {
         {"points:nfc", ptq_unicode_nfc}, {"points:nfd", ptq_unicode_nfd}, {"points:lower", lower}};
     (void)state;
@@ -74,7 +75,7 @@ static void test_hangul(void **state)
 {
     (void)state;
     struct ptq_status st = {0};
-    struct ptq_bytes out = {0};
+    struct ptq_text_buffer out = {0};
     assert_ok(ptq_unicode_nfc("\u1112\u1161\u11AB\u1100\u1161", 15, &out, &st), &st);
     assert_int_equal(out.n, 6);
     assert_memory_equal(out.at, "\uD55C\uAC00", 6);
@@ -92,10 +93,10 @@ static void test_many_marks(void **state)
     enum { N = 200000 };
     (void)state;
     struct ptq_status st = {0};
-    struct ptq_bytes in = {0}, out = {0};
-    assert_ok(ptq_bytes_add(&in, "x", 1, &st), &st);
+    struct ptq_text_buffer in = {0}, out = {0};
+    assert_ok(ptq_text_buffer_add(&in, "x", 1, &st), &st);
     for (int i = 0; i < N; i++)
-        assert_ok(ptq_bytes_add(&in, "\u0301\u0323", 4, &st), &st);
+        assert_ok(ptq_text_buffer_add(&in, "\u0301\u0323", 4, &st), &st);
     assert_ok(ptq_unicode_nfd(in.at, in.n, &out, &st), &st);
     assert_int_equal(out.n, in.n);
     assert_memory_equal(out.at + 1 + 2 * (N - 1), "\u0323\u0301", 4);

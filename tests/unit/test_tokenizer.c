@@ -333,7 +333,8 @@ static void vocabulary_folder(void **state)
              "{\"bos_token\": {\"content\": \"</s>\"}, \"eos_token\": "
              "\"</s>\", \"pad_token\": \"<pad>\"}");
     put_file(f, "tokenizer_config.json",
-             "{\"add_bos_token\": true, \"tokenizer_class\": \"GPT2Tokenizer\"}");
+             "{\"add_bos_token\": true, \"tokenizer_class\": \"GPT2Tokenizer\", "
+             "\"model_max_length\": 1000000000000000019884624838656}");
     struct ptq_tokenizer *t = open_source(f, f->folder);
     const struct ptq_tokenizer_info *info = ptq_tokenizer_info(t);
     assert_int_equal(info->vocab_size, 902);

@@ -3,8 +3,8 @@
 
     python3 tests/vectors/tok_spm.py ../shared
 
-Made with sentencepiece 0.2.3, tokenizers 0.23.3 and gguf 0.19.0 from the WikiText-2 text of ../shared (training a second
-time gives other bytes: sentencepiece stores paths; ids.json and the models belong together).
+Made with sentencepiece 0.2.3, tokenizers 0.23.3 and gguf 0.19.0 from the WikiText-2 text of ../shared (another version
+may train other pieces: ids.json and the models belong together).
     llama.model      as Llama's: BPE, byte fallback, identity normalization, single digits, dummy prefix, spaces kept
     symbols.model    without byte fallback, rare characters unknown, spaces squeezed, symbols of the user
     llama.json       llama.model as a tokenizer.json with ranked merges, converted by transformers' rule: every split of a
