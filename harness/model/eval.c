@@ -328,6 +328,7 @@ int ptq_eval_model(const struct ptq_eval_args *a, struct ptq_arena *arena, struc
     struct ptq_hidden h;
     ptq_arena_init(&own, 0);
     ptq_arena_init(&one, 0);
+    own.spill = a->spill;
     int rc = ptq_model_embed(a->model, &a->text->tokens, &own, &h, st);
     for (int b = 0; b < info->n_blocks && !rc; b++) {
         struct ptq_block block;

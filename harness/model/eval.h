@@ -28,6 +28,7 @@ struct ptq_eval_args {
      * PTQ_ERR_CANCELLED. */
     bool (*stop)(void *stop_arg);
     void *stop_arg;
+    struct ptq_spill spill; /* where hidden states go; folder NULL: they stay in memory */
 };
 /* From hidden states that left the last block. Result arrays in the arena. */
 int ptq_eval_score(const struct ptq_eval_args *, const struct ptq_hidden *, struct ptq_arena *,

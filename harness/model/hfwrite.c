@@ -186,7 +186,7 @@ static int read_part(const struct writing *w, const struct item *t, int64_t firs
     if (t->stored)
         return ptq_tensors_read(w->m->files, t->stored, first, n, x, w->st);
     const int64_t width = t->d1 ? t->d1 : 1;
-    const struct ptq_rows r = {t->canonical, t->d0, t->d1, first / width, n / width};
+    const struct ptq_weight_rows r = {t->canonical, t->d0, t->d1, first / width, n / width};
     return ptq_weights_rows(w->m, &r, x, w->st);
 }
 
@@ -330,7 +330,7 @@ static int write_config(const struct writing *w)
     return rc;
 }
 
-static int copy_file(const struct writing *w, const char *folder, const char *name, bool *copied)
+static int copy_file(const struct writing *w, const char *folder, const char *name)
 {
     char from[PATH_MAX], to[PATH_MAX], *text = NULL;
     struct stat info;
@@ -343,30 +343,33 @@ static int copy_file(const struct writing *w, const char *folder, const char *na
     if (!(rc = ptq_read_file(from, MOST_FILE_BYTES, &text, &bytes, w->st)))
         rc = ptq_write_file(to, text, bytes, w->st);
     free(text);
-    *copied = true;
     return rc;
 }
 
-/* The source's folder: of a folder itself, of a file the one it lies in. */
+/* From the source's folder: of a folder itself, of a file the one it lies in. */
 static int copy_tokenizer(const struct writing *w)
 {
-    static const char *const ids[] = {"tokenizer.json", "tokenizer.model", "vocab.json",
-                                      "merges.txt",     "vocab.txt",       NULL};
-    static const char *const around[] = {"tokenizer_config.json", "special_tokens_map.json",
-                                         "added_tokens.json", "generation_config.json", NULL};
+    static const char *const names[] = {"tokenizer.json",
+                                        "tokenizer.model",
+                                        "tokenizer_config.json",
+                                        "vocab.json",
+                                        "merges.txt",
+                                        "vocab.txt",
+                                        "special_tokens_map.json",
+                                        "added_tokens.json",
+                                        "generation_config.json",
+                                        NULL};
     char folder[PATH_MAX];
     struct stat info;
-    bool other;
     int rc = path_of(w, w->m->info.source, ".", folder);
     if (!rc && stat(w->m->info.source, &info) == 0 && !S_ISDIR(info.st_mode)) {
         folder[strlen(w->m->info.source)] = 0;
         char *slash = strrchr(folder, '/');
         snprintf(slash ? slash + 1 : folder, 2, ".");
     }
-    for (int i = 0; ids[i] && !rc; i++)
-        rc = copy_file(w, folder, ids[i], &w->done->tokenizer);
-    for (int i = 0; around[i] && !rc; i++)
-        rc = copy_file(w, folder, around[i], &other);
+    for (int i = 0; names[i] && !rc; i++)
+        rc = copy_file(w, folder, names[i]);
+    w->done->tokenizer = true;
     return rc;
 }
 

@@ -25,7 +25,8 @@ struct ptq_hf_written {
     /* Tensors of whole numbers (masks, position numbers) are left out: the architecture makes its
      * own. */
     int64_t n_left_out;
-    bool tokenizer; /* the source's tokenizer files were copied */
+    bool
+        tokenizer; /* the source has its tokenizer in files, and those that are there were copied */
 };
 int ptq_hf_write(const struct ptq_hf_args *, struct ptq_hf_written *, struct ptq_status *);
 #endif

@@ -65,7 +65,7 @@ static int copy_tensor(struct import *w, const char *name, int64_t d0, int64_t d
     snprintf(path, sizeof path, "/model/%s", name);
     int rc = ptq_h5_write(w->to, path, t, d1 ? 2 : 1, dim, NULL, w->st);
     for (int64_t i = 0; i < d0 && !rc; i += step) {
-        const struct ptq_rows r = {name, d0, d1, i, d0 - i < step ? d0 - i : step};
+        const struct ptq_weight_rows r = {name, d0, d1, i, d0 - i < step ? d0 - i : step};
         if (!(rc = ptq_weights_rows(w->a->model, &r, w->piece, w->st)) &&
             !(rc = check_range(w, name, t, r.n * width)))
             rc = ptq_h5_write_rows(w->to, path, i, r.n, w->piece, w->st);

@@ -444,7 +444,7 @@ static int gather_part(const struct gather *g, int32_t first, float *part)
         }
     if (high < 0)
         return PTQ_OK;
-    const struct ptq_rows r = {"tok_embd", i->vocab_size, i->d_embd, low, high - low + 1};
+    const struct ptq_weight_rows r = {"tok_embd", i->vocab_size, i->d_embd, low, high - low + 1};
     int rc = ptq_weights_rows(g->model, &r, part, g->st);
     for (int64_t s = 0; s < t->n_seq && !rc; s++)
         for (int64_t k = t->offset[s]; k < t->offset[s] + t->len[s]; k++)

@@ -1,6 +1,7 @@
 #include "model/textcut.h"
 #include "core/hash.h"
 #include "core/words.h"
+#include "model/textzipf.h"
 #include <math.h>
 #include <string.h>
 
@@ -129,8 +130,10 @@ static int load(struct ptq_load *l)
         rc = need(l, PTQ_OF_FACTS, "facts");
         return rc ? rc : ptq_load_facts(l, s + 12);
     }
+    if (ptq_is_zipf(s))
+        return ptq_zipf_text(l->model, l->ask, l->arena, l->out, l->st);
     if (starts(s, "synth:")) {
-        static const char *const words[] = {"facts:SEED", NULL};
+        static const char *const words[] = {"facts:SEED", "zipf:SEED", NULL};
         return ptq_unknown_word("source of text synth:...", s + 6, words, l->st);
     }
     if (path != s || (!starts(s, "text:") && (ends_in(s, ".npy") || ends_in(s, ".ids")))) {

@@ -70,7 +70,7 @@ static int draw_stream(struct ptq_load *l, struct ptq_stream *s, const struct pt
     int32_t *id;
     /* byte models read the file as it lies; JSON has no raw text */
     bool raw = f->rows == PTQ_ROWS_WHOLE || (!s->tok && f->rows != PTQ_ROWS_JSON);
-    int rc = raw ? PTQ_OK : ptq_rows_joined(f, &joined, &bytes, l->st);
+    int rc = raw ? PTQ_OK : ptq_text_rows_joined(f, &joined, &bytes, l->st);
     ptq_arena_init(&ids, 0);
     if (!rc && !(rc = ptq_stream_encode(s, joined ? joined : text, bytes, &ids, &id, &n)))
         rc = draw_from(l, draw, id, n, c);
@@ -83,7 +83,7 @@ static int draw_stream(struct ptq_load *l, struct ptq_stream *s, const struct pt
 
 /* A document of more than W tokens. The published code takes one of exactly W too, and then fails
  * at randint(0, -1); its later copies draw again, as here. */
-static int long_document(struct ptq_load *l, struct ptq_stream *s, const struct ptq_rows *rows,
+static int long_document(struct ptq_load *l, struct ptq_stream *s, const struct ptq_text_rows *rows,
                          struct ptq_mt19937 *r, struct ptq_arena *one, int32_t **id, int64_t *n)
 {
     for (int64_t tries = 0; tries < MOST_REJECTED; tries++) {
@@ -91,7 +91,7 @@ static int long_document(struct ptq_load *l, struct ptq_stream *s, const struct 
         int64_t bytes;
         int64_t row = (int64_t)ptq_mt19937_below(r, (uint64_t)rows->n);
         ptq_arena_clear(one);
-        int rc = ptq_rows_text(rows, row, one, &text, &bytes, l->st);
+        int rc = ptq_text_rows_get(rows, row, one, &text, &bytes, l->st);
         if (rc || (rc = ptq_stream_encode(s, text, bytes, one, id, n)))
             return rc;
         if (*n > l->window)
@@ -108,14 +108,14 @@ static int draw_documents(struct ptq_load *l, struct ptq_stream *s, const struct
 {
     struct ptq_arena lines, one;
     struct ptq_mt19937 python;
-    struct ptq_rows rows;
+    struct ptq_text_rows rows;
     int64_t want = draw->n ? draw->n : 1, n;
     int32_t *id;
     int rc = check_size(l, want);
     ptq_arena_init(&lines, 0);
     ptq_arena_init(&one, 0);
     if (!rc && !(rc = ptq_cut_alloc(l, c, want, want * l->window)) &&
-        !(rc = ptq_rows_open(f, &lines, &rows, l->st)) && rows.n == 0)
+        !(rc = ptq_text_rows_open(f, &lines, &rows, l->st)) && rows.n == 0)
         rc = too_short(l, 0);
     ptq_mt19937_seed(&python, draw->seed);
     for (int64_t w = 0; w < want && !rc; w++) {

@@ -57,18 +57,19 @@ int ptq_textfile_open(const struct ptq_textfile_request *, struct ptq_arena *,
 void ptq_textfile_close(struct ptq_textfile *);
 
 /* ---- rows and pages (textrows.c) ---- */
-struct ptq_rows {
+struct ptq_text_rows {
     const struct ptq_textfile *file;
     int64_t n;
     const int64_t *at; /* [n + 1] line i is text[at[i]] .. text[at[i + 1]] with its newline */
 };
-int ptq_rows_open(const struct ptq_textfile *, struct ptq_arena *, struct ptq_rows *,
-                  struct ptq_status *);
+int ptq_text_rows_open(const struct ptq_textfile *, struct ptq_arena *, struct ptq_text_rows *,
+                       struct ptq_status *);
 /* Row i; the text lies in the file or in the arena. */
-int ptq_rows_text(const struct ptq_rows *, int64_t i, struct ptq_arena *, const char **text,
-                  int64_t *bytes, struct ptq_status *);
+int ptq_text_rows_get(const struct ptq_text_rows *, int64_t i, struct ptq_arena *,
+                      const char **text, int64_t *bytes, struct ptq_status *);
 /* All rows (first_rows of them) joined; malloc'ed. */
-int ptq_rows_joined(const struct ptq_textfile *, char **text, int64_t *bytes, struct ptq_status *);
+int ptq_text_rows_joined(const struct ptq_textfile *, char **text, int64_t *bytes,
+                         struct ptq_status *);
 
 struct ptq_page {     /* of the task wikitext of lm-eval */
     const char *text; /* detokenized */

@@ -9,8 +9,8 @@
 /* A joined text is tokenized as a whole. */
 enum { MOST_JOINED_BYTES = 256 << 20 };
 
-int ptq_rows_open(const struct ptq_textfile *f, struct ptq_arena *arena, struct ptq_rows *rows,
-                  struct ptq_status *st)
+int ptq_text_rows_open(const struct ptq_textfile *f, struct ptq_arena *arena,
+                       struct ptq_text_rows *rows, struct ptq_status *st)
 {
     int64_t n = 0;
     for (int64_t i = 0; i < f->bytes; i++)
@@ -18,7 +18,7 @@ int ptq_rows_open(const struct ptq_textfile *f, struct ptq_arena *arena, struct 
     if (f->rows == PTQ_ROWS_WHOLE)
         n = 1;
     int64_t *at = ptq_arena_alloc(arena, st, n + 1, sizeof *at);
-    *rows = (struct ptq_rows){f, n, at};
+    *rows = (struct ptq_text_rows){f, n, at};
     if (!at)
         return PTQ_ERR_MEMORY;
     for (int64_t i = 0, k = 1; i < f->bytes && k < n; i++)
@@ -28,7 +28,7 @@ int ptq_rows_open(const struct ptq_textfile *f, struct ptq_arena *arena, struct 
     return PTQ_OK;
 }
 
-static int json_row(const struct ptq_rows *rows, int64_t i, struct ptq_arena *arena,
+static int json_row(const struct ptq_text_rows *rows, int64_t i, struct ptq_arena *arena,
                     const char **text, int64_t *bytes, struct ptq_status *st)
 {
     json_error_t error;
@@ -56,8 +56,8 @@ static int json_row(const struct ptq_rows *rows, int64_t i, struct ptq_arena *ar
     return rc;
 }
 
-int ptq_rows_text(const struct ptq_rows *rows, int64_t i, struct ptq_arena *arena,
-                  const char **text, int64_t *bytes, struct ptq_status *st)
+int ptq_text_rows_get(const struct ptq_text_rows *rows, int64_t i, struct ptq_arena *arena,
+                      const char **text, int64_t *bytes, struct ptq_status *st)
 {
     int64_t from, to;
     if (rows->file->rows == PTQ_ROWS_JSON)
@@ -106,22 +106,23 @@ static int append(struct joined *j, const struct ptq_textfile *f, const char *te
     return PTQ_OK;
 }
 
-int ptq_rows_joined(const struct ptq_textfile *f, char **out, int64_t *bytes, struct ptq_status *st)
+int ptq_text_rows_joined(const struct ptq_textfile *f, char **out, int64_t *bytes,
+                         struct ptq_status *st)
 {
     struct ptq_arena lines, one;
-    struct ptq_rows rows;
+    struct ptq_text_rows rows;
     struct joined j = {0};
     const char *text;
     int64_t n;
     ptq_arena_init(&lines, 0);
     ptq_arena_init(&one, 0);
-    int rc = ptq_rows_open(f, &lines, &rows, st);
+    int rc = ptq_text_rows_open(f, &lines, &rows, st);
     int64_t most = f->known && f->known->first_rows ? f->known->first_rows : rows.n;
     for (int64_t i = 0; i < rows.n && i < most && !rc; i++) {
         ptq_arena_clear(&one);
         if (i)
             rc = append(&j, f, f->join, (int64_t)strlen(f->join), st);
-        if (!rc && !(rc = ptq_rows_text(&rows, i, &one, &text, &n, st)))
+        if (!rc && !(rc = ptq_text_rows_get(&rows, i, &one, &text, &n, st)))
             rc = append(&j, f, text, n, st);
     }
     ptq_arena_clear(&one);

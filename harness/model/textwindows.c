@@ -156,7 +156,7 @@ static int material(const struct ptq_textfile *f, const struct ptq_protocol *p, 
         --*bytes;
     if (!is_joined(f, p))
         return PTQ_OK;
-    int rc = ptq_rows_joined(f, own, bytes, st);
+    int rc = ptq_text_rows_joined(f, own, bytes, st);
     *text = *own;
     return rc;
 }

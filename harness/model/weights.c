@@ -122,8 +122,8 @@ int ptq_weights_check(const struct ptq_model *m, const char *canonical, int64_t 
 /* ---- values */
 
 /* Rows whose stored rows follow each other are read at once. */
-static int read_runs(const struct ptq_model *m, const struct ptq_piece *p, const struct ptq_rows *r,
-                     float *out, struct ptq_status *st)
+static int read_runs(const struct ptq_model *m, const struct ptq_piece *p,
+                     const struct ptq_weight_rows *r, float *out, struct ptq_status *st)
 {
     const int64_t width = r->d1 ? r->d1 : 1;
     for (int64_t i = 0; i < r->n;) {
@@ -141,7 +141,7 @@ static int read_runs(const struct ptq_model *m, const struct ptq_piece *p, const
 
 /* Stored (d1 x columns): some of its rows at a time, of which our rows are columns. */
 static int read_transposed(const struct ptq_model *m, const struct ptq_piece *p,
-                           const struct ptq_rows *r, float *out, struct ptq_status *st)
+                           const struct ptq_weight_rows *r, float *out, struct ptq_status *st)
 {
     const int64_t columns = p->tensor->dim[1];
     const int64_t step = columns < PIECE_FLOATS ? PIECE_FLOATS / columns : 1;
@@ -160,7 +160,7 @@ static int read_transposed(const struct ptq_model *m, const struct ptq_piece *p,
     return rc;
 }
 
-int ptq_weights_rows(const struct ptq_model *m, const struct ptq_rows *r, float *out,
+int ptq_weights_rows(const struct ptq_model *m, const struct ptq_weight_rows *r, float *out,
                      struct ptq_status *st)
 {
     struct ptq_piece p;
@@ -185,7 +185,7 @@ int ptq_weights_rows(const struct ptq_model *m, const struct ptq_rows *r, float 
 int ptq_weights_read(const struct ptq_model *m, const char *canonical, int64_t d0, int64_t d1,
                      struct ptq_arena *a, float **out, struct ptq_status *st)
 {
-    const struct ptq_rows all = {canonical, d0, d1, 0, d0};
+    const struct ptq_weight_rows all = {canonical, d0, d1, 0, d0};
     int64_t n;
     int rc = ptq_weights_check(m, canonical, d0, d1, st);
     if (rc)

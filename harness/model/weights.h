@@ -19,12 +19,12 @@ int ptq_weights_check(const struct ptq_model *, const char *canonical, int64_t d
                       struct ptq_status *);
 /* Rows first .. first + n - 1 of a tensor that was checked (elements, of a vector); every value
  * finite, else PTQ_ERR_NUMERIC. */
-struct ptq_rows {
+struct ptq_weight_rows {
     const char *name; /* canonical */
     int64_t d0, d1;   /* its shape */
     int64_t first, n;
 };
-int ptq_weights_rows(const struct ptq_model *, const struct ptq_rows *, float *out,
+int ptq_weights_rows(const struct ptq_model *, const struct ptq_weight_rows *, float *out,
                      struct ptq_status *);
 /* A row of the canonical tensor is this row of the stored one (column, when transposed). */
 int64_t ptq_piece_row(const struct ptq_model_info *, const struct ptq_piece *, int64_t d0,

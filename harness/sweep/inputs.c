@@ -3,7 +3,6 @@
 #include "datasets/tensors.h"
 #include "sweep/job.h"
 #include "sweep/layerfile.h"
-#include "sweep/zipf.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
@@ -93,9 +92,7 @@ static const char *text_for_model(struct ptq_job *job, const char *key, const ch
 static int load_text(struct ptq_job *job, const struct ptq_text_request *ask, const char *key,
                      struct ptq_text *out, struct ptq_status *st)
 {
-    const struct ptq_model_info *info = ptq_model_info(job->model);
-    int code = ptq_is_zipf(ask->source) ? ptq_zipf_text(info, ask, &job->arena, out, st)
-                                        : ptq_text_load(info, ask, &job->arena, out, st);
+    int code = ptq_text_load(ptq_model_info(job->model), ask, &job->arena, out, st);
     if (code >= 0 && out->note && !job->args->quiet)
         fprintf(stderr, "%s: %s = %s: %s\n", job->cfg->file, key, ask->source, out->note);
     return code;
@@ -289,7 +286,8 @@ static int capture_to(struct ptq_job *job, struct ptq_draw *d, const char *path,
                                     .pool = job->args->pool,
                                     .quiet = job->args->quiet,
                                     .stop = ptq_job_stop_hook,
-                                    .stop_arg = job};
+                                    .stop_arg = job,
+                                    .spill = ptq_job_spill(job)};
     struct ptq_status first = {0};
     struct stat info;
     bool old = stat(path, &info) == 0;
@@ -318,7 +316,8 @@ static bool is_ours(const struct ptq_job *job, const char *name)
 
 static bool is_stats(const char *name)
 {
-    return !fnmatch("stats.*.h5", name, 0) || !fnmatch("stats.*.h5.*.part", name, 0);
+    return !fnmatch("stats.*.h5", name, 0) || !fnmatch("stats.*.h5.*.part", name, 0) ||
+           !fnmatch("stats.*.h5.*.part.states", name, 0);
 }
 
 /* Statistics of large models are tens of gigabytes: those that this configuration cannot use go

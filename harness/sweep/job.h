@@ -118,6 +118,9 @@ enum ptq_leaves ptq_job_cell_ended(struct ptq_job *, int code, const struct ptq_
 /* Cells in flight that the memory budget allows, at least 1, at most the pool's threads. */
 int ptq_job_at_most(const struct ptq_job *, double bytes_per_cell);
 double ptq_layer_cell_bytes(int64_t rows, int64_t cols);
+/* Where hidden states of one text go that would take more than a thread's half of the budget: the
+ * run's folder. */
+struct ptq_spill ptq_job_spill(const struct ptq_job *);
 /* Running and scoring the evaluation text: the widest intermediate results of its longest sequence,
  * the output matrix, logits of two models. */
 double ptq_scoring_bytes(const struct ptq_job *);

@@ -219,6 +219,7 @@ static int walk(struct ptq_job *job, int64_t point, struct ptq_status *st)
     struct ptq_hidden hidden;
     struct ptq_arena arena;
     ptq_arena_init(&arena, 0);
+    arena.spill = ptq_job_spill(job);
     int64_t n_blocks = ptq_model_info(job->model)->n_blocks;
     int code = ptq_model_embed(job->model, &job->eval_text.tokens, &arena, &hidden, st);
     for (int64_t b = 0; code >= 0 && b < n_blocks; b++)

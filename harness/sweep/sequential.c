@@ -254,6 +254,7 @@ static void run_cell(struct ptq_job *job, int64_t point)
     struct seq_walk w = {.job = job, .index = point, .point = &job->points[point]};
     struct ptq_status st = {0}, io = {0};
     ptq_arena_init(&w.arena, 0);
+    w.arena.spill = ptq_job_spill(job);
     int code = walk(&w, &st);
     if (ptq_job_cell_ended(job, code, &st) == PTQ_LEAVES_ROW)
         fail_rest(&w, code, st.text, &io);

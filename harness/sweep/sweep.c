@@ -76,6 +76,12 @@ int ptq_job_at_most(const struct ptq_job *job, double bytes_per_cell)
     return n < 1 ? 1 : n > threads ? threads : (int)n;
 }
 
+struct ptq_spill ptq_job_spill(const struct ptq_job *job)
+{
+    return (struct ptq_spill){job->run_dir,
+                              job->memory_bytes / (2 * ptq_pool_threads(job->args->pool))};
+}
+
 static int64_t machine_memory(void)
 {
     int64_t pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);

@@ -68,7 +68,7 @@ static void test_wikitext_joined(void **state)
     assert_ok(ptq_textfile_open(&ask, &f.arena, &file, &f.st), &f.st);
     assert_string_equal(file.name, "wikitext2:test");
     assert_true(file.verified);
-    assert_ok(ptq_rows_joined(&file, &text, &bytes, &f.st), &f.st);
+    assert_ok(ptq_text_rows_joined(&file, &text, &bytes, &f.st), &f.st);
     assert_int_equal(bytes, 1296370);
     ptq_sha256(text, (size_t)bytes, hash);
     assert_string_equal(hash, "696cca6b65a171b0a358a4be6732cdfdf2dd6164a32e20fd70e3c13fc4dfae83");
@@ -224,7 +224,7 @@ static void test_wrong(void **state)
     struct ptq_textfile file = {
         .path = "f", .text = right.at, .bytes = right.n, .rows = PTQ_ROWS_WIKITEXT, .join = "\n\n"};
     struct text joined;
-    assert_ok(ptq_rows_joined(&file, &joined.at, &joined.n, &f.st), &f.st);
+    assert_ok(ptq_text_rows_joined(&file, &joined.at, &joined.n, &f.st), &f.st);
     expect(&f, &joined, "it is the text with its rows joined already: give the raw file");
     free(joined.at);
     free(t.at);

@@ -1,6 +1,6 @@
-/* Token ids without language (sweep/zipf.h). */
+/* Token ids without language (model/textzipf.h). */
 #include "testlib.h"
-#include "sweep/zipf.h"
+#include "model/textzipf.h"
 
 static struct ptq_arena arena;
 static struct ptq_status st;

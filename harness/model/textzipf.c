@@ -1,4 +1,4 @@
-#include "sweep/zipf.h"
+#include "model/textzipf.h"
 #include "core/hash.h"
 #include "core/rng.h"
 #include "core/size.h"
