@@ -287,10 +287,9 @@ static int put_window(const struct ptq_model_info *i, const char *type, json_t *
         return 0;
     const bool used = i->sliding_window > 0;
     return json_object_set_new(config, "use_sliding_window", json_boolean(used)) ||
-           (used && (json_object_set_new(config, "sliding_window",
-                                         json_integer(i->sliding_window)) ||
-                     json_object_set_new(config, "max_window_layers",
-                                         json_integer(i->window_from))));
+           (used &&
+            (json_object_set_new(config, "sliding_window", json_integer(i->sliding_window)) ||
+             json_object_set_new(config, "max_window_layers", json_integer(i->window_from))));
 }
 
 static int to_hf(const struct ptq_model_info *i, json_t *config, struct ptq_status *st)
@@ -310,10 +309,10 @@ static int to_hf(const struct ptq_model_info *i, json_t *config, struct ptq_stat
         class, "model_type", type, "hidden_size", (json_int_t)i->d_model, "intermediate_size",
         (json_int_t)i->d_ff, "num_hidden_layers", (json_int_t)i->n_blocks, "num_attention_heads",
         (json_int_t)i->n_heads, "num_key_value_heads", (json_int_t)i->n_kv_heads, "head_dim",
-        (json_int_t)i->head_dim, "vocab_size", (json_int_t)i->vocab_size,
-        "max_position_embeddings", (json_int_t)i->max_context, "rms_norm_eps", i->norm_eps,
-        "rope_theta", i->rope.theta, "hidden_act", "silu", "tie_word_embeddings", i->tied_head,
-        "attention_bias", i->qkv_bias, "mlp_bias", false);
+        (json_int_t)i->head_dim, "vocab_size", (json_int_t)i->vocab_size, "max_position_embeddings",
+        (json_int_t)i->max_context, "rms_norm_eps", i->norm_eps, "rope_theta", i->rope.theta,
+        "hidden_act", "silu", "tie_word_embeddings", i->tied_head, "attention_bias", i->qkv_bias,
+        "mlp_bias", false);
     int bad = !o || json_object_update(config, o) || put_window(i, type, config) ||
               (i->rope.scaling != PTQ_ROPE_PLAIN &&
                json_object_set_new(config, "rope_scaling", hf_scaling(&i->rope)));

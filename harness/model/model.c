@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* ---- opening */
 
@@ -127,14 +128,16 @@ static int configure_canonical(struct ptq_model *m, struct ptq_status *st)
     return rc ? rc : find_arch(m, st);
 }
 
-/* A container names the kind of its tokenizer; a checkpoint's own lies with it. */
+/* A container names the kind of its tokenizer; a checkpoint's own lies with it: in its folder, in a
+ * GGUF. Bare weights and random ones have none. */
 static void note_tokenizer(struct ptq_model *m)
 {
     const json_t *kind = json_object_get(m->files->meta, "tokenizer");
     const char *word = json_is_string(kind) ? json_string_value(kind) : NULL;
-    m->info.tokenizer = m->dialect || (word && strcmp(word, "bytes") != 0) ? "own"
-                        : word                                             ? "bytes"
-                                                                           : "none";
+    struct stat s;
+    bool with = m->files->dialect == PTQ_GGUF || (word && strcmp(word, "bytes") != 0) ||
+                (m->dialect && stat(m->info.source, &s) == 0 && S_ISDIR(s.st_mode));
+    m->info.tokenizer = with ? "own" : word ? "bytes" : "none";
 }
 
 static int configure(struct ptq_model *m, struct ptq_status *st)

@@ -10,9 +10,16 @@
 
 enum { MOST_BYTES = 1 << 30, FACTS_WINDOWS = 256, MOST_FACTS = 1 << 20 };
 
+/* The request's tokenizer counts before the model's own. */
+static bool takes_bytes(const struct ptq_load *l)
+{
+    const char *kind = l->ask->tokenizer ? l->ask->tokenizer : l->model->tokenizer;
+    return strcmp(kind, "bytes") == 0;
+}
+
 static int need_bytes(const struct ptq_load *l)
 {
-    if (strcmp(l->model->tokenizer, "bytes") == 0)
+    if (takes_bytes(l))
         return PTQ_OK;
     return ptq_status_set(l->st, PTQ_ERR_USAGE,
                           "%s: the facts language is made of bytes, and the tokenizer of the model "
@@ -199,7 +206,7 @@ int ptq_load_ids(struct ptq_load *l, const char *path)
 {
     struct ptq_cut c;
     int rc = ends_in(path, ".npy") ? load_npy(l, path, &c) : load_lines(l, path, &c);
-    l->out->bytes_per_token = strcmp(l->model->tokenizer, "bytes") == 0 ? 1 : NAN;
+    l->out->bytes_per_token = takes_bytes(l) ? 1 : NAN;
     return rc ? rc
               : ptq_cut_finish(l, &c, ptq_cut_name(l, "ids", c.left, c.n_seq),
                                ptq_protocol_rules(l->protocol, l->window, l->arena, l->st));

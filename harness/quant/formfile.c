@@ -247,7 +247,7 @@ int ptq_form_write_quant(struct ptq_h5 *h5, const char *layer, const struct ptq_
         rc = write_grids(&w, &arena);
     if (rc == PTQ_OK && q->part[0].perm)
         rc = write_array(&w, "perm", PTQ_H5_I32, 1, &q->cols, q->part[0].perm);
-    if (rc == PTQ_OK)
+    if (rc == PTQ_OK && what)
         rc = write_array(&w, "dequant", PTQ_H5_F32, 2, dim, what);
     if (rc == PTQ_OK)
         rc = write_attributes(&w);

@@ -11,7 +11,7 @@ int ptq_form_write_packed(struct ptq_h5 *, const char *layer, const struct ptq_q
 int ptq_form_read_packed(struct ptq_h5 *, const char *layer, struct ptq_arena *, struct ptq_quant *,
                          struct ptq_status *);
 /* /quant/LAYER/...: codes one an element, rows x cols, original column order; scale and zero
- * (rows x groups_per_row) fp32; what: the dequantized matrix. */
+ * (rows x groups_per_row) fp32; what: the dequantized matrix, left out when NULL. */
 int ptq_form_write_quant(struct ptq_h5 *, const char *layer, const struct ptq_quant *,
                          const float *what, struct ptq_status *);
 #endif

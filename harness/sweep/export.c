@@ -246,7 +246,7 @@ static int write_form(const struct export *x, const char *layer, const struct pt
     int rc = ptq_form_write_packed(x->h5, layer, &r->quant, x->st);
     /* /quant holds forms of one part; /packed holds all. */
     if (!rc && r->quant.n_parts == 1)
-        rc = ptq_form_write_quant(x->h5, layer, &r->quant, r->what, x->st);
+        rc = ptq_form_write_quant(x->h5, layer, &r->quant, NULL, x->st);
     return rc;
 }
 
