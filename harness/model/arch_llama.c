@@ -437,22 +437,21 @@ static int outliers(const struct ptq_model_info *m, const struct ptq_block *b, f
 
 /* ---- one sequence */
 
-/* Pieces of the scratch. gate and up overlay q, k, v and the attention's own, done by then. */
+/* Pieces of the scratch. gate and up overlay q, k, v and what follows, done by then. */
 struct buffers {
     float *norm; /* (len x d_model): normed input, then what a product adds to x */
     float *q, *k, *v;
     float *mixed; /* (len x q) output of the heads */
-    float *attention;
-    float *spin; /* head_dim floats */
+    float *spin;  /* head_dim floats */
     float *gate, *up;
 };
 
 static int64_t attention_floats(const struct ptq_model_info *m, int64_t len)
 {
-    int64_t q, kv, own = ptq_attention_scratch(len, m->head_dim), n;
-    if (own < 0 || !ptq_size_mul(2 * len, m->n_heads * m->head_dim, &q) ||
+    int64_t q, kv, n;
+    if (!ptq_size_mul(2 * len, m->n_heads * m->head_dim, &q) ||
         !ptq_size_mul(2 * len, m->n_kv_heads * m->head_dim, &kv) || !ptq_size_add(q, kv, &n) ||
-        !ptq_size_add(n, own + m->head_dim, &n))
+        !ptq_size_add(n, m->head_dim, &n))
         return -1;
     return n;
 }
@@ -473,7 +472,6 @@ static void split(const struct ptq_model_info *m, int64_t len, float *scratch, s
     *b = (struct buffers){
         .norm = scratch, .q = rest, .k = rest + q, .v = rest + q + kv, .mixed = rest + q + 2 * kv};
     b->spin = b->mixed + q;
-    b->attention = b->spin + m->head_dim;
     b->gate = rest;
     b->up = rest + len * m->d_ff;
 }
@@ -508,7 +506,6 @@ static int attention_half(const struct ptq_sequence *q, const struct buffers *b,
                               .k = b->k,
                               .v = b->v,
                               .out = b->mixed,
-                              .scratch = b->attention,
                               .window = q->block->index >= m->window_from ? m->sliding_window : 0,
                               .pool = q->pool};
     ptq_attention_run(&a);

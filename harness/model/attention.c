@@ -278,12 +278,6 @@ static void pieces(void *arg, int64_t begin, int64_t end)
     }
 }
 
-int64_t ptq_attention_scratch(int64_t len, int64_t head_dim)
-{
-    (void)len, (void)head_dim;
-    return 0;
-}
-
 void ptq_attention_run(const struct ptq_attention *at)
 {
     const struct job j = {at, ptq_fmatile_best(), (at->len - 1) / QUERIES + 1};

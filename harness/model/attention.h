@@ -14,7 +14,6 @@ struct ptq_attention {
         q; /* (len x n_heads head_dim), rotated; head h reads key head h / (n_heads / n_kv_heads) */
     const float *k, *v; /* (len x n_kv_heads head_dim), k rotated */
     float *out;         /* (len x n_heads head_dim) */
-    float *scratch;     /* unused */
     bool bidirectional; /* every position sees all; else itself and those before it */
     int64_t window;     /* 0: all of them; else i sees key j only where i - j < window */
     /* ALiBi: [n_heads], or NULL. slope (j - i) is added to the scaled score: the usual slope j but
@@ -23,6 +22,5 @@ struct ptq_attention {
     float scale;           /* 0: 1 / sqrt(head_dim) */
     struct ptq_pool *pool; /* NULL or inside a parallel loop: serial */
 };
-int64_t ptq_attention_scratch(int64_t len, int64_t head_dim); /* 0 */
 void ptq_attention_run(const struct ptq_attention *);
 #endif

@@ -186,9 +186,11 @@ static int score_chunk(struct job *j, int64_t s, int64_t t, int64_t n, struct bu
                       .n_inside = tok->len[s] - 1 - t,
                       .after = ptq_text_has_after(text, s) ? text->after[s] : 0,
                       .flat = j->first[s] + t - (ptq_text_first(text, s) - 1)};
-    int rc = ptq_head_logits(j->args->model, j->head, j->hidden->at + at * d, n, b->own, st);
+    int rc = ptq_head_logits(j->args->model, j->head, j->args->pool, j->hidden->at + at * d, n,
+                             b->own, st);
     if (!rc && ref)
-        rc = ptq_head_logits(j->args->model, j->head, ref->final_hidden + at * d, n, b->ref, st);
+        rc = ptq_head_logits(j->args->model, j->head, j->args->pool, ref->final_hidden + at * d, n,
+                             b->ref, st);
     if (rc)
         return rc;
     ptq_pool_for(j->args->pool, n, 8, score_rows, &c);

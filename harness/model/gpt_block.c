@@ -52,20 +52,19 @@ int ptq_gpt_layout(const struct ptq_model_info *m, int index, struct ptq_arena *
 
 /* ---- one sequence */
 
-/* Pieces of the scratch. hidden overlays q, k, v and the attention's own, done by then. */
+/* Pieces of the scratch. hidden overlays q, k, v and what follows, done by then. */
 struct buffers {
     float *norm; /* (len x d_model): input of a half, then what it adds to x */
     float *q, *k, *v;
     float *mixed; /* (len x q) output of the heads */
-    float *slopes, *attention;
+    float *slopes;
     float *hidden; /* (len x d_ff) */
 };
 
 static int64_t attention_floats(const struct ptq_model_info *m, int64_t len)
 {
-    int64_t own = ptq_attention_scratch(len, m->head_dim), n;
-    if (own < 0 || !ptq_size_mul(4 * len, m->n_heads * m->head_dim, &n) ||
-        !ptq_size_add(n, own, &n) || !ptq_size_add(n, m->n_heads, &n))
+    int64_t n;
+    if (!ptq_size_mul(4 * len, m->n_heads * m->head_dim, &n) || !ptq_size_add(n, m->n_heads, &n))
         return -1;
     return n;
 }
@@ -89,7 +88,6 @@ static void split(const struct ptq_model_info *m, int64_t len, float *scratch, s
                           .v = rest + 2 * q,
                           .mixed = rest + 3 * q,
                           .slopes = rest + 4 * q,
-                          .attention = rest + 4 * q + m->n_heads,
                           .hidden = rest};
 }
 
@@ -134,7 +132,6 @@ static void attend(const struct ptq_sequence *q, const struct ptq_gpt_kind *kind
                                     .k = b->k,
                                     .v = b->v,
                                     .out = b->mixed,
-                                    .scratch = b->attention,
                                     .bidirectional = kind->bidirectional,
                                     .slopes = kind->slopes ? b->slopes : NULL,
                                     .pool = q->pool};

@@ -545,8 +545,8 @@ int ptq_model_load_head(const struct ptq_model *m, struct ptq_arena *a, struct p
     return rc;
 }
 
-int ptq_head_logits(const struct ptq_model *m, const struct ptq_head *h, const float *x, int64_t n,
-                    float *logits, struct ptq_status *st)
+int ptq_head_logits(const struct ptq_model *m, const struct ptq_head *h, struct ptq_pool *pool,
+                    const float *x, int64_t n, float *logits, struct ptq_status *st)
 {
     const int64_t d = m->info.d_embd, v = m->info.vocab_size;
     float *last = malloc((size_t)(n * d) * sizeof *last + 1);
@@ -556,7 +556,7 @@ int ptq_head_logits(const struct ptq_model *m, const struct ptq_head *h, const f
     int rc = m->arch->finish(&e, st);
     struct ptq_gemm_f32 g = {n, v, d, false, true, 1, 0, last, d, h->w, d, logits, v};
     if (!rc)
-        rc = ptq_gemm_f32(NULL, &g, st);
+        rc = ptq_gemm_f32(pool, &g, st);
     free(last);
     return rc;
 }

@@ -135,8 +135,8 @@ int ptq_block_run(const struct ptq_model *, const struct ptq_block *, struct ptq
 struct ptq_head; /* final norm and output matrix in memory */
 int ptq_model_load_head(const struct ptq_model *, struct ptq_arena *, struct ptq_head **,
                         struct ptq_status *);
-int ptq_head_logits(const struct ptq_model *, const struct ptq_head *, const float *x, int64_t n,
-                    float *logits, struct ptq_status *);
+int ptq_head_logits(const struct ptq_model *, const struct ptq_head *, struct ptq_pool *,
+                    const float *x, int64_t n, float *logits, struct ptq_status *);
 
 /* ---- architectures (arch_NAME.c exports const struct ptq_arch ptq_arch_NAME) ---- */
 struct ptq_sequence { /* one sequence in a block: what an architecture runs */

@@ -99,6 +99,8 @@ int ptq_block_run(const struct ptq_model *m, const struct ptq_block *b, struct p
     struct ptq_arena a;
     ptq_arena_init(&a, 0);
     int n = ptq_pool_threads(pool), rc = PTQ_OK;
+    if (n > h->tokens->n_seq)
+        n = (int)h->tokens->n_seq;
     j.free_scratch = ptq_arena_alloc(&a, st, n, sizeof *j.free_scratch);
     for (; j.free_scratch && j.n_free < n; j.n_free++)
         if (!(j.free_scratch[j.n_free] = ptq_arena_alloc(&a, st, floats, sizeof(float))))

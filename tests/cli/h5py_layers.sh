@@ -8,7 +8,7 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 
-awk '/^```python$/ { on = 1; next } /^```$/ { on = 0 } on' "$readme" >script.py
+awk '/^```python$/ { on = 1; next } on && /^```$/ { exit } on' "$readme" >script.py
 [ "$(grep -c . script.py)" -ge 15 ] || { echo "no python block in $readme"; exit 1; }
 python3 script.py
 

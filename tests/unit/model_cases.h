@@ -245,8 +245,9 @@ static inline float *model_logits(const struct ptq_model *m, const struct ptq_to
     assert_ok(ptq_model_load_head(m, &a, &head, &st), &st);
     float *logits = malloc((size_t)(t->len[s] * info->vocab_size) * sizeof *logits);
     assert_non_null(logits);
-    assert_ok(ptq_head_logits(m, head, h.at + t->offset[s] * info->d_model, t->len[s], logits, &st),
-              &st);
+    assert_ok(
+        ptq_head_logits(m, head, NULL, h.at + t->offset[s] * info->d_model, t->len[s], logits, &st),
+        &st);
     ptq_arena_clear(&a);
     return logits;
 }

@@ -77,9 +77,9 @@ static float *logits_of(struct fixture *f, const struct ptq_hidden *h, int s)
     float *l = malloc((size_t)(f->len[s] * shape.vocab) * sizeof *l);
     assert_non_null(l);
     assert_ok(ptq_model_load_head(f->model, &f->arena, &head, &f->st), &f->st);
-    assert_ok(
-        ptq_head_logits(f->model, head, h->at + f->offset[s] * shape.d, f->len[s] - 1, l, &f->st),
-        &f->st);
+    assert_ok(ptq_head_logits(f->model, head, NULL, h->at + f->offset[s] * shape.d, f->len[s] - 1,
+                              l, &f->st),
+              &f->st);
     return l;
 }
 

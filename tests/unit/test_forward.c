@@ -87,8 +87,7 @@ static void test_attention_kernel(void **state)
             const int64_t nq = len * 4 * s.hd, nkv = len * 2 * s.hd;
             float *q = tiny_fill(&a, nq, 1, 0, &seed), *kk = tiny_fill(&a, nkv, 1, 0, &seed),
                   *v = tiny_fill(&a, nkv, 1, 0, &seed);
-            float *out = tiny_fill(&a, nq, 0, NAN, &seed),
-                  *scratch = tiny_fill(&a, ptq_attention_scratch(len, s.hd), 0, NAN, &seed);
+            float *out = tiny_fill(&a, nq, 0, NAN, &seed);
             double *wide = ptq_arena_alloc(&a, NULL, 2 * nq + 2 * nkv, sizeof *wide);
             for (int64_t i = 0; i < nq; i++)
                 wide[i] = q[i];
@@ -96,7 +95,7 @@ static void test_attention_kernel(void **state)
                 wide[nq + i] = kk[i];
                 wide[nq + nkv + i] = v[i];
             }
-            const struct ptq_attention at = {len, 4, 2, s.hd, q, kk, v, out, scratch};
+            const struct ptq_attention at = {len, 4, 2, s.hd, q, kk, v, out};
             ptq_attention_run(&at);
             double *want = wide + nq + 2 * nkv;
             tiny_attention(&s, len, wide, wide + nq, wide + nq + nkv, want);
