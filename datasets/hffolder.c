@@ -233,34 +233,12 @@ int ptq_hf_bytes(const struct ptq_tensors *t, const struct ptq_tensor *x, int64_
 
 /* ---- JSON */
 
-/* The parser's memory grows with the values, its stack with the depth: both are counted before it
- * runs. Brackets inside texts do not count. */
-static const char *too_much_json(const char *text, size_t bytes)
-{
-    int64_t depth = 0, values = 0;
-    bool quoted = false;
-    for (size_t i = 0; i < bytes; i++) {
-        const char c = text[i];
-        if (quoted && c == '\\')
-            i++;
-        else if (c == '"')
-            quoted = !quoted;
-        else if (!quoted) {
-            depth += (c == '{' || c == '[') - (c == '}' || c == ']');
-            values += c == ',' || c == '{' || c == '[';
-        }
-        if (depth > MAX_JSON_DEPTH)
-            return "nested too deep";
-    }
-    return values > MAX_JSON_VALUES ? "too many values" : NULL;
-}
-
 int ptq_hf_json(const char *path, const char *text, size_t bytes, json_t **out,
                 struct ptq_status *st)
 {
     json_error_t error;
     char near[PTQ_PRINTABLE];
-    const char *much = too_much_json(text, bytes);
+    const char *much = ptq_json_too_much(text, bytes, MAX_JSON_DEPTH, MAX_JSON_VALUES);
     *out = NULL;
     if (much)
         return ptq_status_set(st, PTQ_ERR_USAGE,

@@ -480,12 +480,36 @@ static int make_combos(struct builder *b, struct ptq_board *d)
     return code;
 }
 
+/* What settings are ranked by, on the loss axis of every picture and on the Pareto front: the first
+ * that a point of the board holds; the last where none does. */
+static const struct loss {
+    bool by_layers;
+    const char *id, *title, *unit;
+} losses[] = {
+    {true, "out_relerr", "relative output error, geometric mean over layers", "ratio"},
+    {false, "embed_dcos", "distance of embeddings", "1 - cosine"},
+    {false, "dnll", "added NLL against full precision", "nats/token"},
+};
+enum { N_LOSSES = sizeof losses / sizeof *losses };
+
+static void choose_loss(struct ptq_board *d)
+{
+    bool held = false;
+    for (int k = 0; k < N_LOSSES && !held; k++) {
+        const struct loss *l = &losses[k];
+        if (l->by_layers != d->by_layers)
+            continue;
+        for (int64_t i = 0; i < d->n && !held; i++)
+            held = !isnan(ptq_point_metric(&d->points[i], l->id));
+        d->loss_id = l->id;
+        d->loss_title = l->title;
+        d->loss_unit = l->unit;
+    }
+}
+
 static int finish_board(struct builder *b, struct ptq_board *d)
 {
-    d->loss_id = d->by_layers ? "out_relerr" : "dnll";
-    d->loss_title = d->by_layers ? "relative output error, geometric mean over layers"
-                                 : "added NLL against full precision";
-    d->loss_unit = d->by_layers ? "ratio" : "nats/token";
+    choose_loss(d);
     set_loss(d);
     int code = make_series(b, d);
     code = code ? code : note_unranked(b, d);

@@ -8,7 +8,7 @@
 
 /* ---- numbers ---- */
 
-enum style { BITS, PERPLEXITY, CHANGE, SMALL, SHARE, SECONDS };
+enum style { BITS, PERPLEXITY, CHANGE, SMALL, SHARE, COSINE, SECONDS };
 
 static int digits_of_perplexity(double v)
 {
@@ -32,6 +32,7 @@ static void set_number(struct ptq_sheet *s, int column, double v, enum style sty
     case CHANGE: ptq_sheet_set(s, column, "%+.6f", v); break;
     case SMALL: ptq_sheet_set(s, column, "%.2e", v); break;
     case SHARE: ptq_sheet_set(s, column, "%.4f", v); break;
+    case COSINE: ptq_sheet_set(s, column, "%.5f", v); break;
     case SECONDS:
         if (v > 0 && v < 0.001)
             ptq_sheet_set(s, column, "%.1e", v);
@@ -138,6 +139,10 @@ static const struct main_column main_columns[] = {
     {{"dnll"}, "nats/token", CHANGE, false, 0},
     {{"kl_mean"}, "nats", SMALL, false, 0},
     {{"top1_agree"}, "share", SHARE, false, 3},
+    {{"embed_cos_mean"}, "", COSINE, false, 0},
+    {{"embed_cos_p1"}, "", COSINE, false, 0},
+    {{"embed_nn10"}, "share", SHARE, false, 0},
+    {{"embed_dcos"}, "1 - cos", CHANGE, false, 3},
     {{"fact_recall", "recall"}, "share", SHARE, false, 5},
     {{"copy_accuracy", "copy"}, "share", SHARE, false, 6},
     {{"out_relerr"}, "geo.mean", SMALL, true, 0},
@@ -672,9 +677,10 @@ static const char *calibration_line(const struct ptq_tables *t, const struct ptq
     if (!strcmp(stats, "given"))
         return "statistics or activations given in the layer file";
     return ptq_arena_printf(
-        t->arena, t->st, "%s, %s sequences of %s tokens, seed %s%s; statistics: %s%s%s%s", calib,
-        field(t, r, "nsamples"), field(t, r, "seqlen"), field(t, r, "calib_seed"),
-        d->many_seeds ? " and others (column)" : "",
+        t->arena, t->st, "%s, %s sequences of %s%s tokens, seed %s%s; statistics: %s%s%s%s", calib,
+        field(t, r, "nsamples"),
+        strncmp(field(t, r, "calib_draw"), "sentences-", 10) ? "" : "up to ", field(t, r, "seqlen"),
+        field(t, r, "calib_seed"), d->many_seeds ? " and others (column)" : "",
         !strcmp(stats, "fp") ? "of the full-precision model" : "sequential, of the quantized part",
         *held ? "; held out: " : "", held, in_domain_part(t, d));
 }

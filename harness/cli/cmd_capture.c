@@ -80,7 +80,7 @@ static int parse(const struct ptq_args *a, struct request *r, struct ptq_status 
     if ((rc = number(a, "seed", 0, 0, &seed, st)))
         return rc;
     r->text.seed = (uint64_t)seed;
-    r->text.draw = ptq_arg(a, "draw") ? ptq_arg(a, "draw") : "first";
+    r->text.draw = ptq_arg(a, "draw");
     r->text.tokenizer = ptq_arg(a, "tokenizer");
     r->memory_bytes =
         (int64_t)sysconf(_SC_PHYS_PAGES) * (int64_t)sysconf(_SC_PAGESIZE) / MEMORY_SHARE;
@@ -93,17 +93,23 @@ static int parse(const struct ptq_args *a, struct request *r, struct ptq_status 
     return PTQ_OK;
 }
 
-static int capture(const struct request *r, const struct ptq_model *m, struct ptq_arena *arena,
+static int capture(const struct request *r, const struct ptq_model *m,
+                   const struct ptq_machine *machine, struct ptq_arena *arena,
                    struct ptq_status *st)
 {
     struct ptq_text text;
+    struct ptq_text_request ask = r->text;
     struct ptq_pool *pool = NULL;
     const struct ptq_stats_options o = {
         .sink_tokens = r->sink_tokens, .n_acts = r->n_acts, .f64 = r->f64};
     const char *slash = strrchr(r->out, '/');
     const char *folder =
         slash ? ptq_arena_printf(arena, st, "%.*s/", (int)(slash - r->out), r->out) : ".";
-    int rc = folder ? ptq_text_load(ptq_model_info(m), &r->text, arena, &text, st) : PTQ_ERR_MEMORY;
+    ask.draw = ptq_text_draw(ptq_model_info(m), ask.draw, "first");
+    const char *arithmetic =
+        ptq_arena_printf(arena, st, "%s %s", machine->blas_core, ptq_isa_name(machine->isa));
+    int rc = folder && arithmetic ? ptq_text_load(ptq_model_info(m), &ask, arena, &text, st)
+                                  : PTQ_ERR_MEMORY;
     if (!rc && text.note)
         fprintf(stderr, "ptq capture: %s\n", text.note);
     if (rc || (rc = ptq_pool_new(&pool, (int)r->threads, st)))
@@ -116,6 +122,7 @@ static int capture(const struct request *r, const struct ptq_model *m, struct pt
                                           .pool = pool,
                                           .stop = stop,
                                           .whole_blocks = true,
+                                          .arithmetic = arithmetic,
                                           .spill = {folder, r->memory_bytes}};
     catch_signals();
     rc = ptq_capture(&args, st);
@@ -136,7 +143,7 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
     int rc = parse(a, &r, st);
     if (!rc &&
         !(rc = ptq_model_open(&m, a->n_positional ? a->positional[0] : "demo", &r.model, st)))
-        rc = capture(&r, m, &arena, st);
+        rc = capture(&r, m, a->machine, &arena, st);
     ptq_model_close(m);
     ptq_arena_clear(&arena);
     return rc;
@@ -146,7 +153,9 @@ static const struct ptq_flag flags[] = {
     {"text", 't', PTQ_FLAG_TEXT, "SOURCE",
      "a name of `ptq list texts`, a text file, ids:FILE, .npy or synth:facts:SEED (required)",
      NULL},
-    {"draw", 0, PTQ_FLAG_TEXT, "RULE", "how sequences are taken of it: `ptq list draws` [first]",
+    {"draw", 0, PTQ_FLAG_TEXT, "RULE",
+     "how sequences are taken of it: `ptq list draws` [first; encoders: "
+     "sentences]",
      NULL},
     {"seed", 0, PTQ_FLAG_TEXT, "N", "of a draw [0]", NULL},
     {"tokenizer", 0, PTQ_FLAG_TEXT, "SOURCE", "where the tokenizer is [with the model]", NULL},

@@ -1,6 +1,6 @@
 /* cmd_eval.c: `ptq eval MODEL`: perplexity and its relatives of a full-precision model under a
- * named protocol. */
-#include "cli/cli.h"
+ * named protocol; of an encoder its embeddings. */
+#include "cli/embeddings.h"
 #include "core/clock.h"
 #include "core/json.h"
 #include "core/words.h"
@@ -199,6 +199,14 @@ static int print_json(const struct result *r, struct ptq_status *st)
     return rc;
 }
 
+static int print(const struct result *r, enum ptq_format format, struct ptq_status *st)
+{
+    const struct ptq_embeddings x = {r->info, r->text, &r->eval, r->seconds};
+    if (r->eval.embedding)
+        return ptq_embeddings_print(&x, format, st);
+    return format == PTQ_JSONL ? print_json(r, st) : print_table(r, format, st);
+}
+
 /* ---- the verb */
 
 static int evaluate(struct result *r, const struct ptq_model *m, const struct request *q,
@@ -225,11 +233,11 @@ static int evaluate(struct result *r, const struct ptq_model *m, const struct re
     }
     const struct ptq_model_eval e = {.eval = &r->eval, .info = r->info};
     for (int i = 0; i < N_IDS && !rc; i++)
-        if (ptq_metric_find(metric_ids[i])->model(&e, &r->value[i]) < 0)
+        if (ptq_metric_of_model(ptq_metric_find(metric_ids[i]), &e, &r->value[i]) < 0)
             rc = ptq_status_nomem(st, metric_ids[i], 0);
     /* A model whose output is not a number has failed: no row without its number may look like a
      * result. */
-    if (!rc && !isfinite(ptq_eval_nll(&r->eval)))
+    if (!rc && !r->eval.embedding && !isfinite(ptq_eval_nll(&r->eval)))
         rc = ptq_status_set(
             st, PTQ_ERR_NUMERIC,
             "%s: the mean NLL over %s is not finite: the model's activations overflow",
@@ -355,7 +363,7 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
         !(rc = ptq_model_open(&m, name, &q.options, st)))
         rc = evaluate(&r, m, &q, &arena, st);
     if (!rc)
-        rc = q.format == PTQ_JSONL ? print_json(&r, st) : print_table(&r, q.format, st);
+        rc = print(&r, q.format, st);
     ptq_model_close(m);
     ptq_arena_clear(&arena);
     return rc;
@@ -389,7 +397,7 @@ static const struct ptq_flag flags[] = {
 };
 const struct ptq_verb ptq_verb_eval = {
     .name = "eval",
-    .title = "Perplexity of a model under a named protocol",
+    .title = "Perplexity of a model under a named protocol; embeddings of an encoder",
     .usage = "[MODEL] [--text SOURCE | --tokens IDS | --requests FILE] [options]",
     .details =
         "MODEL: a Hugging Face folder, a .gguf, a container (datasets/SCHEMA.md), a llama2.c "
@@ -402,6 +410,9 @@ const struct ptq_verb ptq_verb_eval = {
         "SHA-256.\n"
         "jsonl: one row, with nll_windows, the mean NLL of every window (null for a window "
         "without a scored token).\n"
+        "An encoder gives the embeddings of the text's sentences (protocol sentences-N); jsonl: "
+        "all "
+        "of them, one row.\n"
         "--requests reads one request a line and writes one row a line in the same order, when "
         "all are read:\n"
         "  {\"id\": 1, \"context\": [1, 20, 7], \"continuation\": [9, 4]}          token ids\n"

@@ -228,3 +228,25 @@ int ptq_make_dirs(const char *path, struct ptq_status *st)
     }
     return PTQ_OK;
 }
+
+/* Brackets inside texts do not count. */
+const char *ptq_json_too_much(const char *text, size_t bytes, int64_t most_depth,
+                              int64_t most_values)
+{
+    int64_t depth = 0, values = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < bytes; i++) {
+        const char c = text[i];
+        if (quoted && c == '\\')
+            i++;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (!quoted) {
+            depth += (c == '{' || c == '[') - (c == '}' || c == ']');
+            values += c == ',' || c == '{' || c == '[';
+        }
+        if (depth > most_depth)
+            return "nested too deep";
+    }
+    return values > most_values ? "too many values" : NULL;
+}

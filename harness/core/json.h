@@ -17,6 +17,10 @@ int ptq_write_file(const char *path, const char *text, size_t bytes, struct ptq_
  * absent, too long or no regular file. */
 int ptq_read_file(const char *path, size_t max_bytes, char **text, size_t *bytes,
                   struct ptq_status *);
+/* The parser's memory grows with the values, its stack with the depth: both are counted before it
+ * runs. NULL, or why the text is refused: "nested too deep", "too many values". */
+const char *ptq_json_too_much(const char *text, size_t bytes, int64_t most_depth,
+                              int64_t most_values);
 /* mkdir -p. */
 int ptq_make_dirs(const char *path, struct ptq_status *);
 #endif

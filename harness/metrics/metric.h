@@ -92,15 +92,23 @@ struct ptq_interval;
 int ptq_model_eval_dnll(const struct ptq_model_eval *, struct ptq_interval *);
 /* Quantile p of the KL of all positions (p = 1: largest); PTQ_SKIP with the reason. */
 int ptq_model_eval_kl(const struct ptq_model_eval *, double p, struct ptq_value *);
+/* Half the squared distance of every sentence's embedding to the reference's: 1 - cosine, and exact
+ * where that is tiny. n_windows values into out; PTQ_SKIP without a reference. */
+int ptq_model_eval_dcos(const struct ptq_model_eval *, double *out);
 /* Share of spans of the facts language of which every byte was the argmax; copies or facts. */
 int ptq_model_eval_spans(const struct ptq_model_eval *, bool copies, struct ptq_value *);
 
 enum ptq_better { PTQ_LOWER = -1, PTQ_NEUTRAL = 0, PTQ_HIGHER = 1 };
+/* What a model metric is made of: models that predict tokens have no embeddings, encoders nothing
+ * else. */
+enum ptq_made_of { PTQ_OF_ANY, PTQ_OF_PREDICTIONS, PTQ_OF_EMBEDDINGS };
 struct ptq_metric {
     const char *id, *title, *unit;
     enum ptq_better better;
-    int (*layer)(struct ptq_layer_eval *, struct ptq_value *);       /* NULL: not a layer metric */
-    int (*model)(const struct ptq_model_eval *, struct ptq_value *); /* NULL: not a model metric */
+    enum ptq_made_of of;
+    int (*layer)(struct ptq_layer_eval *, struct ptq_value *); /* NULL: not a layer metric */
+    /* NULL: not a model metric; called through ptq_metric_of_model */
+    int (*model)(const struct ptq_model_eval *, struct ptq_value *);
 };
 struct ptq_metric_entry {
     const struct ptq_metric *metric;
@@ -108,6 +116,10 @@ struct ptq_metric_entry {
 };
 const struct ptq_metric_entry *ptq_metrics(int *n);       /* id order */
 const struct ptq_metric *ptq_metric_find(const char *id); /* or NULL */
+
+/* A model metric; absent where the model has nothing that it is made of. */
+int ptq_metric_of_model(const struct ptq_metric *, const struct ptq_model_eval *,
+                        struct ptq_value *);
 
 /* Every layer (model) metric that is wanted into values[n] in registry order; the others and
  * metrics of the other kind get a NULL reason and NaN. Errors of a single metric are errors of the

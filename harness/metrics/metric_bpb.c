@@ -29,5 +29,6 @@ const struct ptq_metric ptq_metric_bpb = {
     .title = "bits per byte of text, nll / ln 2 per scored byte",
     .unit = "bits/byte",
     .better = PTQ_LOWER,
+    .of = PTQ_OF_PREDICTIONS,
     .model = model,
 };

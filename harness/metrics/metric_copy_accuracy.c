@@ -12,5 +12,6 @@ const struct ptq_metric ptq_metric_copy_accuracy = {
     .title = "share of copied digits that are the argmax (facts language)",
     .unit = "",
     .better = PTQ_HIGHER,
+    .of = PTQ_OF_PREDICTIONS,
     .model = model,
 };

@@ -22,5 +22,6 @@ const struct ptq_metric ptq_metric_dnll = {
              "by window",
     .unit = "nats/token",
     .better = PTQ_LOWER,
+    .of = PTQ_OF_PREDICTIONS,
     .model = model,
 };

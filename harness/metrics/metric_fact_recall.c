@@ -12,5 +12,6 @@ const struct ptq_metric ptq_metric_fact_recall = {
     .title = "share of facts of which every byte is the argmax (facts language)",
     .unit = "",
     .better = PTQ_HIGHER,
+    .of = PTQ_OF_PREDICTIONS,
     .model = model,
 };

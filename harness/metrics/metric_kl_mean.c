@@ -16,5 +16,6 @@ const struct ptq_metric ptq_metric_kl_mean = {
     .title = "mean divergence KL(full precision || quantized) over positions, full vocabulary",
     .unit = "nats",
     .better = PTQ_LOWER,
+    .of = PTQ_OF_PREDICTIONS,
     .model = model,
 };

@@ -12,5 +12,6 @@ const struct ptq_metric ptq_metric_kl_median = {
     .title = "median of KL(full precision || quantized) over positions",
     .unit = "nats",
     .better = PTQ_LOWER,
+    .of = PTQ_OF_PREDICTIONS,
     .model = model,
 };

@@ -12,5 +12,6 @@ const struct ptq_metric ptq_metric_kl_p99 = {
     .title = "99th percentile of KL(full precision || quantized) over positions",
     .unit = "nats",
     .better = PTQ_LOWER,
+    .of = PTQ_OF_PREDICTIONS,
     .model = model,
 };

@@ -23,5 +23,6 @@ const struct ptq_metric ptq_metric_nll = {
     .title = "mean negative log likelihood",
     .unit = "nats/token",
     .better = PTQ_LOWER,
+    .of = PTQ_OF_PREDICTIONS,
     .model = model,
 };

@@ -24,5 +24,6 @@ const struct ptq_metric ptq_metric_ppl = {
     .title = "perplexity, exp(nll); interval paired against full precision",
     .unit = "",
     .better = PTQ_LOWER,
+    .of = PTQ_OF_PREDICTIONS,
     .model = model,
 };

@@ -13,5 +13,6 @@ const struct ptq_metric ptq_metric_top1_agree = {
     .title = "share of positions with the argmax of full precision (ties to the lower id)",
     .unit = "",
     .better = PTQ_HIGHER,
+    .of = PTQ_OF_PREDICTIONS,
     .model = model,
 };

@@ -66,12 +66,24 @@ int ptq_metrics_layer_eval(const struct ptq_layer_truth *truth, const struct ptq
     return rc < 0 ? rc : PTQ_OK;
 }
 
+int ptq_metric_of_model(const struct ptq_metric *m, const struct ptq_model_eval *e,
+                        struct ptq_value *v)
+{
+    const bool embeds = e->eval->embedding != NULL;
+    if (m->of == PTQ_OF_PREDICTIONS && embeds)
+        return ptq_value_none(v, "an encoder predicts no tokens");
+    if (m->of == PTQ_OF_EMBEDDINGS && !embeds)
+        return ptq_value_none(v, "only encoders give embeddings");
+    return m->model(e, v);
+}
+
 int ptq_metrics_model_eval(const struct ptq_model_eval *e, struct ptq_value *values,
                            struct ptq_status *st)
 {
     for (int i = 0; i < N_METRICS; i++) {
         ptq_value_none(&values[i], NULL);
-        int rc = table[i].metric->model ? table[i].metric->model(e, &values[i]) : PTQ_OK;
+        const struct ptq_metric *m = table[i].metric;
+        int rc = m->model ? ptq_metric_of_model(m, e, &values[i]) : PTQ_OK;
         if (rc < 0)
             return ptq_status_set(st, rc, "metric %s failed", table[i].metric->id);
     }

@@ -92,6 +92,10 @@ static int configure_hf(const struct ptq_meta *m, struct ptq_model_info *i, stru
         (rc = ptq_meta_f64(m, "layer_norm_eps", false, 0, 1, &i->norm_eps, st)) ||
         (rc = ptq_gpt_activation(m, "hidden_act", &i->activation, st)) ||
         (rc = ptq_meta_only(m, "position_embedding_type", "absolute", st)) ||
+        (rc = ptq_gpt_fixed(m, "is_decoder", false, "a token would see those before it alone",
+                            st)) ||
+        (rc = ptq_gpt_fixed(m, "add_cross_attention", false,
+                            "blocks would read another model's output as well", st)) ||
         (rc = ptq_gpt_unpacked(m, st)))
         return rc;
     return ptq_gpt_heads(m, i, st);

@@ -129,7 +129,7 @@ static int configure_rope(const struct ptq_meta *m, struct ptq_rope *r, struct p
         rc = ptq_meta_f64(&s, "partial_rotary_factor", false, 0, 1, &turned, st);
     if (!rc && turned != 1)
         return refuse(m, "only a part of each head is turned (partial_rotary_factor)", st);
-    if (!rc && newer)
+    if (!rc) /* newer files hold it there; where both do, transformers takes this one */
         rc = ptq_meta_f64(&s, "rope_theta", false, 1, 1e12, &r->theta, st);
     if (!rc)
         rc = ptq_meta_word(&s, ptq_meta_find(&s, "rope_type") ? "rope_type" : "type", false, words,
@@ -142,8 +142,12 @@ static int configure_rope(const struct ptq_meta *m, struct ptq_rope *r, struct p
     if ((rc = ptq_meta_f64(&s, "low_freq_factor", true, 1e-3, 1e6, &r->low, st)) ||
         (rc = ptq_meta_f64(&s, "high_freq_factor", true, 1e-3, 1e6, &r->high, st)))
         return rc;
-    return ptq_meta_i64(&s, "original_max_position_embeddings", true, 1, 1 << 24,
-                        &r->original_context, st);
+    static const char original[] = "original_max_position_embeddings";
+    const bool outside = ptq_meta_find(m, original) != NULL;
+    rc = ptq_meta_i64(&s, original, !outside, 1, 1 << 24, &r->original_context, st);
+    if (!rc && outside && !ptq_meta_find(&s, original))
+        rc = ptq_meta_i64(m, original, true, 1, 1 << 24, &r->original_context, st);
+    return rc;
 }
 
 /* Newer files name every block's kind; the first windowed one of such a list is window_from, and
@@ -180,8 +184,8 @@ static int configure_window(const struct ptq_meta *m, struct ptq_model_info *i,
                             struct ptq_status *st)
 {
     const bool mistral = is_type(m, "mistral");
-    bool used = mistral;
-    int rc = ptq_meta_bool(m, "use_sliding_window", false, &used, st);
+    bool used = mistral; /* which has no such switch */
+    int rc = mistral ? PTQ_OK : ptq_meta_bool(m, "use_sliding_window", false, &used, st);
     if (rc || !used || is_type(m, "llama"))
         return rc;
     if (!json_object_get(m->object, "sliding_window"))
@@ -335,11 +339,15 @@ static const struct ptq_name gguf_names[] = {
     {"attn_q.bias", "blk.%d.attn_q.bias", 0, 0},
     {"attn_k.bias", "blk.%d.attn_k.bias", 0, 0},
     {"attn_v.bias", "blk.%d.attn_v.bias", 0, 0},
+    {"attn_o.bias", "blk.%d.attn_output.bias", 0, 0},
     {"attn_q_norm", "blk.%d.attn_q_norm.weight", 0, 0},
     {"attn_k_norm", "blk.%d.attn_k_norm.weight", 0, 0},
     {"ffn_gate", "blk.%d.ffn_gate.weight", 0, 0},
     {"ffn_up", "blk.%d.ffn_up.weight", 0, 0},
     {"ffn_down", "blk.%d.ffn_down.weight", 0, 0},
+    {"ffn_gate.bias", "blk.%d.ffn_gate.bias", 0, 0}, /* named to be refused where they are */
+    {"ffn_up.bias", "blk.%d.ffn_up.bias", 0, 0},
+    {"ffn_down.bias", "blk.%d.ffn_down.bias", 0, 0},
     {NULL, NULL, 0, 0},
 };
 
@@ -350,9 +358,24 @@ static int vocabulary(const struct ptq_meta *m, struct ptq_model_info *i, struct
     return ptq_meta_i64(m, "vocab_size", !tokens, 1, 1 << 24, &i->vocab_size, st);
 }
 
-static int configure_gguf(const struct ptq_meta *m, struct ptq_model_info *i, struct ptq_status *st)
+/* A factor without a type is llama.cpp's linear scaling; older files call it rope.scale_linear. */
+static int configure_gguf_scaling(const struct ptq_meta *m, struct ptq_rope *r,
+                                  struct ptq_status *st)
 {
     static const char *const scalings[] = {"none", "linear", NULL};
+    const bool typed = ptq_meta_find(m, "rope.scaling.type") != NULL;
+    int rc = ptq_meta_word(m, "rope.scaling.type", false, scalings, &r->scaling, st);
+    if (!rc)
+        rc = ptq_meta_f64(m, "rope.scale_linear", false, 1e-3, 1e6, &r->factor, st);
+    if (!rc)
+        rc = ptq_meta_f64(m, "rope.scaling.factor", false, 1e-3, 1e6, &r->factor, st);
+    if (!typed && r->factor != 1)
+        r->scaling = PTQ_ROPE_LINEAR;
+    return rc;
+}
+
+static int configure_gguf(const struct ptq_meta *m, struct ptq_model_info *i, struct ptq_status *st)
+{
     const int64_t most = 1 << 24;
     int64_t turned = 0;
     int rc;
@@ -368,8 +391,7 @@ static int configure_gguf(const struct ptq_meta *m, struct ptq_model_info *i, st
         (rc = ptq_meta_i64(m, "context_length", true, 1, most, &i->max_context, st)) ||
         (rc = ptq_meta_f64(m, "attention.layer_norm_rms_epsilon", true, 0, 1, &i->norm_eps, st)) ||
         (rc = ptq_meta_f64(m, "rope.freq_base", false, 1, 1e12, &i->rope.theta, st)) ||
-        (rc = ptq_meta_word(m, "rope.scaling.type", false, scalings, &i->rope.scaling, st)) ||
-        (rc = ptq_meta_f64(m, "rope.scaling.factor", false, 1e-3, 1e6, &i->rope.factor, st)) ||
+        (rc = configure_gguf_scaling(m, &i->rope, st)) ||
         (rc = ptq_meta_i64(m, "rope.dimension_count", false, 1, 1 << 14, &turned, st)) ||
         (rc = ptq_meta_i64(m, "attention.sliding_window", false, 0, most, &i->sliding_window, st)))
         return rc;

@@ -293,9 +293,51 @@ static int run_job(struct job *j, struct ptq_arena *arena, struct ptq_status *st
     return j->args->keep_hidden ? keep_hidden(j->hidden, arena, e, st) : PTQ_OK;
 }
 
+/* ---- encoders */
+
+/* A mean of zero has no direction: NaN, as of states that are not finite. */
+static void embed_window(const float *x, int64_t len, int64_t d, double *out)
+{
+    double norm = 0;
+    for (int64_t k = 0; k < d; k++)
+        out[k] = 0;
+    for (int64_t t = 0; t < len; t++)
+        for (int64_t k = 0; k < d; k++)
+            out[k] += x[t * d + k];
+    for (int64_t k = 0; k < d; k++)
+        norm += out[k] * out[k];
+    norm = sqrt(norm); /* the mean's length over the number of positions: it cancels */
+    for (int64_t k = 0; k < d; k++)
+        out[k] = norm > 0 ? out[k] / norm : NAN;
+}
+
+static int embed_windows(const struct ptq_eval_args *a, const struct ptq_hidden *h,
+                         struct ptq_arena *arena, struct ptq_eval *e, struct ptq_status *st)
+{
+    const struct ptq_tokens *t = h->tokens;
+    int64_t n;
+    *e = (struct ptq_eval){.text = a->text,
+                           .n_windows = t->n_seq,
+                           .d_embedding = h->d_model,
+                           .top1_agree = NAN,
+                           .reference = a->reference};
+    if (!ptq_size_mul(t->n_seq, h->d_model, &n))
+        return ptq_status_nomem(st, "embeddings", 0);
+    if (!(e->embedding = ptq_arena_alloc(arena, st, n, sizeof *e->embedding)))
+        return PTQ_ERR_MEMORY;
+    for (int64_t s = 0; s < t->n_seq; s++)
+        embed_window(h->at + t->offset[s] * h->d_model, t->len[s], h->d_model,
+                     e->embedding + s * h->d_model);
+    return PTQ_OK;
+}
+
+/* ---- */
+
 int ptq_eval_score(const struct ptq_eval_args *a, const struct ptq_hidden *h,
                    struct ptq_arena *arena, struct ptq_eval *out, struct ptq_status *st)
 {
+    if (ptq_model_info(a->model)->encoder)
+        return embed_windows(a, h, arena, out, st);
     const int64_t vocab = ptq_model_info(a->model)->vocab_size;
     assert(h->tokens->n_total == a->text->tokens.n_total);
     assert(!a->reference || (a->reference->final_hidden && a->reference->text == a->text));

@@ -1,5 +1,5 @@
 /* eval.h: scoring of token sequences: NLL per window, agreement with a reference model. fp64
- * log-sum-exp over fp32 logits. */
+ * log-sum-exp over fp32 logits. Of an encoder: the embedding of every window. */
 #ifndef PTQ_MODEL_EVAL_H
 #define PTQ_MODEL_EVAL_H
 #include "model/text.h"
@@ -10,6 +10,11 @@
 struct ptq_eval {
     const struct ptq_text *text;
     int64_t n_windows, n_scored;
+    /* (n_windows x d_embedding) of an encoder: mean of the last hidden states over all positions of
+     * the window, divided by its norm; nothing below is scored then, all of it is NULL. NULL of a
+     * model that predicts tokens. */
+    double *embedding;
+    int64_t d_embedding;
     double *nll_window; /* [n_windows] mean NLL, nats/token; NaN for a window of one token */
     int64_t *n_window;  /* [n_windows] scored tokens */
     uint8_t *hit;       /* [n_scored] 1 when the target is the argmax (ties to the lower id) */

@@ -161,22 +161,53 @@ static int configure(struct ptq_model *m, struct ptq_status *st)
 
 /* ---- tensors */
 
-/* Weights of block matrices by the grid they lie on already: the most common one is named. */
-static int note_grid(struct ptq_model *m, const struct ptq_tensor *t, int64_t n, int64_t *most,
-                     struct ptq_status *st)
+/* Weights of block matrices by the grid that they lie on already. */
+enum { MOST_GRIDS = 16 };
+struct grids {
+    const struct ptq_tensor *of[MOST_GRIDS]; /* one tensor of each kind */
+    int64_t weights[MOST_GRIDS];
+    int n;
+};
+
+static void note_grid(struct grids *g, const struct ptq_tensor *t, int64_t weights)
+{
+    int k = 0;
+    while (k < g->n && strcmp(g->of[k]->type, t->type) != 0)
+        k++;
+    if (!t->grid_bits || k == MOST_GRIDS)
+        return;
+    if (k == g->n)
+        g->of[g->n++] = t;
+    g->weights[k] += weights;
+}
+
+/* The narrowest grid that holds a tenth of the weights or more is named: a format that can hold it
+ * looks better than it is, so it bounds what may be ranked. */
+static int choose_grid(struct ptq_model *m, const struct grids *g, struct ptq_status *st)
 {
     struct ptq_model_info *i = &m->info;
-    if (!t->grid_bits || n <= *most)
+    const struct ptq_tensor *best = NULL;
+    double share = 0;
+    for (int k = 0; k < g->n; k++) {
+        double of_all = (double)g->weights[k] / (double)i->n_block_params;
+        if (of_all < 0.1 || (best && g->of[k]->grid_bits >= best->grid_bits))
+            continue;
+        best = g->of[k];
+        share = of_all;
+    }
+    if (!best)
         return PTQ_OK;
-    *most = n;
-    i->grid_bits = t->grid_bits;
-    i->grid_group = t->grid_group;
-    i->quantized_as = ptq_arena_printf(&m->arena, st, "%s: %d bits, groups of %d", t->type,
-                                       t->grid_bits, t->grid_group);
+    i->grid_bits = best->grid_bits;
+    i->grid_group = best->grid_group;
+    i->quantized_as = ptq_arena_printf(&m->arena, st, "%s: %d bits, groups of %d", best->type,
+                                       best->grid_bits, best->grid_group);
+    if (i->quantized_as && share < 1)
+        i->quantized_as = ptq_arena_printf(&m->arena, st, "%s (%.0f %% of the block weights)",
+                                           i->quantized_as, 100 * share);
     return i->quantized_as ? PTQ_OK : PTQ_ERR_MEMORY;
 }
 
-static int check_block(struct ptq_model *m, const struct ptq_block *b, int64_t *most,
+static int check_block(struct ptq_model *m, const struct ptq_block *b, struct grids *grids,
                        struct ptq_status *st)
 {
     struct ptq_model_info *i = &m->info;
@@ -188,7 +219,7 @@ static int check_block(struct ptq_model *m, const struct ptq_block *b, int64_t *
             return rc;
         i->n_block_params += l->d_out * l->d_in;
         ptq_weights_find(m, l->name, &p);
-        rc = note_grid(m, p.tensor, l->d_out * l->d_in, most, st);
+        note_grid(grids, p.tensor, l->d_out * l->d_in);
     }
     for (int k = 0; k < b->n_vectors && !rc; k++)
         if (b->vec[k].name) {
@@ -253,19 +284,19 @@ static int check_tensors(struct ptq_model *m, struct ptq_status *st)
 {
     struct ptq_model_info *i = &m->info;
     struct ptq_arena a;
-    int64_t most = 0;
+    struct grids grids = {.n = 0};
     int rc = check_outer(m, st);
     ptq_arena_init(&a, 0);
     for (int b = 0; b < i->n_blocks && !rc; b++) {
         struct ptq_block block;
         ptq_arena_clear(&a);
         if (!(rc = m->arch->layout(i, b, &a, &block, st)) &&
-            !(rc = check_block(m, &block, &most, st)))
+            !(rc = check_block(m, &block, &grids, st)))
             rc = check_unused(m, &block, st);
     }
     i->n_params += i->n_block_params;
     ptq_arena_clear(&a);
-    return rc;
+    return rc ? rc : choose_grid(m, &grids, st);
 }
 
 static int make_key(struct ptq_model *m, struct ptq_status *st)

@@ -63,6 +63,22 @@ static const struct ptq_protocol protocols[] = {
      .title = "token ids as given",
      .rules = "token ids as given, a sequence a line or row, cut into windows of N, shorter ones "
               "scored whole; the first token of a window is unscored, no token is put before it"},
+    {.name = "sentences",
+     .known = "128",
+     .window = 128,
+     .material = PTQ_OF_SENTENCES,
+     .specials = true,
+     .added = true,
+     .scored = PTQ_SCORE_EMBEDDING,
+     .title = "embeddings of an encoder against those of its full-precision model",
+     .rules = "the file (of JSON rows every row) line by line; a line that begins and ends with "
+              "'=', a heading, is dropped; a line is cut behind every '.', '?' or '!' that white "
+              "space follows; of the pieces, without the white space around them, those of fewer "
+              "than 5 words (split at white space) and those that came before byte for byte are "
+              "dropped; each is tokenized by itself with the tokenizer's own special tokens, the "
+              "last tokens of one of more than N, special ones included, dropped before those "
+              "behind it; its embedding is the mean of the last hidden states over all positions, "
+              "special tokens included, divided by its Euclidean norm"},
     {.name = "facts",
      .known = "256",
      .window = 256,
@@ -152,6 +168,9 @@ static const struct ptq_draw_rule draws[] = {
          "a row randint(0, rows - 1) of Python's random.seed(seed), tokenized by itself with the "
          "tokenizer's own special tokens, drawn again until it has more than N tokens; of it the N "
          "from randint(0, tokens - N - 1) on"},
+    [PTQ_DRAW_SENTENCES] = {"sentences", "sentences of the text, for encoders",
+                            "the sentences of the protocol sentences, drawn one after another "
+                            "without repetition (splitmix64 of the seed)"},
 };
 enum { N_DRAWS = sizeof draws / sizeof *draws };
 

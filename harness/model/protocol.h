@@ -5,19 +5,21 @@
 #define PTQ_MODEL_PROTOCOL_H
 #include "core/arena.h"
 
-enum ptq_material {                /* what is cut */
-                    PTQ_OF_FACTS,  /* windows of the facts language */
-                    PTQ_OF_IDS,    /* token ids as given */
-                    PTQ_OF_FILE,   /* the file as it lies */
-                    PTQ_OF_PROMPT, /* the same without a last newline */
-                    PTQ_OF_ROWS,   /* its rows joined by the text's rule */
-                    PTQ_OF_PAGES   /* its pages one by one, detokenized */
+enum ptq_material {                  /* what is cut */
+                    PTQ_OF_FACTS,    /* windows of the facts language */
+                    PTQ_OF_IDS,      /* token ids as given */
+                    PTQ_OF_FILE,     /* the file as it lies */
+                    PTQ_OF_PROMPT,   /* the same without a last newline */
+                    PTQ_OF_ROWS,     /* its rows joined by the text's rule */
+                    PTQ_OF_PAGES,    /* its pages one by one, detokenized */
+                    PTQ_OF_SENTENCES /* its sentences one by one */
 };
 enum ptq_bos { PTQ_BOS_AS_TEXT, PTQ_BOS_INSTEAD, PTQ_BOS_BEFORE }; /* at the head of a window */
 enum ptq_scored {
-    PTQ_SCORE_REST,   /* all tokens but a window's first */
-    PTQ_SCORE_HALF,   /* behind the middle: tokens N / 2 + 1 .. N - 1 */
-    PTQ_SCORE_ROLLING /* every token of a page once, the first from a prefix token */
+    PTQ_SCORE_REST,     /* all tokens but a window's first */
+    PTQ_SCORE_HALF,     /* behind the middle: tokens N / 2 + 1 .. N - 1 */
+    PTQ_SCORE_ROLLING,  /* every token of a page once, the first from a prefix token */
+    PTQ_SCORE_EMBEDDING /* none: the embedding of the whole window is compared (encoders) */
 };
 struct ptq_protocol {
     const char *name;  /* "gptq": of the full name "gptq-2048" */
@@ -40,7 +42,13 @@ const char *ptq_protocol_rules(const struct ptq_protocol *, int64_t window, stru
                                struct ptq_status *);
 
 /* How calibration windows are taken from a text. */
-enum ptq_draw_kind { PTQ_DRAW_FIRST, PTQ_DRAW_WINDOWS, PTQ_DRAW_GPTQ, PTQ_DRAW_DOCUMENTS };
+enum ptq_draw_kind {
+    PTQ_DRAW_FIRST,
+    PTQ_DRAW_WINDOWS,
+    PTQ_DRAW_GPTQ,
+    PTQ_DRAW_DOCUMENTS,
+    PTQ_DRAW_SENTENCES /* of encoders, which take no other */
+};
 struct ptq_draw_rule {
     const char *name, *title, *rules;
 };

@@ -334,6 +334,11 @@ int ptq_requests_run(const struct ptq_requests *ask, struct ptq_status *st)
 {
     const struct ptq_model_info *info = ptq_model_info(ask->model);
     struct job j = {.ask = ask, .info = info, .st = st};
+    if (info->encoder)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s is an encoder, which predicts no tokens: requests ask for their "
+                              "log-likelihoods",
+                              info->source);
     j.window = ask->window ? ask->window : info->max_context;
     if (j.window < 1 || j.window > info->max_context)
         return ptq_status_set(st, PTQ_ERR_USAGE,

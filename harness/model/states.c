@@ -52,7 +52,7 @@ int ptq_states_save(const struct ptq_states_id *id, int64_t blocks_done, const s
 /* The whole file must be there before the states are touched. */
 static bool fits(FILE *f, const struct head *x, const struct head *want)
 {
-    const int64_t bytes = x->n_total * x->d_model * (int64_t)sizeof(float);
+    const int64_t bytes = want->n_total * want->d_model * (int64_t)sizeof(float);
     return !memcmp(x->magic, want->magic, sizeof x->magic) &&
            !memcmp(x->key, want->key, sizeof x->key) && x->n_total == want->n_total &&
            x->d_model == want->d_model && x->blocks_done > 0 && fseeko(f, 0, SEEK_END) == 0 &&

@@ -87,7 +87,10 @@ struct ptq_capture_args {
      * The options' own stop is not looked at. */
     bool (*stop)(void *stop_arg);
     void *stop_arg;
-    bool whole_blocks;      /* a begun block is finished and written before the stop is obeyed */
+    bool whole_blocks; /* a begun block is finished and written before the stop is obeyed */
+    /* NULL, or what the bits depend on beside the request (BLAS core, instruction set): statistics
+     * of another arithmetic are not continued. */
+    const char *arithmetic;
     struct ptq_spill spill; /* where hidden states go; folder NULL: they stay in memory */
 };
 int ptq_capture(const struct ptq_capture_args *, struct ptq_status *);

@@ -9,6 +9,8 @@
 #include "model/internal.h"
 #include "model/states.h"
 #include "model/stats.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -337,7 +339,7 @@ int ptq_stats_read_head(struct ptq_h5 *f, const char *name, struct ptq_arena *a,
     return PTQ_OK;
 }
 
-/* ---- capture: a block's inputs are written, the file is closed, then the block counts as done */
+/* ---- capture: a block counts as done when its inputs are written */
 
 static const char done_attr[] = "blocks_done";
 
@@ -361,18 +363,21 @@ static int same_request(struct ptq_h5 *f, const struct ptq_capture_args *a, cons
 {
     struct ptq_stats_head old, new;
     int64_t f64 = 0, n_acts = 0;
+    char *arithmetic = NULL;
     int rc = ptq_stats_read_head(f, a->name, arena, &old, st);
-    if (rc || (rc = ptq_h5_get_i64(f, object, "f64", &f64, st)) < 0 ||
+    if (rc || (rc = ptq_h5_get_text(f, object, "arithmetic", arena, &arithmetic, st)) < 0 ||
+        (rc = ptq_h5_get_i64(f, object, "f64", &f64, st)) < 0 ||
         (rc = ptq_h5_get_i64(f, object, "n_acts", &n_acts, st)) < 0)
         return rc;
     head_of(a, &new);
     if (strcmp(old.text_key, new.text_key) == 0 && strcmp(old.model_key, new.model_key) == 0 &&
         strcmp(old.upstream, new.upstream) == 0 && old.sink_tokens == new.sink_tokens &&
-        f64 == a->options->f64 &&n_acts == a->options->n_acts)
+        (!arithmetic || !a->arithmetic || strcmp(arithmetic, a->arithmetic) == 0) &&
+        f64 == a->options->f64 && n_acts == a->options->n_acts)
         return PTQ_OK;
     return ptq_status_set(st, PTQ_ERR_USAGE,
-                          "%s: %s holds statistics of another model, text or options; choose "
-                          "another --name or another --out",
+                          "%s: %s holds statistics of another model, text, options or "
+                          "instruction set; choose another --name or another --out",
                           a->out_path, object);
 }
 
@@ -398,10 +403,39 @@ static int capture_begin(const struct ptq_capture_args *a, int64_t *done, struct
             !(rc = ptq_h5_set_i64(f, object, "f64", a->options->f64, st)) &&
             !(rc = ptq_h5_set_i64(f, object, "n_acts", a->options->n_acts, st)))
             rc = ptq_h5_set_i64(f, object, done_attr, 0, st);
+        if (!rc && a->arithmetic)
+            rc = ptq_h5_set_text(f, object, "arithmetic", a->arithmetic, st);
     }
     ptq_arena_clear(&arena);
     int rc2 = ptq_h5_close(f, st);
     return rc ? rc : rc2;
+}
+
+/* A library that runs out of disk in the middle of a file leaves it unreadable with all that it
+ * held: room for a block is made sure of first. */
+static int reserve(const struct ptq_capture_args *a, const struct ptq_input_stats *s, int n,
+                   struct ptq_status *st)
+{
+    const int64_t width = a->options->f64 ? 8 : 4, slack = 1 << 20;
+    int64_t bytes = slack;
+    char path[4096];
+    for (int i = 0; i < n; i++)
+        bytes += s[i].d_in * ((s[i].d_in + 1) * width + 4 * (s[i].n_acts + 3));
+    if (snprintf(path, sizeof path, "%s.room", a->out_path) >= (int)sizeof path)
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: the path is too long", a->out_path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    struct stat file;
+    const int64_t before = stat(a->out_path, &file) == 0 ? (int64_t)file.st_size : 0;
+    /* As far behind the start as the file will reach: limits of a file's size show too. */
+    int error = fd < 0 ? errno : posix_fallocate(fd, before, bytes);
+    if (fd >= 0)
+        close(fd);
+    unlink(path);
+    return error ? ptq_status_set(st, PTQ_ERR_IO,
+                                  "%s: no room for another %lld MiB of statistics: %s; make room "
+                                  "and start again, it goes on behind the last block",
+                                  a->out_path, (long long)(bytes >> 20), strerror(error))
+                 : PTQ_OK;
 }
 
 static int capture_write(const struct ptq_capture_args *a, int block,
@@ -410,7 +444,7 @@ static int capture_write(const struct ptq_capture_args *a, int block,
     char object[OBJECT_CHARS];
     struct ptq_h5 *f = NULL;
     int rc = object_path(object, a->name, NULL, NULL, st);
-    if (rc || (rc = ptq_h5_open(&f, a->out_path, PTQ_H5_APPEND, st)))
+    if (rc || (rc = reserve(a, s, n, st)) || (rc = ptq_h5_open(&f, a->out_path, PTQ_H5_APPEND, st)))
         return rc;
     for (int i = 0; i < n && !rc; i++)
         rc = ptq_stats_write_input(f, a->name, &s[i], a->options->f64, st);
@@ -482,6 +516,7 @@ static int walk_begin(struct walk *w, struct ptq_arena *arena, struct ptq_status
     struct ptq_hasher *hasher = ptq_hasher_new();
     ptq_hasher_add_text(hasher, ptq_model_info(a->model)->key);
     ptq_hasher_add_text(hasher, a->text->key);
+    ptq_hasher_add_text(hasher, a->arithmetic);
     ptq_hasher_done(hasher, w->id.key);
     w->id.path = ptq_arena_printf(arena, st, "%s.states", a->out_path);
     if (!w->id.path)
@@ -498,14 +533,16 @@ static int walk_begin(struct walk *w, struct ptq_arena *arena, struct ptq_status
     return rc;
 }
 
-static int walk_keep(struct walk *w, struct ptq_status *st)
+/* A cache: one that cannot be written costs a later start time, and is no fault of this one. */
+static void walk_keep(struct walk *w)
 {
+    struct ptq_status own = {0};
     if (w->at == w->saved || w->at == 0 || w->at > w->done)
-        return PTQ_OK;
-    int rc = ptq_states_save(&w->id, w->at, &w->h, st);
+        return;
+    if (ptq_states_save(&w->id, w->at, &w->h, &own) && !w->a->quiet)
+        fprintf(stderr, "ptq: %s: a later start will run the blocks before it again\n", own.text);
     w->saved = w->at;
     w->kept_ns = ptq_now_ns();
-    return rc;
 }
 
 static bool stops(const struct ptq_capture_args *a)
@@ -522,8 +559,7 @@ static int walk_blocks(struct walk *w, struct ptq_status *st)
     while (w->at < n && !rc) {
         char label[32];
         if (stops(a)) {
-            rc = walk_keep(w, st);
-            ptq_status_clear(st);
+            walk_keep(w);
             rc = ptq_status_set(st, PTQ_ERR_CANCELLED, "cancelled");
             break;
         }
@@ -535,7 +571,7 @@ static int walk_blocks(struct walk *w, struct ptq_status *st)
         w->done = w->at > w->done ? w->at : w->done;
         ptq_progress_step(p, label);
         if (w->at < n && (double)(ptq_now_ns() - w->kept_ns) * 1e-9 > worth_keeping_s)
-            rc = walk_keep(w, st);
+            walk_keep(w);
     }
     ptq_progress_free(p);
     return rc;
@@ -551,9 +587,16 @@ int ptq_capture(const struct ptq_capture_args *a, struct ptq_status *st)
                               "%s is the model's own file; write the statistics to another one",
                               a->out_path);
     int rc = capture_begin(a, &w.done, st);
-    if (rc || w.done >= info->n_blocks)
+    if (rc)
         return rc;
     ptq_arena_init(&arena, 0);
+    if (w.done >= info->n_blocks) {
+        char *old = ptq_arena_printf(&arena, st, "%s.states", a->out_path);
+        if (old)
+            unlink(old);
+        ptq_arena_clear(&arena);
+        return PTQ_OK;
+    }
     arena.spill = a->spill;
     rc = walk_begin(&w, &arena, st);
     if (!rc)

@@ -100,13 +100,32 @@ int ptq_load_window(struct ptq_load *l, int64_t def)
                           (long long)l->window, l->model->name, (long long)context);
 }
 
+int ptq_load_check_kind(const struct ptq_load *l)
+{
+    const bool embeds = l->protocol->scored == PTQ_SCORE_EMBEDDING;
+    if (embeds == l->model->encoder)
+        return PTQ_OK;
+    if (embeds)
+        return ptq_status_set(l->st, PTQ_ERR_USAGE,
+                              "%s: the protocol %s compares embeddings, and %s is no encoder: "
+                              "choose a protocol that scores tokens, such as gptq-2048 (ptq list "
+                              "protocols)",
+                              l->ask->source, l->protocol->name, l->model->name);
+    return ptq_status_set(l->st, PTQ_ERR_USAGE,
+                          "%s: the protocol %s scores predicted tokens, and %s is an encoder, "
+                          "which predicts none: give it a text under the protocol sentences-N",
+                          l->ask->source, l->protocol->name, l->model->name);
+}
+
 /* The source decides whether a protocol can be run on it. */
 static int need(struct ptq_load *l, enum ptq_material material, const char *name)
 {
     if (!l->protocol)
         l->protocol = ptq_protocol_named(name);
-    if (l->protocol->material == material)
-        return ptq_load_window(l, l->protocol->window);
+    if (l->protocol->material == material) {
+        int rc = ptq_load_check_kind(l);
+        return rc ? rc : ptq_load_window(l, l->protocol->window);
+    }
     return ptq_status_set(l->st, PTQ_ERR_USAGE, "%s is read by the protocol %s, not by %s",
                           l->ask->source, name, l->ask->protocol);
 }
@@ -130,6 +149,8 @@ static int load(struct ptq_load *l)
         rc = need(l, PTQ_OF_FACTS, "facts");
         return rc ? rc : ptq_load_facts(l, s + 12);
     }
+    if (ptq_is_zipf(s) && l->model->encoder)
+        return need(l, PTQ_OF_IDS, "ids"); /* refused: ids without a text have no sentences */
     if (ptq_is_zipf(s))
         return ptq_zipf_text(l->model, l->ask, l->arena, l->out, l->st);
     if (starts(s, "synth:")) {

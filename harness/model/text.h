@@ -65,11 +65,12 @@ struct ptq_text_request {
     /* Calibration: how n_seq windows are taken, a name of draw.h ("first", "windows",
      * "gptq-windows", "gptq-documents"); NULL: evaluation, by the protocol. The facts language is
      * random by its own seed, id files are taken in order: they take "first" and "windows" alike.
-     */
+     * Encoders take "sentences" alone. */
     const char *draw;
     uint64_t seed;
     /* "gptq-2048", "llamacpp-512", ... (protocol.h); NULL: the one of the source: ids, facts; of a
-     * text "bytes" for a byte tokenizer, else "gptq" with windows of min(2048, context). */
+     * text "sentences" for an encoder, "bytes" for a byte tokenizer, else "gptq" with windows of
+     * min(2048, context). */
     const char *protocol;
     /* Where the tokenizer is (tokenizer.h: open); NULL: the model's own (info->tokenizer). */
     const char *tokenizer;
@@ -77,6 +78,12 @@ struct ptq_text_request {
      * set. false: PTQ_ERR_USAGE that says where the text may be had. */
     bool fallback;
 };
+/* The draw that is named, or where none is the one of an encoder, else `of_others`. */
+static inline const char *ptq_text_draw(const struct ptq_model_info *m, const char *named,
+                                        const char *of_others)
+{
+    return named ? named : m->encoder ? "sentences" : of_others;
+}
 /* In the arena. A text that is shorter than asked gives what it has; none at all is PTQ_ERR_USAGE.
  * A file whose hash is not that of the known text is refused, with the repair that makes it right
  * where one does. Tail rule: a last window shorter than `window` is dropped for texts, kept for id

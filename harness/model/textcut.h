@@ -37,6 +37,11 @@ const char *ptq_cut_name(struct ptq_load *, const char *base, bool part, int64_t
 /* The window from request, protocol and model; def: of the protocol (0: the context). */
 int ptq_load_window(struct ptq_load *, int64_t def);
 
+/* Encoders and models that predict tokens have protocols of their own: PTQ_ERR_USAGE for the
+ * other's.
+ */
+int ptq_load_check_kind(const struct ptq_load *);
+
 int ptq_load_facts(struct ptq_load *, const char *seed); /* textids.c */
 int ptq_load_ids(struct ptq_load *, const char *path);   /* textids.c */
 int ptq_load_file(struct ptq_load *);                    /* textwindows.c */
@@ -59,4 +64,8 @@ struct ptq_draw_request {
 };
 int ptq_draw_windows(struct ptq_load *, struct ptq_stream *, const struct ptq_textfile *,
                      const struct ptq_draw_request *, struct ptq_cut *);
+/* Sentences, each a window of its own length: the first in order, or by a draw (textsentences.c).
+ */
+int ptq_cut_sentences(struct ptq_load *, struct ptq_stream *, const struct ptq_textfile *,
+                      const struct ptq_draw_request * /* or NULL */, struct ptq_cut *);
 #endif

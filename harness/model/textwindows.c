@@ -305,6 +305,8 @@ static const char *full_rules(const struct ptq_load *l, const struct ptq_textfil
 {
     const char *rules = ptq_protocol_rules(l->protocol, l->window, l->arena, l->st);
     bool rows = l->protocol->material == PTQ_OF_ROWS;
+    if (l->protocol->material == PTQ_OF_SENTENCES)
+        return rules;
     if (rows && f->known && f->known->crops)
         return crops_rule(l, f->known->crops);
     if (!rows && !is_joined(f, l->protocol))
@@ -355,7 +357,9 @@ static int evaluate(struct ptq_load *l, struct ptq_stream *s, const struct ptq_t
     int64_t n = 0;
     const int64_t crops = f->known ? f->known->crops : 0;
     int rc;
-    if (l->protocol->material == PTQ_OF_PAGES) {
+    if (l->protocol->material == PTQ_OF_SENTENCES) {
+        rc = ptq_cut_sentences(l, s, f, NULL, &c);
+    } else if (l->protocol->material == PTQ_OF_PAGES) {
         rc = windows_of_pages(l, s, f, &c, &n);
     } else if (l->protocol->material == PTQ_OF_ROWS && crops) {
         const struct ptq_draw_request draw = {
@@ -377,17 +381,29 @@ static int calibrate(struct ptq_load *l, struct ptq_stream *s, const struct ptq_
     struct ptq_draw_request draw = {.n = l->ask->n_seq, .seed = l->ask->seed};
     struct ptq_cut c = {0};
     int rc = ptq_draw_parse(l->ask->draw, &draw.kind, l->st);
-    if (rc || (rc = ptq_draw_windows(l, s, f, &draw, &c)))
+    if (!rc && (draw.kind == PTQ_DRAW_SENTENCES) != l->model->encoder)
+        rc = ptq_status_set(
+            l->st, PTQ_ERR_USAGE, "%s: the draw %s is for %s; of %s the draw is %s", l->ask->source,
+            l->ask->draw, l->model->encoder ? "models that predict tokens" : "encoders",
+            l->model->name, l->model->encoder ? "sentences" : "windows, or another");
+    if (!rc)
+        rc = l->model->encoder ? ptq_cut_sentences(l, s, f, &draw, &c)
+                               : ptq_draw_windows(l, s, f, &draw, &c);
+    if (rc)
         return rc;
     l->out->bytes_per_token = s->n_ids ? (double)s->n_bytes / (double)s->n_ids : NAN;
     return finish_draw(l, &draw, &c);
 }
 
-/* Byte models read files as they lie, others the text that the papers make of them. */
+/* Encoders read sentences, byte models files as they lie, others the text that the papers make of
+ * them. */
 static int choose_protocol(struct ptq_load *l, const struct ptq_tokenizer *tok)
 {
     if (!l->protocol || l->ask->draw)
-        l->protocol = ptq_protocol_named(tok ? "gptq" : "bytes");
+        l->protocol = ptq_protocol_named(l->model->encoder ? "sentences" : tok ? "gptq" : "bytes");
+    int rc = ptq_load_check_kind(l);
+    if (rc)
+        return rc;
     if (l->protocol->material == PTQ_OF_FACTS || l->protocol->material == PTQ_OF_IDS)
         return ptq_status_set(l->st, PTQ_ERR_USAGE,
                               "%s is a text, which the protocol %s does not "

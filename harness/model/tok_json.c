@@ -5,7 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_FILE = 256 << 20, MOST_HOLES = 1 << 16 };
+/* The largest vocabularies (256,000 tokens, as many merges in pairs) hold about a million values.
+ */
+enum { MOST_FILE = 256 << 20, MOST_DEPTH = 64, MOST_VALUES = 1 << 22, MOST_HOLES = 1 << 16 };
 
 const char *ptq_json_word(const json_t *object, const char *key, const char *absent)
 {
@@ -28,6 +30,12 @@ int ptq_json_object_file(const char *path, json_t **out, struct ptq_status *st)
     int code = ptq_read_file(path, MOST_FILE, &text, &bytes, st);
     if (code != PTQ_OK)
         return code;
+    const char *much = ptq_json_too_much(text, bytes, MOST_DEPTH, MOST_VALUES);
+    if (much) {
+        free(text);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: refused: its JSON is %s; is it the right file?", path, much);
+    }
     *out = json_loadb(text, bytes, JSON_ALLOW_NUL, &error);
     /* Settings that mean "no limit" are written as integers beyond 64 bits. */
     if (!*out && strstr(error.text, "too big integer"))

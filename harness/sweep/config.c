@@ -437,12 +437,8 @@ static int defaults(struct ptq_config *c, const char *path, struct ptq_arena *ar
     if (!v || !c->run.name)
         return PTQ_ERR_MEMORY;
     memcpy(v, value, sizeof value);
-    c->calib = (struct ptq_config_calib){.draw = "windows",
-                                         .nsamples = 128,
-                                         .sink_tokens = 1,
-                                         .seeds = v + 8,
-                                         .n_seeds = 1,
-                                         .true_sequential = true};
+    c->calib = (struct ptq_config_calib){
+        .nsamples = 128, .sink_tokens = 1, .seeds = v + 8, .n_seeds = 1, .true_sequential = true};
     c->sweep = (struct ptq_config_grid){.bits = v,
                                         .n_bits = 4,
                                         .groups = v + 4,

@@ -103,13 +103,14 @@ static int load_draw(struct ptq_job *job, const char *key, const char *text, int
 {
     const struct ptq_config_calib *c = &job->cfg->calib;
     char arithmetic[PTQ_KEY_CHARS], options[64];
-    struct ptq_text_request ask = {.source = text_for_model(job, key, text, seed, st),
-                                   .n_seq = c->nsamples,
-                                   .window = c->seqlen,
-                                   .draw = c->draw,
-                                   .seed = (uint64_t)seed,
-                                   .tokenizer = job->cfg->model.tokenizer,
-                                   .fallback = true};
+    struct ptq_text_request ask = {
+        .source = text_for_model(job, key, text, seed, st),
+        .n_seq = c->nsamples,
+        .window = c->seqlen,
+        .draw = ptq_text_draw(ptq_model_info(job->model), c->draw, "windows"),
+        .seed = (uint64_t)seed,
+        .tokenizer = job->cfg->model.tokenizer,
+        .fallback = true};
     if (!ask.source)
         return PTQ_ERR_MEMORY;
     if (!ptq_fixed_seed(text, &d->seed))
@@ -273,8 +274,25 @@ int ptq_job_open_source(struct ptq_job *job, struct ptq_status *st)
 
 static const char group[] = "calib";
 
+/* A file that a power cut left half written does not open, or is not of this text. */
+static bool is_of_draw(const struct ptq_job *job, const struct ptq_draw *d, const char *path)
+{
+    struct ptq_stats_head head;
+    struct ptq_status ignored = {0};
+    struct ptq_arena arena;
+    struct ptq_h5 *h5 = NULL;
+    ptq_arena_init(&arena, 0);
+    bool is = ptq_h5_open(&h5, path, PTQ_H5_READ, &ignored) >= 0 &&
+              ptq_stats_read_head(h5, group, &arena, &head, &ignored) == PTQ_OK &&
+              !strcmp(head.text_key, d->text.key) && !strcmp(head.model_key, job->model_key);
+    if (h5)
+        ptq_h5_close(h5, NULL);
+    ptq_arena_clear(&arena);
+    return is;
+}
+
 /* A capture that was cut off is continued by ptq_capture; a file that it cannot use (torn by a
- * kill) is made from nothing. */
+ * kill) is made from nothing. Any other fault leaves what is there for the next start. */
 static int capture_to(struct ptq_job *job, struct ptq_draw *d, const char *path,
                       struct ptq_status *st)
 {
@@ -288,15 +306,10 @@ static int capture_to(struct ptq_job *job, struct ptq_draw *d, const char *path,
                                     .stop = ptq_job_stop_hook,
                                     .stop_arg = job,
                                     .spill = ptq_job_spill(job)};
-    struct ptq_status first = {0};
     struct stat info;
-    bool old = stat(path, &info) == 0;
-    int code = ptq_capture(&args, &first);
-    if (code < 0 && old && code != PTQ_ERR_CANCELLED && unlink(path) == 0)
-        return ptq_capture(&args, st);
-    if (code < 0)
-        ptq_status_set(st, (enum ptq_code)code, "%s", first.text);
-    return code;
+    if (stat(path, &info) == 0 && !is_of_draw(job, d, path))
+        unlink(path);
+    return ptq_capture(&args, st);
 }
 
 static bool is_of(const char *name, const struct ptq_draw *d)
@@ -334,33 +347,18 @@ static void remove_stale(const struct ptq_job *job)
         closedir(dir);
 }
 
-/* A file that a power cut left half written does not open, or is not of this text: it is made
- * again. */
-static bool is_whole(const struct ptq_job *job, const struct ptq_draw *d)
-{
-    struct ptq_stats_head head;
-    struct ptq_status ignored = {0};
-    struct ptq_arena arena;
-    struct ptq_h5 *h5 = NULL;
-    ptq_arena_init(&arena, 0);
-    bool whole = ptq_h5_open(&h5, d->path, PTQ_H5_READ, &ignored) >= 0 &&
-                 ptq_stats_read_head(h5, group, &arena, &head, &ignored) == PTQ_OK &&
-                 !strcmp(head.text_key, d->text.key) && !strcmp(head.model_key, job->model_key);
-    if (h5)
-        ptq_h5_close(h5, NULL);
-    ptq_arena_clear(&arena);
-    return whole;
-}
-
 int ptq_job_capture(struct ptq_job *job, struct ptq_draw *d, struct ptq_status *st)
 {
-    char part[PATH_MAX + 32];
+    char part[PATH_MAX + 32], states[PATH_MAX + 40];
     /* Shards capture side by side, each into a file of its own; the contents are the same whoever
      * is first. */
     snprintf(part, sizeof part, "%s.%d.part", d->path, job->args->shard);
-    if (d->captured || is_whole(job, d)) {
-        if (!d->captured)
-            unlink(part); /* begun by us, finished by another shard */
+    if (d->captured || is_of_draw(job, d, d->path)) {
+        if (!d->captured) { /* begun by us, finished by another shard */
+            snprintf(states, sizeof states, "%s.states", part);
+            unlink(part);
+            unlink(states);
+        }
         d->captured = true;
         return PTQ_OK;
     }

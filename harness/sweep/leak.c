@@ -11,10 +11,15 @@ static const char *file_of(const char *source)
                                                                      : strchr(source, ':') + 1;
 }
 
-/* Windows drawn from one file overlap without being equal. */
-static bool same_file(const char *a, const char *b)
+/* Windows drawn from one file overlap without being equal. A file has many names, so contents count
+ * too, but for two parts of one that are texts by themselves (prose:calib, prose:eval). */
+static bool same_file(const struct ptq_text *a, const struct ptq_text *b)
 {
-    return strncmp(a, "synth:", 6) != 0 && !strcmp(file_of(a), file_of(b));
+    if (!strncmp(a->name, "synth:", 6))
+        return false;
+    if (!strcmp(file_of(a->name), file_of(b->name)))
+        return true;
+    return *a->sha256 && !strcmp(a->sha256, b->sha256) && !(a->family && b->family);
 }
 
 static int order(const void *a, const void *b)
@@ -74,7 +79,7 @@ static int check_evaluation(const struct ptq_job *job, struct ptq_draw *d, struc
     if (!job->has_eval)
         return PTQ_OK;
     int code = share_windows(&d->text.tokens, &job->eval_text.tokens, &shared, st);
-    bool same = shared || same_file(d->text.name, job->eval_text.name);
+    bool same = shared || same_file(&d->text, &job->eval_text);
     d->in_domain = same                                     ? "same text"
                    : same_family(&d->text, &job->eval_text) ? "same family"
                                                             : NULL;

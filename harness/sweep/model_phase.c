@@ -116,8 +116,11 @@ int ptq_model_row(struct ptq_job *job, int64_t point, struct ptq_model_sum *s,
     if (code >= 0)
         code = write_row(job, "model", &job->model_wants[point], p, s, &eval, &t, st);
     if (code >= 0) {
-        snprintf(label, sizeof label, "%s b%d g%lld: ppl %.4f", p->spec->label, p->cell.w_bits,
-                 (long long)p->cell.group_size, exp(ptq_eval_nll(&eval)));
+        char score[64] = "";
+        if (!eval.embedding)
+            snprintf(score, sizeof score, ": ppl %.4f", exp(ptq_eval_nll(&eval)));
+        snprintf(label, sizeof label, "%s b%d g%lld%s", p->spec->label, p->cell.w_bits,
+                 (long long)p->cell.group_size, score);
         ptq_progress_step(job->progress, label);
     }
     ptq_arena_clear(&arena);
@@ -142,10 +145,12 @@ int ptq_model_reference(struct ptq_job *job, struct ptq_status *st)
                                  .pool = job->args->pool,
                                  .keep_hidden = true,
                                  .stop = ptq_job_stop_hook,
-                                 .stop_arg = job};
+                                 .stop_arg = job,
+                                 .spill = ptq_job_spill(job)};
     struct ptq_times t = {.begin_ns = ptq_now_ns()};
     struct ptq_model_sum none = {0};
     struct ptq_eval *eval = ptq_arena_alloc(&job->arena, st, 1, sizeof *eval);
+    job->arena.spill = args.spill; /* its last hidden states stay to the end */
     int code = eval ? ptq_eval_model(&args, &job->arena, eval, st) : PTQ_ERR_MEMORY;
     if (code < 0)
         return code;

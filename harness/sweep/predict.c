@@ -59,6 +59,8 @@ static double forward_flops(const struct ptq_job *job, const struct ptq_tokens *
 static double head_flops(const struct ptq_job *job)
 {
     const struct ptq_model_info *i = ptq_model_info(job->model);
+    if (i->encoder)
+        return 0;
     return 2 * (double)i->vocab_size * (double)i->d_model * (double)job->eval_text.tokens.n_total;
 }
 
@@ -100,7 +102,7 @@ double ptq_scoring_bytes(const struct ptq_job *job)
 {
     const struct ptq_model_info *i = ptq_model_info(job->model);
     const struct ptq_tokens *t = &job->eval_text.tokens;
-    double logits = fmax(1 << 20, 64 * (double)i->vocab_size), longest = 0;
+    double logits = i->encoder ? 0 : fmax(1 << 20, 64 * (double)i->vocab_size), longest = 0;
     for (int64_t s = 0; s < t->n_seq; s++)
         longest = fmax(longest, (double)t->len[s]);
     double head = i->encoder ? 0 : 4.0 * (double)i->vocab_size * (double)i->d_embd;

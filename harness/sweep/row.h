@@ -14,7 +14,7 @@
  *   (heldout)
  * - kind layer: layer, role, block, rows, cols
  * - kind model, reference: protocol, rules, text, text_key, (text_note), n_windows,
- *   nll_windows []; (in_domain)
+ *   (nll_windows []: not of encoders); (in_domain)
  * - codes_hash: of the stored form: "the bits are the same"
  * - metrics {id: number | null}, absent {id: reason}, intervals {id: [lo, hi]},
  *   metric_keys {id: key}

@@ -36,6 +36,14 @@ static void put_point(json_t *row, const struct ptq_point *p)
     put_int(row, "seed", (int64_t)p->cell.seed);
 }
 
+static int64_t longest(const struct ptq_tokens *t)
+{
+    int64_t most = 0;
+    for (int64_t s = 0; s < t->n_seq; s++)
+        most = t->len[s] > most ? t->len[s] : most;
+    return most;
+}
+
 static void put_stats(json_t *row, const struct ptq_job *job, const char *kind,
                       const struct ptq_point *p)
 {
@@ -51,7 +59,7 @@ static void put_stats(json_t *row, const struct ptq_job *job, const char *kind,
     put_text(row, "calib", d->text.name);
     put_int(row, "calib_seed", d->seed);
     put_int(row, "nsamples", d->text.tokens.n_seq);
-    put_int(row, "seqlen", d->text.tokens.n_seq ? d->text.tokens.len[0] : 0);
+    put_int(row, "seqlen", longest(&d->text.tokens));
     put_text(row, "calib_draw", d->text.protocol);
     if (d->text.note)
         put_text(row, "calib_note", d->text.note);
@@ -108,7 +116,7 @@ void ptq_row_add_eval(json_t *row, const struct ptq_text *text, const struct ptq
     if (text->note)
         put_text(row, "text_note", text->note);
     put_int(row, "n_windows", text->tokens.n_seq);
-    if (!eval)
+    if (!eval || !eval->nll_window)
         return;
     json_t *nll = json_array();
     for (int64_t i = 0; i < eval->n_windows; i++)

@@ -40,7 +40,7 @@ struct ptq_config_fetch {
 };
 struct ptq_config_calib {
     const char *text; /* NULL: none (bare layers) */
-    const char *draw; /* how windows are taken (model/text.h); "windows" unless set */
+    const char *draw; /* how windows are taken (model/text.h); NULL: ptq_text_draw, "windows" */
     int64_t nsamples, seqlen, sink_tokens;
     int64_t *seeds, n_seeds; /* at least one */
     int stats;               /* enum ptq_stats_mode */

@@ -256,6 +256,11 @@ static void test_spellings(void **state)
                    "factor", 8.0, "low_freq_factor", 1.0, "high_freq_factor", 4.0,
                    "original_max_position_embeddings", 32)},
         {"mistral", "rope_parameters", NULL, "rope_theta", json_real(5000)},
+        {"mistral", "use_sliding_window", json_false(), "head_dim", json_null()}, /* not its key */
+        {"llama3", "rope_theta", json_real(77), "rope_scaling",
+         json_pack("{s:s, s:f, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "rope_theta", 10000.0,
+                   "factor", 8.0, "low_freq_factor", 1.0, "high_freq_factor", 4.0,
+                   "original_max_position_embeddings", 32)},
         {"qwen2_window", "layer_types",
          json_pack("[s,s,s]", "full_attention", "sliding_attention", "sliding_attention"),
          "max_window_layers", json_integer(0)},
@@ -694,6 +699,54 @@ static void test_gguf(void **state)
     }
 }
 
+/* The three ways a GGUF speaks of linear scaling run what config.json's rope_scaling does; a bias
+ * that the configuration cannot speak of is refused. */
+static void test_gguf_scaling(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"rope.scaling.factor", "rope.scale_linear", NULL};
+    for (int k = 0; k < 3; k++) {
+        struct ptq_status st = {0};
+        struct ptq_model *m;
+        struct hf_checkpoint c;
+        char dir[TEST_PATH], folder[TEST_PATH], path[TEST_PATH];
+        hf_load(&c, "llama");
+        hf_set(&c, "rope_scaling", json_pack("{s:s, s:f}", "type", "linear", "factor", 4.0));
+        test_tmpdir(dir);
+        test_path(dir, "hf", folder);
+        test_path(dir, "m.gguf", path);
+        assert_int_equal(mkdir(folder, 0700), 0);
+        hf_write(&c, folder, "");
+        float *wanted = logits_of(folder, c.vector, NULL);
+        json_t *meta = gguf_meta(&c, true);
+        permute_heads(&c, "q_proj", 8);
+        permute_heads(&c, "k_proj", 8);
+        rename_all(&c);
+        if (keys[k]) {
+            json_object_set_new(meta, keys[k], json_real(4));
+        } else {
+            struct hf_tensor *t = &c.tensor[c.n++];
+            *t = (struct hf_tensor){.name = "blk.1.ffn_up.bias", .rank = 1, .n = 1, .dim = {1}};
+            assert_non_null(t->value = calloc(1, sizeof *t->value));
+        }
+        gguf_write(&c, path, "llama", meta);
+        if (keys[k]) {
+            float *got = logits_of(path, c.vector, NULL);
+            const size_t n = json_array_size(json_object_get(c.vector, "ids"));
+            for (size_t i = 0; i < n; i++)
+                assert_true(fabsf(got[i] - wanted[i]) < 1e-6F);
+            free(got);
+        } else {
+            assert_int_equal(ptq_model_open(&m, path, NULL, &st), PTQ_ERR_USAGE);
+            assert_status(&st, PTQ_ERR_USAGE, "blk.1.ffn_up.bias");
+        }
+        free(wanted);
+        json_decref(meta);
+        test_rmdir(dir);
+        hf_release(&c);
+    }
+}
+
 /* ---- what is refused */
 
 struct refusal {
@@ -1019,6 +1072,7 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_containers),
         cmocka_unit_test(test_gguf),
+        cmocka_unit_test(test_gguf_scaling),
         cmocka_unit_test(test_refused_settings),
         cmocka_unit_test(test_refused_containers),
         cmocka_unit_test(test_babyllama),

@@ -76,7 +76,7 @@ static void defaults(void **state)
     assert_int_equal(c.run.precision, PTQ_SINGLE);
     assert_null(c.eval.text);
     assert_null(c.calib.heldout);
-    assert_string_equal(c.calib.draw, "windows");
+    assert_null(c.calib.draw); /* the model decides */
     assert_null(c.eval.protocol);
     assert_int_equal(c.model.format, PTQ_FORMAT_AUTO);
     assert_false(c.full);

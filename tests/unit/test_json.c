@@ -245,6 +245,19 @@ static void folders(void **state)
     free(text);
 }
 
+/* Two values of the outermost array, one in it, an object with one pair: brackets, braces and
+ * commas count; those inside texts do not, nor does an escaped quote end one. */
+static void values_are_counted_before_parsing(void **state)
+{
+    (void)state;
+    static const char text[] = "[1, [2], {\"a]}\\\",,[[[\": 3}]";
+    const size_t n = sizeof text - 1;
+    assert_null(ptq_json_too_much(text, n, 2, 5));
+    assert_string_equal(ptq_json_too_much(text, n, 1, 5), "nested too deep");
+    assert_string_equal(ptq_json_too_much(text, n, 2, 4), "too many values");
+    assert_null(ptq_json_too_much("", 0, 0, 0));
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -259,6 +272,7 @@ int main(void)
         CASE(a_huge_file_is_refused),
         CASE(only_regular_files_are_read),
         CASE(folders),
+        CASE(values_are_counted_before_parsing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -220,6 +220,74 @@ static void table_cells_are_exact(void **state)
     test_rmdir(r.dir);
 }
 
+/* An encoder's rows have no perplexity: its own metrics are the columns, and 1 - cosine is the loss
+ * of the front, of which gptq at 4 bits is not (as many bits as rtn, more loss). */
+static void encoders_have_columns_of_their_own(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *label;
+        int bits;
+        double dcos, half;
+    } cells[] = {{"rtn", 4, .01, .0004}, {"gptq", 4, .02, .0005}, {"gptq", 8, 2.5e-5, 3e-6}};
+    struct ptq_status st = {0};
+    struct ptq_arena a;
+    struct ptq_view v;
+    struct run r = {.n = 0};
+    test_tmpdir(r.dir);
+    ptq_arena_init(&a, 0);
+    add_line(&r, "{\"schema\":1,\"kind\":\"reference\",\"key\":\"ref\",\"status\":\"ok\","
+                 "\"model\":\"toy\"," TEXT "\"metrics\":{\"embed_dcos\":null},"
+                 "\"absent\":{\"embed_dcos\":\"full precision\"},\"time\":{}," HOST "}");
+    for (int i = 0; i < 3; i++)
+        add_line(&r,
+                 "{\"schema\":1,\"kind\":\"model\",\"key\":\"m%d\",\"status\":\"ok\",\"model\":"
+                 "\"toy\",\"method\":\"m\",\"label\":\"%s\",\"base\":\"rtn\",\"bits\":%d,"
+                 "\"group_size\":32," SETTING "\"calib\":\"a\",\"calib_seed\":1,\"calib_draw\":"
+                 "\"sentences-8/4\"," TEXT
+                 "\"metrics\":{\"bits_stored\":%d.25,\"embed_cos_mean\":%.17g,\"embed_cos_p1\":0.5,"
+                 "\"embed_nn10\":0.75,\"embed_dcos\":%.17g,\"ppl\":null,\"dnll\":null},"
+                 "\"absent\":{\"ppl\":\"none\",\"dnll\":\"none\"},"
+                 "\"intervals\":{\"embed_dcos\":[%.17g,%.17g]},\"time\":{\"quantize_s\":1}," HOST
+                 "}",
+                 i, cells[i].label, cells[i].bits, cells[i].bits, 1 - cells[i].dcos, cells[i].dcos,
+                 cells[i].dcos - cells[i].half, cells[i].dcos + cells[i].half);
+    write_rows(&r, false);
+    write_run_json(&r);
+    char *text = print_report(&r, "text");
+    static const char want[] =
+        "                                                                                "
+        "  embed_\n"
+        "                              bits_  embed_cos_  embed_cos_  embed_             "
+        "    dcos\n"
+        "method          bits  group  stored        mean          p1    nn10             "
+        "   ±95 %   time\n"
+        "                             bits/w                           share             "
+        " 1 - cos      s\n"
+        "full precision     -      -       -           -           -       -             "
+        "       -      -\n"
+        "gptq               4     32   4.250     0.98000     0.50000  0.7500    +0.02000 "
+        "±0.00050  1.000\n"
+        "gptq               8     32   8.250     0.99997     0.50000  0.7500  +0.000025 ±"
+        "0.000003  1.000\n"
+        "rtn                4     32   4.250     0.99000     0.50000  0.7500    +0.01000 "
+        "±0.00040  1.000\n";
+    if (strncmp(text, want, strlen(want)) != 0)
+        fail_msg("the table is:\n%.1200s", text);
+    assert_holds(text, "4 sequences of up to 8 tokens");
+    free(text);
+    assert_ok(ptq_view_open(&v, r.dir, &a, &st), &st);
+    assert_int_equal(v.n_boards, 1);
+    assert_string_equal(v.boards[0].loss_id, "embed_dcos");
+    assert_int_equal(v.boards[0].n_combos, 3);
+    assert_false(v.boards[0].combos[0].front);
+    assert_true(v.boards[0].combos[1].front && v.boards[0].combos[2].front);
+    assert_true(v.boards[0].points[2].loss == .01 && v.boards[0].points[2].loss_hi > .0103);
+    ptq_view_close(&v);
+    ptq_arena_clear(&a);
+    test_rmdir(r.dir);
+}
+
 static void order_of_rows_does_not_matter(void **state)
 {
     (void)state;
@@ -785,6 +853,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table_cells_are_exact),
+        cmocka_unit_test(encoders_have_columns_of_their_own),
         cmocka_unit_test(order_of_rows_does_not_matter),
         cmocka_unit_test(text_fits_the_terminal),
         cmocka_unit_test(csv_and_jsonl_are_exact),

@@ -527,7 +527,7 @@ static void test_capture_goes_on(void **state)
     const struct ptq_stats_options o = {SINK + 1, N_ACTS, false};
     struct ptq_capture_args args = {f.model, &f.text, &o, b, "calib", NULL, true};
     assert_int_equal(ptq_capture(&args, &f.st), PTQ_ERR_USAGE);
-    assert_status(&f.st, PTQ_ERR_USAGE, "another model, text or options");
+    assert_status(&f.st, PTQ_ERR_USAGE, "another model, text, options or instruction set");
     ptq_status_clear(&f.st);
     args.out_path = f.path;
     assert_int_equal(ptq_capture(&args, &f.st), PTQ_ERR_USAGE);

@@ -879,7 +879,7 @@ static void broken_files(void **state)
     put_file(f, "tokenizer.json", deep);
     ptq_status_clear(&f->st);
     assert_int_equal(ptq_tokenizer_open(&t, f->folder, &f->st), PTQ_ERR_USAGE);
-    assert_status(&f->st, PTQ_ERR_USAGE, "is no JSON");
+    assert_status(&f->st, PTQ_ERR_USAGE, "nested too deep");
     json_t *root = whole_json(f, find_case(f, "gpt2"), false);
     json_t *pre = json_incref(json_object_get(root, "pre_tokenizer"));
     for (int i = 0; i < 20; i++)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Reference vectors of the architectures: tests/vectors/arch/*.json (and opt_bin.bin), read by
-tests/unit/test_arch.c. Side script: python3 tests/vectors/arch_reference.py [NAME ...]; needs
+tests/unit/test_arch.c; of the encoder bert by tests/unit/test_bert.c. Side script: python3 tests/vectors/arch_reference.py [NAME ...]; needs
 transformers and torch.
 
 A vector file holds the config.json of a tiny checkpoint, names and shapes of its tensors, token ids,
 logits of some positions x vocabulary entries and the mean NLL, by transformers in fp32 with eager
-attention. The weights are not stored: value i of tensor `name` is a function of (name, i) that the
+attention; of an encoder last hidden states in place of logits, and their mean over all positions
+divided by its norm in place of the NLL. The weights are not stored: value i of tensor `name` is a function of (name, i) that the
 test repeats bit for bit (weights() below; the seed is FNV-1a of the name). Their standard deviation
 is 0.17 or more, and every feature of a model is switched off once ("moves"): logits must then move
 by more than 100 x the tolerance of 2e-4, so that an engine without the feature cannot pass."""
@@ -17,7 +18,7 @@ import sys
 import numpy as np
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, BertModel
 
 TOLERANCE = 2e-4
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "arch")
@@ -103,16 +104,27 @@ CONFIGS = {
                   apply_residual_connection_post_layernorm=False, seq_length=64, pad_token_id=3),
     "bloom4": dict(model_type="bloom", vocab_size=VOCAB, hidden_size=32, n_layer=1, n_head=4,
                    layer_norm_epsilon=1e-5),
+    # three heads of eight; the activation is the exact one
+    "bert": dict(model_type="bert", vocab_size=VOCAB, hidden_size=24, intermediate_size=40,
+                 num_hidden_layers=2, num_attention_heads=3, max_position_embeddings=64,
+                 type_vocab_size=2, hidden_act="gelu", layer_norm_eps=1e-12),
     # a checkpoint as pytorch_model.bin in fp16
     "opt_bin": dict(OPT, vocab_size=48, hidden_size=16, word_embed_proj_dim=16, ffn_dim=24,
                     num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=32),
 }
 
 
+def is_encoder(config):
+    return config["model_type"] == "bert"
+
+
 def build(config, state=None, dtype=torch.float32):
     c = AutoConfig.for_model(**{k: v for k, v in config.items() if k != "torch_dtype"})
     c._attn_implementation = "eager"
-    m = AutoModelForCausalLM.from_config(c, attn_implementation="eager").to(torch.float32)
+    if is_encoder(config):
+        m = BertModel(c, add_pooling_layer=False).to(torch.float32)
+    else:
+        m = AutoModelForCausalLM.from_config(c, attn_implementation="eager").to(torch.float32)
     half = config["vocab_size"] == 48
     with torch.no_grad():
         for name, p in m.named_parameters():
@@ -127,7 +139,14 @@ def build(config, state=None, dtype=torch.float32):
 
 def run(m, ids):
     with torch.no_grad():
+        if is_encoder(m.config.to_dict()):
+            return m(torch.tensor([ids])).last_hidden_state[0].double().numpy()
         return m(torch.tensor([ids]), use_cache=False).logits[0].double().numpy()
+
+
+def pooled(hidden):
+    mean = hidden.mean(axis=0)
+    return mean / np.linalg.norm(mean)
 
 
 def nll(logits, ids):
@@ -149,12 +168,12 @@ def patched(where, name, value):
 
 
 def zero_biases(name, p):
-    if name.endswith(".bias") and "norm" not in name and "ln_" not in name:
+    if name.endswith(".bias") and "norm" not in name.lower() and "ln_" not in name:
         p.zero_()
 
 
 def zero_norm_biases(name, p):
-    if name.endswith(".bias") and ("norm" in name or "ln_" in name):
+    if name.endswith(".bias") and ("norm" in name.lower() or "ln_" in name):
         p.zero_()
 
 
@@ -223,8 +242,31 @@ def roll_positions(name, p):
 
 
 def zero_positions(name, p):
-    if "embed_positions" in name or "wpe" in name:
+    if "embed_positions" in name or "wpe" in name or "position_embeddings" in name:
         p.zero_()
+
+
+def zero_types(name, p):
+    if "token_type_embeddings" in name:
+        p.zero_()
+
+
+def swap_types(name, p):
+    if "token_type_embeddings" in name:
+        p.copy_(p.flip(0))
+
+
+def causal(config, ids):
+    """Every token sees those before it alone."""
+    m = build(config)
+    n = len(ids)
+    mask = torch.full((n, n), torch.finfo(torch.float32).min).triu(1)[None, None]
+    with torch.no_grad():
+        x = m.embeddings(torch.tensor([ids]))
+        for layer in m.encoder.layer:
+            x = layer(x, attention_mask=mask)
+            x = x[0] if isinstance(x, tuple) else x
+    return x[0].double().numpy()
 
 
 def transpose_conv(name, p):
@@ -297,6 +339,12 @@ FEATURES = {
                   embedding_norm=lambda c, i: without_norms(c, i, ("word_embeddings_layernorm",))),
     "bloom4": dict(**NO_BIAS, **LAYER_NORM, alibi=without_alibi, fused_by_head=not_by_head),
     "opt_bin": dict(**NO_BIAS),
+    "bert": dict(**NO_BIAS, **LAYER_NORM, **POSITIONS,
+                 types=lambda c, i: with_state(c, i, zero_types),
+                 first_type=lambda c, i: with_state(c, i, swap_types),
+                 norms=lambda c, i: without_norms(c, i, ("LayerNorm",)),
+                 bidirectional=causal,
+                 activation=lambda c, i: changed(c, i, hidden_act="relu")),
 }
 
 
@@ -345,24 +393,25 @@ def make(name):
         # The tied embedding's row of a token may be widest: what every move is held against.
         assert moves[feature] > 100 * TOLERANCE, (name, feature, moves[feature])
     positions = sorted({0, 1, 2, length // 4, length // 2, length - 2, length - 1})
-    entries = sorted({0, 1, 7, config["vocab_size"] // 2, config["vocab_size"] - 2,
-                      config["vocab_size"] - 1})
+    width = logits.shape[1]
+    entries = sorted({0, 1, 7, width // 2, width - 2, width - 1})
     names = [n for n, _ in m.named_parameters()]
     vector = {
         "by": f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}, "
               "fp32, eager",
         "config": config,
         "ids": ids,
-        "nll": nll(logits, ids),
+        **({"embedding": [float(f"{v:.9g}") for v in pooled(logits)]} if is_encoder(config)
+           else {"nll": nll(logits, ids)}),
         "fp64_gap": float(f"{gap:.2g}"),
         "largest_logit": round(float(np.abs(logits).max()), 3),
         "moves": moves,
         "positions": positions,
         "entries": entries,
-        "logits": [[float(f"{logits[t, v]:.9g}") for v in entries] for t in positions],
+        "hidden" if is_encoder(config) else "logits": [[float(f"{logits[t, v]:.9g}") for v in entries] for t in positions],
         "tensors": {n: list(p.shape) for n, p in m.named_parameters()},
     }
-    names_gguf = gguf_names(config, names)
+    names_gguf = None if is_encoder(config) else gguf_names(config, names)
     if names_gguf and name not in ("bloom4", "llama_bias"):
         vector["gguf"] = names_gguf
     if name == "llama3":
@@ -376,7 +425,7 @@ def make(name):
     with open(path, "w") as f:
         f.write("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in vector.items())
                 + "\n}\n")
-    print(f"{name}: nll {vector['nll']:.6f}, fp64 gap {gap:.2g}, largest {vector['largest_logit']}, "
+    print(f"{name}: nll {vector.get('nll', 0):.6f}, fp64 gap {gap:.2g}, largest {vector['largest_logit']}, "
           f"{os.path.getsize(path)} bytes, moves {moves}")
 
 
