@@ -19,6 +19,7 @@ struct ptq_h5 {
     char *path;
     int64_t file_bytes; /* size at opening: no stored array can be larger */
     bool writable;
+    bool in_memory;
     bool broken; /* a write failed: closing must not report success */
 };
 
@@ -122,6 +123,20 @@ static hid_t open_existing(const char *path, bool writable, struct ptq_status *s
     return f;
 }
 
+static hid_t create_in_memory(const char *name, struct ptq_status *st)
+{
+    enum { GROWS_BY = 1 << 20, BACKING_STORE = 0 };
+    hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG);
+    hid_t f = H5Pset_fapl_core(fapl, GROWS_BY, BACKING_STORE) < 0
+                  ? -1
+                  : H5Fcreate(name, H5F_ACC_TRUNC, H5P_DEFAULT, fapl);
+    H5Pclose(fapl);
+    if (f < 0)
+        ptq_status_set(st, PTQ_ERR_MEMORY, "%s: cannot be held in memory", name);
+    return f;
+}
+
 static hid_t create_new(const char *path, struct ptq_status *st)
 {
     /* The plain open gives the system's reason (no such folder, permission, read-only). */
@@ -145,6 +160,13 @@ static hid_t create_new(const char *path, struct ptq_status *st)
     return f;
 }
 
+static hid_t open_file(const struct ptq_h5 *h, bool create, struct ptq_status *st)
+{
+    if (h->in_memory)
+        return create_in_memory(h->path, st);
+    return create ? create_new(h->path, st) : open_existing(h->path, h->writable, st);
+}
+
 int ptq_h5_open(struct ptq_h5 **out, const char *path, enum ptq_h5_mode mode, struct ptq_status *st)
 {
     *out = NULL;
@@ -154,18 +176,19 @@ int ptq_h5_open(struct ptq_h5 **out, const char *path, enum ptq_h5_mode mode, st
         return ptq_status_nomem(st, "an HDF5 handle", sizeof *h);
     }
     h->writable = mode != PTQ_H5_READ;
+    h->in_memory = mode == PTQ_H5_MEMORY;
     struct stat s;
     bool create = mode == PTQ_H5_CREATE || (mode == PTQ_H5_APPEND && stat(path, &s) != 0);
     int rc = PTQ_OK;
     if (create && stat(path, &s) == 0 && !S_ISREG(s.st_mode))
         rc =
             ptq_status_set(st, PTQ_ERR_USAGE, "%s: is not a regular file; give another name", path);
-    if (!create)
+    if (!create && !h->in_memory)
         rc = check_readable(path, st, &h->file_bytes);
     if (rc == PTQ_OK) {
         pthread_mutex_lock(&h5_lock);
         library_quiet();
-        h->file = create ? create_new(path, st) : open_existing(path, h->writable, st);
+        h->file = open_file(h, create, st);
         if (h->file >= 0) {
             h->lapl = H5Pcreate(H5P_LINK_ACCESS);
             H5Pset_elink_cb(h->lapl, refuse_external, NULL);
@@ -206,7 +229,7 @@ int ptq_h5_close(struct ptq_h5 *h, struct ptq_status *st)
     if (H5Fclose(h->file) < 0 && rc == PTQ_OK)
         rc = fail_hdf5(h, st, "/", "closing", PTQ_ERR_IO);
     pthread_mutex_unlock(&h5_lock);
-    if (rc == PTQ_OK && h->writable)
+    if (rc == PTQ_OK && h->writable && !h->in_memory)
         rc = h->broken ? ptq_status_set(st, PTQ_ERR_IO,
                                         "%s: is incomplete: an earlier write failed; free some "
                                         "space and make it again",

@@ -15,7 +15,8 @@ struct ptq_h5; /* an open file */
 enum ptq_h5_mode {
     PTQ_H5_READ,
     PTQ_H5_CREATE, /* truncates */
-    PTQ_H5_APPEND  /* creates when absent; a file that this process has open otherwise fails */
+    PTQ_H5_APPEND, /* creates when absent; a file that this process has open otherwise fails */
+    PTQ_H5_MEMORY  /* a new one that never reaches a disk; path is its name in messages */
 };
 int ptq_h5_open(struct ptq_h5 **, const char *path, enum ptq_h5_mode, struct ptq_status *);
 /* Closes and, for written files, reports a flush that failed (disk full). NULL is fine. The handle

@@ -7,6 +7,7 @@
 #include "datasets/synth.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum stream { WEIGHT = 1, TAIL, LATENT, ANGLE, CHANNEL, SINK };
@@ -257,7 +258,7 @@ int ptq_synth_layer_make(const struct ptq_synth_layer_args *a, bool want_hess,
     return rc;
 }
 
-/* ---- the command ---------------------------------------------------------------------------- */
+/* ---- options ---------------------------------------------------------------------------- */
 
 enum {
     ROWS,
@@ -388,20 +389,87 @@ static int write_layer(const struct target *t, const struct ptq_synth_layer_args
     return rc == PTQ_OK ? put_source(t, v) : rc;
 }
 
-static int make_and_write(const char *const *v, const struct ptq_synth_layer_args *a, bool hess,
-                          bool append, struct ptq_arena *arena, struct ptq_status *st)
+/* Into an open file. */
+static int make_and_write(struct ptq_h5 *h, const char *const *v,
+                          const struct ptq_synth_layer_args *a, bool hess, struct ptq_status *st)
 {
     struct ptq_synth_layer l;
-    struct target t = {.arena = arena, .st = st};
-    int rc = ptq_synth_layer_make(a, hess, arena, &l, st);
-    t.group = rc == PTQ_OK ? ptq_arena_printf(arena, st, "/layers/%s", v[NAME]) : NULL;
-    if (!t.group)
-        return rc == PTQ_OK ? PTQ_ERR_MEMORY : rc;
-    rc = ptq_h5_open(&t.h, v[OUT], append ? PTQ_H5_APPEND : PTQ_H5_CREATE, st);
+    struct ptq_arena arena;
+    ptq_arena_init(&arena, 0);
+    struct target t = {.h = h, .arena = &arena, .st = st};
+    int rc = ptq_synth_layer_make(a, hess, &arena, &l, st);
+    t.group = rc == PTQ_OK ? ptq_arena_printf(&arena, st, "/layers/%s", v[NAME]) : NULL;
+    if (rc == PTQ_OK)
+        rc = t.group ? write_layer(&t, a, &l, v) : PTQ_ERR_MEMORY;
+    ptq_arena_clear(&arena);
+    return rc;
+}
+
+/* ---- as a source ---------------------------------------------------------------------------- */
+
+static const char prefix[] = "synth:layer";
+
+bool ptq_synth_layer_is(const char *source)
+{
+    size_t n = sizeof prefix - 1;
+    return !strncmp(source, prefix, n) && (source[n] == ' ' || source[n] == '\0');
+}
+
+/* Values into v by the order of opts; text is cut into them. */
+static int parse_source(char *text, const char *v[OUT + 1], struct ptq_status *st)
+{
+    const char *names[HESS + 1] = {NULL};
+    for (int i = 0; i <= OUT; i++)
+        v[i] = opts[i].def;
+    for (int i = 0; i < HESS; i++)
+        names[i] = opts[i].name;
+    char *rest = NULL;
+    for (char *word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+        char *equals = strchr(word, '=');
+        int i = 0;
+        if (equals)
+            *equals = '\0';
+        while (i < HESS && strcmp(names[i], word) != 0)
+            i++;
+        if (i == HESS)
+            return ptq_unknown_word("option of synth:layer", word, names, st);
+        if (!equals)
+            return ptq_status_set(st, PTQ_ERR_USAGE, "synth:layer: write %s=VALUE: %s", word,
+                                  opts[i].help);
+        v[i] = equals + 1;
+    }
+    return PTQ_OK;
+}
+
+int ptq_synth_layer_open(struct ptq_h5 **out, const char *source, struct ptq_status *st)
+{
+    const char *v[OUT + 1];
+    struct ptq_synth_layer_args a;
+    char *text = strdup(source + sizeof prefix - 1);
+    if (!text)
+        return ptq_status_nomem(st, "a source's name", strlen(source));
+    int rc = parse_source(text, v, st);
+    if (rc == PTQ_OK)
+        rc = parse(v, &a, st);
+    if (rc == PTQ_OK)
+        rc = ptq_h5_open(out, source, PTQ_H5_MEMORY, st);
+    if (rc == PTQ_OK && (rc = make_and_write(*out, v, &a, false, st)) != PTQ_OK)
+        ptq_h5_close(*out, NULL);
+    free(text);
+    return rc;
+}
+
+/* ---- as a command --------------------------------------------------------------------------- */
+
+static int write_file(const char *const *v, const struct ptq_synth_layer_args *a, bool hess,
+                      bool append, struct ptq_status *st)
+{
+    struct ptq_h5 *h;
+    int rc = ptq_h5_open(&h, v[OUT], append ? PTQ_H5_APPEND : PTQ_H5_CREATE, st);
     if (rc != PTQ_OK)
         return rc;
-    rc = write_layer(&t, a, &l, v);
-    int end = ptq_h5_close(t.h, st);
+    rc = make_and_write(h, v, a, hess, st);
+    int end = ptq_h5_close(h, st);
     return rc != PTQ_OK ? rc : end;
 }
 
@@ -415,14 +483,11 @@ static int run(const char *const *v, void *text_out, struct ptq_status *st)
     if (ptq_parse_bool(v[HESS], "--hess", &hess, st) ||
         ptq_parse_bool(v[APPEND], "--append", &append, st))
         return PTQ_ERR_USAGE;
-    struct ptq_arena arena;
-    ptq_arena_init(&arena, 0);
-    rc = make_and_write(v, &a, hess, append, &arena, st);
+    rc = write_file(v, &a, hess, append, st);
     if (rc == PTQ_OK)
         fprintf(text_out, "%s: /layers/%s: weight %lld x %lld, activations %lld x %lld%s\n", v[OUT],
                 v[NAME], (long long)a.rows, (long long)a.cols, (long long)a.tokens,
                 (long long)a.cols, hess ? ", hess" : "");
-    ptq_arena_clear(&arena);
     return rc;
 }
 

@@ -9,7 +9,7 @@
  * or Student t, with variance 1 / cols before tails. */
 #ifndef PTQ_DATASETS_SYNTH_LAYER_H
 #define PTQ_DATASETS_SYNTH_LAYER_H
-#include "core/arena.h"
+#include "datasets/h5.h"
 
 enum ptq_spectrum {
     PTQ_SPECTRUM_FLAT,
@@ -37,4 +37,9 @@ struct ptq_synth_layer {
  * naming the option. */
 int ptq_synth_layer_make(const struct ptq_synth_layer_args *, bool want_hess, struct ptq_arena *,
                          struct ptq_synth_layer *, struct ptq_status *);
+
+/* "synth:layer NAME=VALUE ...", by the options of `ptq synth layer` but out, append and hess: its
+ * file of bare layers, in memory. The attribute `source` of such a file is the layer again. */
+bool ptq_synth_layer_is(const char *source);
+int ptq_synth_layer_open(struct ptq_h5 **, const char *source, struct ptq_status *);
 #endif

@@ -572,7 +572,7 @@ PTQ_METHOD(gptq) = {
     .status = "reference",
     .needs = PTQ_NEEDS_HESS,
     .caps = PTQ_CAP_SYM | PTQ_CAP_ASYM | PTQ_CAP_GROUPS | PTQ_CAP_TENSOR | PTQ_CAP_GRID_MSE |
-            PTQ_CAP_GRID_HESS | PTQ_CAP_ZERO_FREE,
+            PTQ_CAP_GRID_HESS | PTQ_CAP_ZERO_FREE | PTQ_CAP_ACT | PTQ_CAP_IDENTITY,
     .opts_size = sizeof(struct opts),
     .opts = options,
     .normalise = normalise,

@@ -70,7 +70,7 @@ PTQ_METHOD(rtn) = {
     .cite = "baseline; grid of arXiv 2210.17323 (code)",
     .status = "reference",
     .caps = PTQ_CAP_SYM | PTQ_CAP_ASYM | PTQ_CAP_GROUPS | PTQ_CAP_TENSOR | PTQ_CAP_GRID_MSE |
-            PTQ_CAP_GRID_HESS | PTQ_CAP_ZERO_FREE,
+            PTQ_CAP_GRID_HESS | PTQ_CAP_ZERO_FREE | PTQ_CAP_ACT | PTQ_CAP_NO_PRODUCT,
     .quantize = quantize,
     .cost = cost,
 };

@@ -61,10 +61,9 @@ static bool is_ok(const json_t *row)
 
 /* What names a cell apart from label, bits, group, calibration draw, layer and protocol. */
 static const char *const setting_fields[] = {
-    "sym",        "sym_kind",  "grid",    "zero_in_range",
-    "scale",      "precision", "stats",   "true_sequential",
-    "nsamples",   "seqlen",    "heldout", "seed",
-    "calib_draw", NULL};
+    "sym",        "sym_kind",        "grid",     "zero_in_range", "scale",   "precision",
+    "stats",      "true_sequential", "nsamples", "seqlen",        "heldout", "seed",
+    "calib_draw", "a_bits",          NULL};
 
 _Static_assert(sizeof setting_fields / sizeof *setting_fields <= PTQ_MAX_SETTINGS,
                "the view's flags hold every setting");
@@ -171,7 +170,7 @@ static enum how how_to_join(const char *id)
     if (!strcmp(id, "w_maxabs"))
         return MAXIMUM;
     bool loss = !strncmp(id, "out_relerr", 10) || !strcmp(id, "w_relerr") || !strcmp(id, "w_mse") ||
-                !strncmp(id, "proxy_loss", 10);
+                !strncmp(id, "proxy_loss", 10) || !strcmp(id, "attn_loss");
     return loss ? GEOMETRIC : MEAN;
 }
 
@@ -366,10 +365,12 @@ const char *ptq_row_variant(const struct ptq_view *v, const json_t *row, struct 
                             struct ptq_status *st)
 {
     const char *text = "";
-    for (int k = 0; setting_fields[k] && text; k++)
-        if (v->varies[k])
+    for (int k = 0; setting_fields[k] && text; k++) {
+        const char *value = v->varies[k] ? ptq_field_text(row, setting_fields[k], a, st) : "";
+        if (*value) /* not there: inputs as they are, no held-out text */
             text = ptq_arena_printf(a, st, "%s%s%s=%s", text, *text ? " " : "", setting_fields[k],
-                                    ptq_field_text(row, setting_fields[k], a, st));
+                                    value);
+    }
     return text ? text : "";
 }
 
@@ -582,8 +583,8 @@ struct pick {
 static bool same_but_statistics(const json_t *a, const json_t *b)
 {
     static const char *const fields[] = {
-        "model",         "label",     "options", "sym",  "sym_kind",   "grid", "scale",
-        "zero_in_range", "precision", "bits",    "seed", "group_size", NULL};
+        "model",         "label",     "options", "sym",  "sym_kind",   "grid",   "scale",
+        "zero_in_range", "precision", "bits",    "seed", "group_size", "a_bits", NULL};
     for (int i = 0; fields[i]; i++)
         if (order_field(a, b, fields[i]))
             return false;
@@ -847,7 +848,7 @@ static void describe_settings(struct builder *b)
 {
     static const char *const shown[] = {"sym",   "sym_kind",  "grid",  "zero_in_range",
                                         "scale", "precision", "stats", "true_sequential",
-                                        "seed",  NULL};
+                                        "seed",  "a_bits",    NULL};
     const char *text = "";
     for (int i = 0; shown[i] && text; i++) {
         const char *v = distinct_values(b, shown[i]);

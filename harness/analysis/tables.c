@@ -269,6 +269,15 @@ static const char *const exact_fields[] = {
     "zero_in_range", "scale",    "precision",  "stats",    "true_sequential", "calib",
     "calib_seed",    "nsamples", "seqlen",     NULL};
 
+/* Runs of weights alone have no column for the width of inputs. */
+static bool quantizes_inputs(const struct ptq_tables *t)
+{
+    for (int64_t i = 0; i < t->v->rows.n; i++)
+        if (json_object_get(t->v->sorted[i], "a_bits"))
+            return true;
+    return false;
+}
+
 static bool is_number_field(const char *field)
 {
     static const char *const texts[] = {"model",     "protocol", "text",     "text_key", "method",
@@ -285,6 +294,8 @@ static int put_exact_fields(const struct ptq_tables *t, const json_t *row, struc
     int c = 0;
     for (; exact_fields[c]; c++)
         ptq_sheet_set(s, c, "%s", ptq_field_text(row, exact_fields[c], t->arena, t->st));
+    if (!strcmp(s->columns[c].id, "a_bits"))
+        ptq_sheet_set(s, c++, "%s", ptq_field_text(row, "a_bits", t->arena, t->st));
     return c;
 }
 
@@ -329,6 +340,8 @@ static void lay_out_exact(const struct ptq_tables *t, const char *const *ids, in
 {
     for (int i = 0; exact_fields[i]; i++)
         ptq_sheet_column(s, exact_fields[i], NULL, is_number_field(exact_fields[i]), 0);
+    if (quantizes_inputs(t))
+        ptq_sheet_column(s, "a_bits", NULL, true, 0);
     ptq_sheet_column(s, "from", NULL, false, 0);
     ptq_sheet_column(s, "n_layers", NULL, true, 0);
     for (int64_t i = 0; i < n_ids; i++) {
@@ -446,7 +459,7 @@ static bool is_short_layer_metric(const char *id)
 }
 
 static void put_layer(const struct ptq_tables *t, const json_t *r, const char *const *ids,
-                      int64_t n_ids, bool exact, struct ptq_sheet *s)
+                      int64_t n_ids, bool exact, bool wide, struct ptq_sheet *s)
 {
     static const char *const texts[] = {"layer", "role", "label"};
     static const char *const numbers[] = {"rows", "cols", "bits", "group_size", "calib_seed"};
@@ -456,6 +469,8 @@ static void put_layer(const struct ptq_tables *t, const json_t *r, const char *c
         ptq_sheet_set(s, c++, "%s", ptq_row_text(r, texts[i]));
     for (int i = 0; i < 5; i++)
         ptq_sheet_set(s, c++, "%s", ptq_field_text(r, numbers[i], t->arena, t->st));
+    if (wide)
+        ptq_sheet_set(s, c++, "%s", ptq_field_text(r, "a_bits", t->arena, t->st));
     for (int64_t i = 0; i < n_ids; i++) {
         if (!exact && !is_short_layer_metric(ids[i]))
             continue;
@@ -486,12 +501,15 @@ int ptq_table_layers(const struct ptq_tables *t, bool exact, int64_t max_rows, s
         return code;
     for (int i = 0; i < 8; i++)
         ptq_sheet_column(s, heads[i], NULL, i > 2, 0);
+    const bool wide = quantizes_inputs(t);
+    if (wide)
+        ptq_sheet_column(s, "a_bits", NULL, true, 0);
     for (int64_t i = 0; i < n_ids; i++)
         if (exact || is_short_layer_metric(ids[i]))
             ptq_sheet_column(s, ids[i], NULL, true, 0);
     ptq_sheet_column(s, "time_s", NULL, true, 0);
     for (int64_t i = 0; i < n; i++)
-        put_layer(t, t->v->layers[i], ids, n_ids, exact, s);
+        put_layer(t, t->v->layers[i], ids, n_ids, exact, wide, s);
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 

@@ -17,6 +17,7 @@ struct request {
     struct ptq_text_request text;
     struct ptq_model_options model;
     const char *out, *name;
+    int attention;
     bool f64;
 };
 
@@ -66,6 +67,19 @@ static int required(const struct ptq_args *a, const char *flag, const char **out
                                  flag);
 }
 
+static int parse_attention(const struct ptq_args *a, int *out, struct ptq_status *st)
+{
+    static const char *const words[] = {"off", "on", NULL};
+    const char *v = ptq_arg(a, "block-v");
+    const bool wanted = ptq_arg(a, "attention") != NULL, off = v && !strcmp(v, words[0]);
+    if (v && !off && strcmp(v, words[1]) != 0)
+        return ptq_unknown_word("--block-v", v, words, st);
+    if (v && !wanted)
+        return ptq_status_set(st, PTQ_ERR_USAGE, "--block-v goes with --attention alone");
+    *out = !wanted ? PTQ_ATTN_NONE : off ? PTQ_ATTN_ROWS : PTQ_ATTN_ALL;
+    return PTQ_OK;
+}
+
 static int parse(const struct ptq_args *a, struct request *r, struct ptq_status *st)
 {
     int rc = required(a, "text", &r->text.source, st);
@@ -89,6 +103,8 @@ static int parse(const struct ptq_args *a, struct request *r, struct ptq_status 
         return rc;
     r->name = ptq_arg(a, "name") ? ptq_arg(a, "name") : "calib";
     r->f64 = ptq_arg(a, "f64") != NULL;
+    if ((rc = parse_attention(a, &r->attention, st)))
+        return rc;
     r->model.outliers = ptq_arg(a, "outliers") != NULL;
     return PTQ_OK;
 }
@@ -100,8 +116,10 @@ static int capture(const struct request *r, const struct ptq_model *m,
     struct ptq_text text;
     struct ptq_text_request ask = r->text;
     struct ptq_pool *pool = NULL;
-    const struct ptq_stats_options o = {
-        .sink_tokens = r->sink_tokens, .n_acts = r->n_acts, .f64 = r->f64};
+    const struct ptq_stats_options o = {.sink_tokens = r->sink_tokens,
+                                        .n_acts = r->n_acts,
+                                        .f64 = r->f64,
+                                        .attention = r->attention};
     const char *slash = strrchr(r->out, '/');
     const char *folder =
         slash ? ptq_arena_printf(arena, st, "%.*s/", (int)(slash - r->out), r->out) : ".";
@@ -123,7 +141,8 @@ static int capture(const struct request *r, const struct ptq_model *m,
                                           .stop = stop,
                                           .whole_blocks = true,
                                           .arithmetic = arithmetic,
-                                          .spill = {folder, r->memory_bytes}};
+                                          .spill = {folder, r->memory_bytes},
+                                          .memory_bytes = r->memory_bytes};
     catch_signals();
     rc = ptq_capture(&args, st);
     ptq_pool_free(pool);
@@ -160,7 +179,10 @@ static const struct ptq_flag flags[] = {
     {"seed", 0, PTQ_FLAG_TEXT, "N", "of a draw [0]", NULL},
     {"tokenizer", 0, PTQ_FLAG_TEXT, "SOURCE", "where the tokenizer is [with the model]", NULL},
     {"memory", 0, PTQ_FLAG_TEXT, "BYTES",
-     "hidden states over this lie in a file beside OUT, such as 8G [half of the machine's]", NULL},
+     "hidden states over this lie in a file beside OUT, such as 8G; statistics of attention over "
+     "it "
+     "are refused [half of the machine's]",
+     NULL},
     {"out", 'o', PTQ_FLAG_TEXT, "FILE", "container to write or to go on with (required)", NULL},
     {"name", 0, PTQ_FLAG_TEXT, "NAME", "name of the statistics in it: /stats/NAME [calib]", NULL},
     {"windows", 'n', PTQ_FLAG_TEXT, "N", "sequences [128]", "nsamples"},
@@ -169,6 +191,12 @@ static const struct ptq_flag flags[] = {
      "the first K tokens of a sequence are a class of their own [1]", NULL},
     {"acts", 0, PTQ_FLAG_TEXT, "N", "sampled input rows to keep, evenly spaced [512]", NULL},
     {"f64", 0, PTQ_FLAG_SWITCH, NULL, "accumulate and store Hessians in fp64 instead of fp32",
+     NULL},
+    {"attention", 0, PTQ_FLAG_SWITCH, NULL, "statistics of attention for q, k and v (BoA) as well",
+     NULL},
+    {"block-v", 0, PTQ_FLAG_TEXT, "on|off",
+     "with --attention: off leaves out the columns of v, n_kv_heads d_model^2 / 2 numbers a block "
+     "[on]",
      NULL},
     {"outliers", 0, PTQ_FLAG_SWITCH, NULL, "the demo model's outlier variant", NULL},
     {"threads", 'j', PTQ_FLAG_TEXT, "N", "threads; no result depends on it [all cores]", NULL},
@@ -183,7 +211,10 @@ const struct ptq_verb ptq_verb_capture = {
     .details =
         "Writes, for every distinct input of every block, the Hessian in two token classes, "
         "absmax, absmean, mean and sampled\n"
-        "rows (datasets/SCHEMA.md, /stats). A file that holds some blocks of the same request "
+        "rows (datasets/SCHEMA.md, /stats); with --attention also what BoA takes of the attention "
+        "for "
+        "q, k and v, the memory of\n"
+        "which is said before it starts. A file that holds some blocks of the same request "
         "already is continued; one that\n"
         "holds other statistics under the name is refused. Ctrl-C finishes the block in hand and "
         "ends; a second one ends at once.\n"

@@ -39,7 +39,7 @@ static const char *const picks[][2] = {
     {"label", "label"},           {"method", "method"}, {"bits", "bits"},
     {"group-size", "group_size"}, {"sym", "sym"},       {"grid", "grid"},
     {"scale", "scale"},           {"seed", "seed"},     {"calib", "calib"},
-    {"calib-seed", "calib_seed"}, {"key", "key"},
+    {"calib-seed", "calib_seed"}, {"key", "key"},       {"a-bits", "a_bits"},
 };
 enum { N_PICKS = sizeof picks / sizeof *picks };
 
@@ -93,6 +93,7 @@ static const struct ptq_flag flags[] = {
     {"label", 'l', PTQ_FLAG_TEXT, "L", "the row's label: the method as the report shows it", NULL},
     {"method", 'm', PTQ_FLAG_TEXT, "M", "its method or preset", NULL},
     {"bits", 'b', PTQ_FLAG_TEXT, "N", "its bits", NULL},
+    {"a-bits", 0, PTQ_FLAG_TEXT, "N", "bits of its quantized inputs", NULL},
     {"group-size", 'g', PTQ_FLAG_TEXT, "N", "its group size; -1 row, 0 tensor", "groupsize"},
     {"sym", 0, PTQ_FLAG_TEXT, "0|1", "its symmetry", NULL},
     {"grid", 0, PTQ_FLAG_TEXT, "G", "its grid: minmax, mse or hess", NULL},

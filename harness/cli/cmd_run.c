@@ -67,7 +67,7 @@ static int number(const struct ptq_args *a, const char *flag, int64_t min, int64
 
 static int parse_cell(const struct ptq_args *a, struct ptq_cell *c, struct ptq_status *st)
 {
-    int64_t bits, group, seed = 0;
+    int64_t bits, group, seed = 0, a_bits;
     int sym_kind, grid, scale;
     if (!ptq_arg(a, "bits"))
         return ptq_status_set(st, PTQ_ERR_USAGE,
@@ -75,6 +75,7 @@ static int parse_cell(const struct ptq_args *a, struct ptq_cell *c, struct ptq_s
     int rc = ptq_parse_i64(ptq_arg(a, "bits"), "--bits", 1, 8, &bits, st);
     if (rc || (rc = number(a, "group-size", -1, PTQ_GROUP_ROW, &group, st)) ||
         (rc = number(a, "seed", 0, 0, &seed, st)) ||
+        (rc = number(a, "a-bits", 2, 16, &a_bits, st)) ||
         (rc = word(a, "sym-kind", ptq_sym_kind_words, PTQ_SYM_FULL, &sym_kind, st)) ||
         (rc = word(a, "grid", ptq_grid_words, PTQ_GRID_MINMAX, &grid, st)) ||
         (rc = word(a, "scale", ptq_scale_words, 0, &scale, st)))
@@ -86,6 +87,7 @@ static int parse_cell(const struct ptq_args *a, struct ptq_cell *c, struct ptq_s
                            .grid = (enum ptq_grid)grid,
                            .zero_in_range = ptq_arg(a, "zero-free") == NULL,
                            .scale_fmt = (enum ptq_fmt)(PTQ_FMT_F16 + scale),
+                           .a_bits = a_bits == 16 ? 0 : (int)a_bits,
                            .seed = (uint64_t)seed};
     return PTQ_OK;
 }
@@ -154,9 +156,10 @@ static int facts_of(const struct outcome *o, struct fact f[MAX_FACTS])
         {"normalisation", o->layer.hess.at ? norm_words[o->layer.hess_norm] : "", 0},
         {"codes_hash", o->codes_hash, 0},
         {"blas_core", o->args->machine->blas_core, 0},
+        {"a_bits", NULL, c->a_bits}, /* rows of weights alone have none */
     };
     memcpy(f, all, sizeof all);
-    return (int)(sizeof all / sizeof *all);
+    return (int)(sizeof all / sizeof *all) - (c->a_bits == 0);
 }
 
 static int add(struct ptq_table *t, const char *name, const char *value, const char *unit,
@@ -420,6 +423,8 @@ static const struct ptq_flag flags[] = {
     {"bits", 'b', PTQ_FLAG_TEXT, "N", "bits of a code, 1 to 8 (required)", "wbits"},
     {"group-size", 'g', PTQ_FLAG_TEXT, "N",
      "columns of a group; -1: whole rows, 0: one grid for the tensor [-1]", "groupsize"},
+    {"a-bits", 'a', PTQ_FLAG_TEXT, "N",
+     "bits of the layer's inputs, 2 to 8; 16: they stay as they are [16]", "abits"},
     {"layer", 'l', PTQ_FLAG_TEXT, "LAYER", "the layer's name [the only one of the file]", NULL},
     {"out", 'o', PTQ_FLAG_TEXT, "OUT.h5", "container for /quant/LAYER and /packed/LAYER [none]",
      NULL},

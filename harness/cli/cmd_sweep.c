@@ -1,5 +1,6 @@
 /* cmd_sweep.c: `ptq sweep CONFIG`: runs what is missing, then prints the table and writes the
  * report. */
+#include "analysis/invariants.h"
 #include "analysis/report.h"
 #include "cli/cli.h"
 #include "core/words.h"
@@ -119,22 +120,64 @@ static int report(const struct ptq_args *a, const struct ptq_sweep_summary *s,
     return code;
 }
 
-static int finish(const struct ptq_args *a, const struct ptq_sweep_summary *s,
-                  struct ptq_status *st)
+static void tell_broken(const struct ptq_args *a, const struct ptq_invariants *all)
 {
+    for (int i = 0; i < all->n; i++) {
+        const struct ptq_rule_result *r = &all->at[i];
+        if (!r->n_broken || (!r->rule->hard && ptq_arg(a, "quiet")))
+            continue;
+        fprintf(stderr, "ptq sweep: %s %s: %s\n", r->rule->hard ? "VIOLATED" : "warning",
+                r->rule->name, r->rule->what);
+        for (int k = 0; k < r->n_findings; k++)
+            fprintf(stderr, "  %s\n", r->findings[k]);
+        if (r->n_broken > r->n_findings)
+            fprintf(stderr, "  and %lld more\n", (long long)(r->n_broken - r->n_findings));
+        fprintf(stderr, "  likely: %s\n", r->rule->cause);
+    }
+    if (all->n_violated || !ptq_arg(a, "quiet"))
+        fprintf(stderr, "check: %lld of %d rules violated, %lld with warnings; `ptq check` says "
+                        "more\n",
+                (long long)all->n_violated, all->n, (long long)all->n_warned);
+}
+
+/* One shard of several sees a part of the rows: there the whole is left to `ptq check`. */
+static int check(const struct ptq_args *a, const struct ptq_sweep_summary *s, struct ptq_pool *pool,
+                 bool *violated, struct ptq_status *st)
+{
+    struct ptq_invariants all;
+    struct ptq_arena arena;
+    *violated = false;
+    if (ptq_arg(a, "shard"))
+        return PTQ_OK;
+    ptq_arena_init(&arena, 0);
+    int code = ptq_invariants_check(s->run_dir, pool, &arena, &all, st);
+    if (code >= 0) {
+        *violated = all.n_violated > 0;
+        tell_broken(a, &all);
+    }
+    ptq_arena_clear(&arena);
+    return code;
+}
+
+static int finish(const struct ptq_args *a, const struct ptq_sweep_summary *s,
+                  struct ptq_pool *pool, struct ptq_status *st)
+{
+    bool violated = false;
     if (!ptq_arg(a, "quiet"))
         fprintf(stderr,
                 "%s: %lld cells: %lld were done before, %lld ok, %lld skipped, %lld failed\n",
                 s->run_dir, (long long)s->n_cells, (long long)s->n_done_before, (long long)s->n_ok,
                 (long long)s->n_skipped, (long long)s->n_failed);
     int code = report(a, s, st);
+    if (code >= 0)
+        code = check(a, s, pool, &violated, st);
     if (code < 0 || !s->n_failed)
-        return code;
+        return code < 0 || !violated ? code : 105;
     fprintf(
         stderr,
         "ptq sweep: %lld cells failed: their rows in %s say why; --retry-failed runs them again\n",
         (long long)s->n_failed, s->run_dir);
-    return 106;
+    return violated ? 105 : 106;
 }
 
 static int sweep(const struct ptq_args *a, const struct ptq_config *config, struct ptq_status *st)
@@ -158,9 +201,11 @@ static int sweep(const struct ptq_args *a, const struct ptq_config *config, stru
     catch_signals();
     return_large_pieces();
     code = ptq_sweep_run(&args, &summary, st);
+    if (code >= 0 && !args.dry_run)
+        code = finish(a, &summary, pool, st);
     ptq_pool_free(pool);
     free(command);
-    return code < 0 || args.dry_run ? code : finish(a, &summary, st);
+    return code;
 }
 
 /* For make, which may install a text. */
@@ -234,8 +279,9 @@ const struct ptq_verb ptq_verb_sweep = {
         "  ptq sweep configs/demo.ini --set \"sweep.methods=gptq:percdamp=0.01|0.1 sweep.bits=3\"\n"
         "  ptq sweep configs/layers.ini --model layers.h5\n"
         "  ptq sweep configs/llama7b.ini --model path/to/checkpoint --dry-run\n"
-        "Exit codes: 0 all cells done; 2 configuration or input; 5 numerical failure; 6 cells "
-        "failed or left, disk full,\n"
+        "The finished run is checked (`ptq check --rules`); warnings are printed.\n"
+        "Exit codes: 0 all cells done; 2 configuration or input; 5 numerical failure, or a hard "
+        "rule is broken; 6 cells failed or left, disk full,\n"
         "or the results folder cannot be written.",
     .flags = flags,
     .min_positional = 1,

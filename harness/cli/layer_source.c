@@ -2,6 +2,7 @@
 #include "core/hash.h"
 #include "core/paths.h"
 #include "core/words.h"
+#include "model/module.h"
 #include "model/stats.h"
 #include "sweep/layerfile.h"
 #include <string.h>
@@ -171,6 +172,10 @@ static int load_linear(struct loader *l, const struct ptq_model *m, const char *
             "%s: statistics of %s have %lld columns, %s has %lld; capture them again", l->ask->file,
             lin->input, (long long)stats->d_in, lin->name, (long long)lin->d_in);
     ptq_layer_from_model(lin, loaded.index, stats, l->layer);
+    struct ptq_neighbours *near = ptq_arena_alloc(l->arena, l->st, 1, sizeof *near);
+    if (!near)
+        return PTQ_ERR_MEMORY;
+    ptq_layer_place(l->layer, &loaded, (int)(lin - loaded.lin), NULL, near);
     *object = lin->name;
     return PTQ_OK;
 }

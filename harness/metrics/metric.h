@@ -5,7 +5,7 @@
 #ifndef PTQ_METRICS_METRIC_H
 #define PTQ_METRICS_METRIC_H
 #include "model/eval.h"
-#include "quant/form.h"
+#include "quant/apply.h"
 
 struct ptq_value {
     double v, lo, hi;   /* interval; NaN when there is none */
@@ -44,22 +44,33 @@ int ptq_layer_truth_init(struct ptq_layer_truth *, const struct ptq_layer *,
 struct ptq_layer_eval { /* one cell of one layer; memoises what several metrics need */
     const struct ptq_layer_truth *truth;
     const struct ptq_quant *quant;
-    const float *what; /* (rows x cols) */
+    const float *stored; /* as ptq_quant_dequant gave it */
     struct ptq_pool *pool;
-    const float *dw; /* (rows x cols), made by ptq_metrics_layer_eval */
+    /* What is compared; made by ptq_layer_eval_compare. Without a split the layer's weights and
+     * What. With one both expanded: a column for every signal, that is a piece of an input channel,
+     * in order of the channels. There W is the channel's column, and What the sum of the stored
+     * columns that multiply the signal (pieces of a weight), over the divisor: so what a form does
+     * not hold, where the weight was cut, is not asked for. */
+    struct ptq_cmat w, what, dw;
+    bool has_pieces; /* of inputs: out_* come from sampled inputs then, no Hessian knows pieces */
     struct ptq_ledger ledger;
     double quad[PTQ_N_MOMENTS]; /* tr(dW H dW^T) where has_quad */
     bool has_quad[PTQ_N_MOMENTS];
     float *heldout_dy;      /* (n x d_out) dW x of the held-out tokens, made when first asked for */
-    struct ptq_arena arena; /* holds dw and heldout_dy */
+    struct ptq_arena arena; /* holds the matrices and heldout_dy */
     struct ptq_status *st;
 };
-/* tr(dW H dW^T) under a moment; PTQ_SKIP when the moment is absent. */
+/* Fills w, what and dw from truth, quant and stored. */
+int ptq_layer_eval_compare(struct ptq_layer_eval *);
+/* tr(dW H dW^T) under a moment; PTQ_SKIP when the moment is absent, or inputs are in pieces. */
 int ptq_layer_eval_quad(struct ptq_layer_eval *, enum ptq_moment, double *);
 /* tr(dW H dW^T) / tr(W H W^T); reasons for an absent moment and a zero denominator. What the
- * out_relerr metrics are. */
+ * out_relerr metrics are. Inputs in pieces: the same of the sampled inputs. */
 int ptq_layer_eval_relerr(struct ptq_layer_eval *, enum ptq_moment, struct ptq_value *);
-/* dW x of the held-out tokens; PTQ_SKIP without them. */
+/* |What x^ - W x|^2 / |W x|^2 over sampled inputs, held-out ones where there are some; x^: the
+ * inputs as the form quantizes and splits them. */
+int ptq_layer_eval_applied(struct ptq_layer_eval *, struct ptq_value *);
+/* dW x of the held-out tokens (inputs in pieces: What x' - W x); PTQ_SKIP without them. */
 int ptq_layer_eval_dy(struct ptq_layer_eval *, const float **dy);
 /* Mean over the held-out tokens of a number of one token, from y = W x and dy = dW x (d_out values
  * each). of_token returns false for a token that has none; `none` is the reason when no token has
@@ -83,6 +94,7 @@ struct ptq_model_eval {          /* one quantized model */
     double bits_stored_total, n_quantized_weights; /* sums over quantized layers */
     double bits_rest_total;          /* bits of the weights left alone, as stored in the model */
     double bits_nominal, bits_paper; /* weighted means over the quantized layers */
+    struct ptq_macs macs;            /* of the quantized layers, a token */
 };
 
 /* Helpers of model metrics. The paired interval of mean NLL against the reference, clustered by

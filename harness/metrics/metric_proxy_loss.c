@@ -7,7 +7,9 @@ static int layer(struct ptq_layer_eval *e, struct ptq_value *v)
     double top;
     int rc = ptq_layer_eval_quad(e, PTQ_MOMENT_CALIB, &top);
     if (rc)
-        return rc == PTQ_SKIP ? ptq_value_none(v, "no calibration Hessian") : rc;
+        return rc != PTQ_SKIP  ? rc
+               : e->has_pieces ? ptq_value_none(v, "no Hessian knows pieces of inputs")
+                               : ptq_value_none(v, "no calibration Hessian");
     return ptq_value_set(v, top);
 }
 

@@ -45,15 +45,9 @@ int ptq_metrics_layer_eval(const struct ptq_layer_truth *truth, const struct ptq
                            const float *what, struct ptq_pool *pool, struct ptq_value *values,
                            struct ptq_status *st)
 {
-    const struct ptq_cmat *w = &truth->layer->w;
-    struct ptq_layer_eval e = {.truth = truth, .quant = q, .what = what, .pool = pool, .st = st};
+    struct ptq_layer_eval e = {.truth = truth, .quant = q, .stored = what, .pool = pool, .st = st};
     ptq_arena_init(&e.arena, 0);
-    float *dw = ptq_arena_alloc(&e.arena, st, w->rows * w->cols, sizeof *dw);
-    int rc = dw ? PTQ_OK : PTQ_ERR_MEMORY;
-    for (int64_t i = 0; dw && i < w->rows; i++)
-        for (int64_t j = 0; j < w->cols; j++)
-            dw[i * w->cols + j] = what[i * w->cols + j] - w->at[i * w->ld + j];
-    e.dw = dw;
+    int rc = ptq_layer_eval_compare(&e);
     if (!rc)
         ptq_quant_ledger(q, &e.ledger);
     for (int i = 0; i < N_METRICS && rc >= 0; i++) {

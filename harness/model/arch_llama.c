@@ -57,7 +57,14 @@ static int layout(const struct ptq_model_info *m, int index, struct ptq_arena *a
         {m->qk_norm ? "attn_q_norm" : NULL, m->head_dim},
         {m->qk_norm ? "attn_k_norm" : NULL, m->head_dim},
     };
-    const struct ptq_layout_spec s = {lin, vec, N_LINEARS, N_VECTORS, N_STAGES, input};
+    /* Attention mixes values channel by channel, and the product with silu(gate) is linear in up: a
+     * divisor folds into the rows of v or up. Shared value heads would need shared divisors. */
+    const enum ptq_producer producer[N_STAGES] = {
+        [ATTN_IN] = PTQ_PRODUCER_NORM,
+        [O_IN] = m->n_kv_heads == m->n_heads ? PTQ_PRODUCER_LINEAR : PTQ_PRODUCER_NONE,
+        [FFN_IN] = PTQ_PRODUCER_NORM,
+        [DOWN_IN] = PTQ_PRODUCER_LINEAR};
+    const struct ptq_layout_spec s = {lin, vec, N_LINEARS, N_VECTORS, N_STAGES, input, producer};
     return ptq_layout_fill(&s, index, a, b, st);
 }
 
@@ -530,9 +537,14 @@ static int attention_half(const struct ptq_sequence *q, const struct buffers *b,
                               .out = b->mixed,
                               .window = q->block->index >= m->window_from ? m->sliding_window : 0,
                               .pool = q->pool};
+    const struct ptq_shown_attention shown = {&a, b->norm, true, q->block->vec[Q_NORM].at,
+                                              q->block->vec[K_NORM].at};
+    if ((rc = ptq_tap_attention(q, ATTN_IN, &shown, st)))
+        return rc;
     ptq_attention_run(&a);
     if ((rc = ptq_tap_show(q, O_IN, b->mixed, st)) ||
-        (rc = ptq_linear_run(q, O, O_BIAS, b->mixed, b->norm, st)))
+        (rc = ptq_linear_run(q, O, O_BIAS, b->mixed, b->norm, st)) ||
+        (rc = ptq_tap_output(q, b->norm, st)))
         return rc;
     ptq_add_to(q->x, b->norm, q->len * m->d_model);
     return PTQ_OK;
@@ -549,7 +561,8 @@ static int mlp_half(const struct ptq_sequence *q, const struct buffers *b, struc
         return rc;
     ptq_gate(b->gate, b->up, q->len * m->d_ff);
     if ((rc = ptq_tap_show(q, DOWN_IN, b->gate, st)) ||
-        (rc = ptq_linear_run(q, DOWN, -1, b->gate, b->norm, st)))
+        (rc = ptq_linear_run(q, DOWN, -1, b->gate, b->norm, st)) ||
+        (rc = ptq_tap_output(q, b->norm, st)))
         return rc;
     ptq_add_to(q->x, b->norm, q->len * m->d_model);
     return PTQ_OK;
@@ -559,8 +572,8 @@ static int run_sequence(const struct ptq_sequence *q, struct ptq_status *st)
 {
     struct buffers b;
     split(ptq_model_info(q->model), q->len, q->scratch, &b);
-    int rc = attention_half(q, &b, st);
-    if (rc == PTQ_OK)
+    int rc = ptq_runs_half(q, PTQ_ATTENTION_HALF) ? attention_half(q, &b, st) : PTQ_OK;
+    if (rc == PTQ_OK && ptq_runs_half(q, PTQ_MLP_HALF))
         rc = mlp_half(q, &b, st);
     return rc == PTQ_SKIP ? PTQ_OK : rc;
 }

@@ -46,7 +46,15 @@ int ptq_gpt_layout(const struct ptq_model_info *m, int index, struct ptq_arena *
         [UP_BIAS] = {m->mlp_bias ? "ffn_up.bias" : NULL, m->d_ff},
         [DOWN_BIAS] = {m->mlp_bias ? "ffn_down.bias" : NULL, d},
     };
-    const struct ptq_layout_spec s = {lin, vec, N_LINEARS, N_VECTORS, N_STAGES, input};
+    /* A norm behind the sum is the residual as well: nothing folds into it. relu(x / s) =
+     * relu(x) / s, which no other function here has. */
+    const enum ptq_producer normed = m->post_norm ? PTQ_PRODUCER_NONE : PTQ_PRODUCER_NORM;
+    const enum ptq_producer producer[N_STAGES] = {
+        [ATTN_IN] = normed,
+        [O_IN] = PTQ_PRODUCER_LINEAR,
+        [FFN_IN] = normed,
+        [DOWN_IN] = m->activation == PTQ_RELU ? PTQ_PRODUCER_LINEAR : PTQ_PRODUCER_NONE};
+    const struct ptq_layout_spec s = {lin, vec, N_LINEARS, N_VECTORS, N_STAGES, input, producer};
     return ptq_layout_fill(&s, index, a, b, st);
 }
 
@@ -118,8 +126,8 @@ static void leave(const struct ptq_sequence *q, int gain, const float *y)
         norm(q, gain, q->x, q->x);
 }
 
-static void attend(const struct ptq_sequence *q, const struct ptq_gpt_kind *kind,
-                   const struct buffers *b)
+static int attend(const struct ptq_sequence *q, const struct ptq_gpt_kind *kind,
+                  const struct buffers *b, struct ptq_status *st)
 {
     const struct ptq_model_info *m = ptq_model_info(q->model);
     if (kind->slopes)
@@ -135,7 +143,11 @@ static void attend(const struct ptq_sequence *q, const struct ptq_gpt_kind *kind
                                     .bidirectional = kind->bidirectional,
                                     .slopes = kind->slopes ? b->slopes : NULL,
                                     .pool = q->pool};
-    ptq_attention_run(&a);
+    const struct ptq_shown_attention shown = {.at = &a, .x = b->norm};
+    int rc = ptq_tap_attention(q, ATTN_IN, &shown, st);
+    if (rc == PTQ_OK)
+        ptq_attention_run(&a);
+    return rc;
 }
 
 static int attention_half(const struct ptq_sequence *q, const struct ptq_gpt_kind *kind,
@@ -146,11 +158,11 @@ static int attention_half(const struct ptq_sequence *q, const struct ptq_gpt_kin
     if ((rc = ptq_tap_show(q, ATTN_IN, b->norm, st)) ||
         (rc = ptq_linear_run(q, Q, Q_BIAS, b->norm, b->q, st)) ||
         (rc = ptq_linear_run(q, K, K_BIAS, b->norm, b->k, st)) ||
-        (rc = ptq_linear_run(q, V, V_BIAS, b->norm, b->v, st)))
+        (rc = ptq_linear_run(q, V, V_BIAS, b->norm, b->v, st)) || (rc = attend(q, kind, b, st)))
         return rc;
-    attend(q, kind, b);
     if ((rc = ptq_tap_show(q, O_IN, b->mixed, st)) ||
-        (rc = ptq_linear_run(q, O, O_BIAS, b->mixed, b->norm, st)))
+        (rc = ptq_linear_run(q, O, O_BIAS, b->mixed, b->norm, st)) ||
+        (rc = ptq_tap_output(q, b->norm, st)))
         return rc;
     leave(q, NORM1, b->norm);
     return PTQ_OK;
@@ -166,7 +178,8 @@ static int mlp_half(const struct ptq_sequence *q, const struct buffers *b, struc
         return rc;
     ptq_activate((enum ptq_activation)m->activation, b->hidden, q->len * m->d_ff);
     if ((rc = ptq_tap_show(q, DOWN_IN, b->hidden, st)) ||
-        (rc = ptq_linear_run(q, DOWN, DOWN_BIAS, b->hidden, b->norm, st)))
+        (rc = ptq_linear_run(q, DOWN, DOWN_BIAS, b->hidden, b->norm, st)) ||
+        (rc = ptq_tap_output(q, b->norm, st)))
         return rc;
     leave(q, NORM2, b->norm);
     return PTQ_OK;
@@ -177,8 +190,8 @@ int ptq_gpt_run(const struct ptq_sequence *q, const struct ptq_gpt_kind *kind,
 {
     struct buffers b;
     split(ptq_model_info(q->model), q->len, q->scratch, &b);
-    int rc = attention_half(q, kind, &b, st);
-    if (rc == PTQ_OK)
+    int rc = ptq_runs_half(q, PTQ_ATTENTION_HALF) ? attention_half(q, kind, &b, st) : PTQ_OK;
+    if (rc == PTQ_OK && ptq_runs_half(q, PTQ_MLP_HALF))
         rc = mlp_half(q, &b, st);
     return rc == PTQ_SKIP ? PTQ_OK : rc;
 }

@@ -34,6 +34,8 @@ void ptq_rope_at(const struct ptq_model *, int64_t position, float *buf, const f
 /* hess_key of statistics read or made. */
 struct ptq_input_stats;
 uint64_t ptq_stats_key(const struct ptq_input_stats *);
+/* Sequences that are worked on at once: several a thread only where inputs are narrow. */
+int64_t ptq_stats_slots(int64_t widest, int64_t n_seq, int threads);
 /* hess = hess_rest + hess_sink. */
 void ptq_stats_total(struct ptq_input_stats *);
 /* Sum of squares and sum of n floats in fp64: 16 interleaved lanes, then the lanes in order. */

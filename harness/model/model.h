@@ -8,6 +8,7 @@
 #include "core/arena.h"
 #include "core/pool.h"
 #include "model/meta.h"
+#include "quant/apply.h"
 
 struct ptq_model; /* opaque; read-only after open, shared by threads */
 
@@ -66,13 +67,16 @@ const struct ptq_model_info *ptq_model_info(const struct ptq_model *);
 
 /* One linear of a block. name: "blk.3.attn_q"; input: the distinct input it reads, "blk.3.attn_in"
  * (SCHEMA.md). w may be replaced by the caller (another (d_out x d_in) matrix that outlives the
- * use): that is how a quantized model runs. */
+ * use): that is how a quantized model runs. Where its form quantizes or splits the inputs, run is
+ * the product, and w is not read by it. */
 struct ptq_linear {
     const char *name, *input;
     enum ptq_role role;
     int stage; /* true-sequential stage inside the block: 0 {q k v}, 1 {o}, 2 {gate up}, 3 {down} */
+    enum ptq_producer producer; /* of its input: where a divisor of it folds into */
     int64_t d_out, d_in;
     const float *w;
+    const struct ptq_quant_run *run; /* or NULL: x W^T */
 };
 enum { PTQ_MAX_LINEARS = 8, PTQ_MAX_STAGES = 4, PTQ_MAX_VECTORS = 16 };
 /* A norm or bias: "blk.3.attn_norm", "blk.3.attn_q.bias". Slots are the architecture's; one that
@@ -113,9 +117,18 @@ struct ptq_hidden {
 int ptq_model_embed(const struct ptq_model *, const struct ptq_tokens *, struct ptq_arena *,
                     struct ptq_hidden *, struct ptq_status *);
 
+/* What attention is about to mix. */
+struct ptq_shown_attention {
+    const struct ptq_attention *at; /* model/attention.h; out is not filled yet */
+    const float *x;                 /* (len x d_model) the input of the projections */
+    bool rotated;                   /* q and k are turned by their positions */
+    /* [head_dim] gains of the norms between projection and rotation; NULL: there are none */
+    const float *q_gain, *k_gain;
+};
+enum ptq_half { PTQ_WHOLE_BLOCK, PTQ_ATTENTION_HALF, PTQ_MLP_HALF };
 /* Sees the input x (len x d_in) of a distinct input of sequence s, on the thread that runs the
- * sequence; sequences come in any order. see == NULL: nothing is looked at, the tap only carries
- * the stop. */
+ * sequence; sequences come in any order. see and see_attention NULL: nothing is looked at, the tap
+ * only carries the stop. */
 struct ptq_block_tap {
     int (*see)(void *arg, const char *input, int64_t s, const float *x, int64_t len, int64_t d_in,
                struct ptq_status *);
@@ -126,6 +139,16 @@ struct ptq_block_tap {
      * PTQ_ERR_CANCELLED, the hidden states then being half moved on. */
     bool (*stop)(void *stop_arg);
     void *stop_arg;
+    /* NULL, or sees the attention as well; with `only`, where that is the input of q, k and v,
+     * before the run stops. */
+    int (*see_attention)(void *arg, int64_t s, const struct ptq_shown_attention *,
+                         struct ptq_status *);
+    /* Only this half of the block is run, on states that enter it. */
+    enum ptq_half half;
+    /* NULL, or sees what the half adds to the hidden states, y (len x d_model); these are left
+     * unchanged then. */
+    int (*see_output)(void *arg, int64_t s, const float *y, int64_t len, int64_t d_model,
+                      struct ptq_status *);
 };
 /* Runs the block over every sequence in place; tap may be NULL. Threads take whole sequences. */
 int ptq_block_run(const struct ptq_model *, const struct ptq_block *, struct ptq_pool *,

@@ -3,6 +3,7 @@
 #include "core/linalg.h"
 #include "core/num.h"
 #include "model/internal.h"
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -147,30 +148,69 @@ void ptq_gate(float *x, const float *up, int64_t n)
 
 /* ---- parts of a block */
 
+static int product(const struct ptq_sequence *q, const struct ptq_linear *l, const float *x,
+                   float *y, struct ptq_status *st)
+{
+    struct ptq_gemm_f32 g = {q->len, l->d_out, l->d_in, false,   true, 1,       0,
+                             x,      l->d_in,  l->w,    l->d_in, y,    l->d_out};
+    return l->run ? ptq_quant_run_apply(l->run, q->pool, x, q->len, y, st)
+                  : ptq_gemm_f32(q->pool, &g, st);
+}
+
 int ptq_linear_run(const struct ptq_sequence *q, int linear, int bias, const float *x, float *y,
                    struct ptq_status *st)
 {
     const struct ptq_linear *l = &q->block->lin[linear];
-    struct ptq_gemm_f32 g = {q->len, l->d_out, l->d_in, false,   true, 1,       0,
-                             x,      l->d_in,  l->w,    l->d_in, y,    l->d_out};
-    int rc = ptq_gemm_f32(q->pool, &g, st);
+    int rc = product(q, l, x, y, st);
     if (!rc && bias >= 0 && q->block->vec[bias].name)
         ptq_add_rows(y, q->block->vec[bias].at, q->len, l->d_out);
     return rc;
 }
 
-int ptq_tap_show(const struct ptq_sequence *q, int stage, const float *x, struct ptq_status *st)
+/* The first linear that reads the stage's input; NULL: the tap does not look at it. */
+static const struct ptq_linear *tapped(const struct ptq_sequence *q, int stage)
 {
-    const struct ptq_block_tap *tap = q->tap;
-    if (!tap)
-        return PTQ_OK;
+    if (!q->tap)
+        return NULL;
     const struct ptq_linear *l = q->block->lin;
     while (l->stage != stage)
         l++;
-    if (tap->only && strcmp(tap->only, l->input) != 0)
+    return q->tap->only && strcmp(q->tap->only, l->input) != 0 ? NULL : l;
+}
+
+int ptq_tap_show(const struct ptq_sequence *q, int stage, const float *x, struct ptq_status *st)
+{
+    const struct ptq_linear *l = tapped(q, stage);
+    const struct ptq_block_tap *tap = q->tap;
+    if (!l)
         return PTQ_OK;
-    int rc = tap->see(tap->arg, l->input, q->index, x, q->len, l->d_in, st);
-    return rc == PTQ_OK && tap->only ? PTQ_SKIP : rc;
+    int rc = tap->see ? tap->see(tap->arg, l->input, q->index, x, q->len, l->d_in, st) : PTQ_OK;
+    const bool ends = tap->only && !(tap->see_attention && l->role == PTQ_ROLE_Q);
+    return rc == PTQ_OK && ends ? PTQ_SKIP : rc;
+}
+
+int ptq_tap_attention(const struct ptq_sequence *q, int stage,
+                      const struct ptq_shown_attention *shown, struct ptq_status *st)
+{
+    if (!tapped(q, stage) || !q->tap->see_attention)
+        return PTQ_OK;
+    int rc = q->tap->see_attention(q->tap->arg, q->index, shown, st);
+    return rc == PTQ_OK && q->tap->only ? PTQ_SKIP : rc;
+}
+
+bool ptq_runs_half(const struct ptq_sequence *q, enum ptq_half half)
+{
+    return !q->tap || q->tap->half == PTQ_WHOLE_BLOCK || q->tap->half == half;
+}
+
+int ptq_tap_output(const struct ptq_sequence *q, const float *y, struct ptq_status *st)
+{
+    if (!q->tap || !q->tap->see_output)
+        return PTQ_OK;
+    assert(q->tap->half != PTQ_WHOLE_BLOCK);
+    const int64_t d = ptq_model_info(q->model)->d_model;
+    int rc = q->tap->see_output(q->tap->arg, q->index, y, q->len, d, st);
+    return rc == PTQ_OK ? PTQ_SKIP : rc;
 }
 
 PTQ_CLONES static void turn(float *x, const float *c, const float *s, int64_t half,
@@ -217,13 +257,14 @@ int ptq_layout_fill(const struct ptq_layout_spec *s, int index, struct ptq_arena
             return PTQ_ERR_MEMORY;
     for (int i = 0; i < s->n_linears; i++) {
         const struct ptq_linear_spec *l = &s->lin[i];
-        b->lin[i] = (struct ptq_linear){ptq_arena_printf(a, st, "blk.%d.%s", index, l->suffix),
-                                        input[l->stage],
-                                        l->role,
-                                        l->stage,
-                                        l->d_out,
-                                        l->d_in,
-                                        NULL};
+        b->lin[i] =
+            (struct ptq_linear){.name = ptq_arena_printf(a, st, "blk.%d.%s", index, l->suffix),
+                                .input = input[l->stage],
+                                .role = l->role,
+                                .stage = l->stage,
+                                .producer = s->producer[l->stage],
+                                .d_out = l->d_out,
+                                .d_in = l->d_in};
         if (!b->lin[i].name)
             return PTQ_ERR_MEMORY;
     }

@@ -20,6 +20,14 @@ int ptq_linear_run(const struct ptq_sequence *, int linear, int bias, const floa
                    struct ptq_status *);
 /* Shows the input of a stage to the tap. PTQ_SKIP: the run was to stop here. */
 int ptq_tap_show(const struct ptq_sequence *, int stage, const float *x, struct ptq_status *);
+/* Shows the attention that the projections of a stage lead to, before it is run. PTQ_SKIP: the run
+ * was to stop here. */
+int ptq_tap_attention(const struct ptq_sequence *, int stage, const struct ptq_shown_attention *,
+                      struct ptq_status *);
+/* Whether a half of the block is to be run. */
+bool ptq_runs_half(const struct ptq_sequence *, enum ptq_half);
+/* Shows what a half adds. PTQ_SKIP: the run was to stop here. */
+int ptq_tap_output(const struct ptq_sequence *, const float *y, struct ptq_status *);
 /* Turns the heads of q (or k): (len x heads head_dim) by their positions. spin: head_dim floats. */
 void ptq_rope_turn(const struct ptq_sequence *, int64_t heads, float *x, float *spin);
 
@@ -39,7 +47,8 @@ struct ptq_layout_spec {
     const struct ptq_linear_spec *lin;
     const struct ptq_vector_spec *vec;
     int n_linears, n_vectors, n_stages;
-    const char *const *input; /* [n_stages] "attn_in" */
+    const char *const *input;          /* [n_stages] "attn_in" */
+    const enum ptq_producer *producer; /* [n_stages] */
 };
 int ptq_layout_fill(const struct ptq_layout_spec *, int index, struct ptq_arena *,
                     struct ptq_block *, struct ptq_status *);

@@ -52,8 +52,14 @@ static void piece(void *arg, int64_t begin, int64_t end)
         if (j->keep)
             x = memcpy(scratch + j->arch_floats, x, (size_t)(t->len[s] * d) * sizeof *x);
         struct ptq_sequence q = {
-            j->model, j->block, s,       t->len[s],
-            x,        scratch,  j->pool, j->tap && j->tap->see ? j->tap : NULL};
+            j->model,
+            j->block,
+            s,
+            t->len[s],
+            x,
+            scratch,
+            j->pool,
+            j->tap && (j->tap->see || j->tap->see_attention || j->tap->half) ? j->tap : NULL};
         int rc = j->tap && j->tap->stop && j->tap->stop(j->tap->stop_arg)
                      ? ptq_status_set(&st, PTQ_ERR_CANCELLED, "cancelled")
                      : j->model->arch->run_sequence(&q, &st);

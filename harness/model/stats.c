@@ -3,6 +3,8 @@
 #include "core/hash.h"
 #include "core/linalg.h"
 #include "core/size.h"
+#include "model/attention.h"
+#include "model/attnstats.h"
 #include "model/internal.h"
 #include <assert.h>
 #include <math.h>
@@ -22,6 +24,10 @@ struct partial {
     int64_t n_sink;
     double *sumabs, *sum; /* [d] */
     float *absmax;        /* [d] */
+    /* beside a full-precision walk, else NULL: */
+    float *ahead; /* (len x d) its inputs, then less ours */
+    float *cross; /* (d x d) ahead^T X in fp32, or NULL: */
+    double *cross64;
 };
 
 struct job {
@@ -35,7 +41,9 @@ struct job {
     double *sumabs[PTQ_MAX_STAGES], *sum[PTQ_MAX_STAGES];
     const int64_t *before; /* [n_seq] tokens before a sequence */
     int64_t n_tokens;
-    int adding; /* input whose slots are being added */
+    int adding;                       /* input whose slots are being added */
+    struct ptq_input_stats *attended; /* input of q, k and v, where attention is looked at */
+    struct ptq_attnsum *attn;         /* NULL: no statistics of it */
 };
 
 /* Row of the j-th sample: the middle of the j-th of n equal parts of the text. */
@@ -91,29 +99,91 @@ static int gram_f64(const float *x, int64_t len, int64_t d, double *g, struct pt
     return rc;
 }
 
-static void take_samples(const struct job *j, struct ptq_input_stats *out, int64_t s,
-                         const float *x, int64_t len)
+/* Those of the n samples (rows of d) that lie in sequence s, x (len x d). */
+static int cross_f64(const struct partial *p, const float *x, int64_t len, int64_t d,
+                     struct ptq_status *st)
 {
-    /* Samples ascend, so those of this sequence are a run; its start is near n_acts before /
-     * n_tokens. */
-    int64_t first = j->before[s], n = out->n_acts;
+    double *wide = malloc((size_t)(2 * len * d) * sizeof *wide), *ahead = wide + len * d;
+    if (!wide)
+        return ptq_status_nomem(st, "a sequence in fp64", (size_t)(2 * len * d) * sizeof *wide);
+    for (int64_t i = 0; i < len * d; i++) {
+        wide[i] = x[i];
+        ahead[i] = (double)p->ahead[i] - x[i];
+    }
+    const struct ptq_gemm_f64 g = {.m = d,
+                                   .n = d,
+                                   .k = len,
+                                   .ta = true,
+                                   .alpha = 1,
+                                   .a = ahead,
+                                   .lda = d,
+                                   .b = wide,
+                                   .ldb = d,
+                                   .c = p->cross64,
+                                   .ldc = d};
+    int rc = ptq_gemm_f64(NULL, &g, st);
+    free(wide);
+    return rc;
+}
+
+static int cross_f32(const struct partial *p, const float *x, int64_t len, int64_t d,
+                     struct ptq_status *st)
+{
+    for (int64_t i = 0; i < len * d; i++)
+        p->ahead[i] -= x[i];
+    const struct ptq_gemm_f32 g = {.m = d,
+                                   .n = d,
+                                   .k = len,
+                                   .ta = true,
+                                   .alpha = 1,
+                                   .a = p->ahead,
+                                   .lda = d,
+                                   .b = x,
+                                   .ldb = d,
+                                   .c = p->cross,
+                                   .ldc = d};
+    return ptq_gemm_f32(NULL, &g, st);
+}
+
+static void take_samples(const struct job *j, int64_t s, const float *x, int64_t len, int64_t d,
+                         int64_t n, float *to)
+{
+    /* Samples ascend, so those of this sequence are a run; its start is near n before / n_tokens.
+     */
+    int64_t first = j->before[s];
     int64_t k = (int64_t)((double)first * (double)n / (double)j->n_tokens);
     while (k > 0 && sample_row(k - 1, n, j->n_tokens) >= first)
         k--;
     for (; k < n && sample_row(k, n, j->n_tokens) < first + len; k++)
         if (sample_row(k, n, j->n_tokens) >= first)
-            memcpy(out->acts + k * out->d_in,
-                   x + (sample_row(k, n, j->n_tokens) - first) * out->d_in,
-                   (size_t)out->d_in * sizeof *x);
+            memcpy(to + k * d, x + (sample_row(k, n, j->n_tokens) - first) * d,
+                   (size_t)d * sizeof *x);
+}
+
+static int input_index(const struct job *j, const char *input)
+{
+    int i = 0;
+    while (strcmp(j->out[i].name, input) != 0)
+        i++;
+    return i;
+}
+
+/* The full-precision model's input of the same tokens comes first. */
+static int see_ahead(void *arg, const char *input, int64_t s, const float *x, int64_t len,
+                     int64_t d, struct ptq_status *st)
+{
+    struct job *j = arg;
+    (void)st;
+    memcpy(j->slot[s * j->n_inputs + input_index(j, input)].ahead, x,
+           (size_t)(len * d) * sizeof *x);
+    return PTQ_OK;
 }
 
 static int see(void *arg, const char *input, int64_t s, const float *x, int64_t len, int64_t d,
                struct ptq_status *st)
 {
     struct job *j = arg;
-    int i = 0;
-    while (strcmp(j->out[i].name, input) != 0)
-        i++;
+    const int i = input_index(j, input);
     struct partial *p = &j->slot[s * j->n_inputs + i];
     p->n_sink = len < j->o->sink_tokens ? len : j->o->sink_tokens;
     memcpy(p->sink, x, (size_t)(p->n_sink * d) * sizeof *x);
@@ -122,10 +192,31 @@ static int see(void *arg, const char *input, int64_t s, const float *x, int64_t 
     memset(p->absmax, 0, (size_t)d * sizeof *p->absmax);
     for (int64_t t = 0; t < len; t++)
         moments_add(x + t * d, d, p->sum, p->sumabs, p->absmax);
-    take_samples(j, &j->out[i], j->wave + s, x, len);
+    take_samples(j, j->wave + s, x, len, d, j->out[i].n_acts, j->out[i].acts);
     const float *rest = x + p->n_sink * d;
+    int rc = !p->ahead  ? PTQ_OK
+             : p->cross ? cross_f32(p, x, len, d, st)
+                        : cross_f64(p, x, len, d, st);
+    if (rc)
+        return rc;
     return p->gram ? gram_f32(rest, len - p->n_sink, d, p->gram, st)
                    : gram_f64(rest, len - p->n_sink, d, p->gram64, st);
+}
+
+static int see_attention(void *arg, int64_t s, const struct ptq_shown_attention *shown,
+                         struct ptq_status *st)
+{
+    struct job *j = arg;
+    struct ptq_input_stats *out = j->attended;
+    const struct ptq_attention *at = shown->at;
+    (void)st;
+    if (out->n_cached) {
+        take_samples(j, j->wave + s, at->k, at->len, out->d_cached, out->n_cached, out->kcache);
+        take_samples(j, j->wave + s, at->v, at->len, out->d_cached, out->n_cached, out->vcache);
+    }
+    if (j->attn)
+        ptq_attnsum_keep(j->attn, s, shown);
+    return PTQ_OK;
 }
 
 /* ---- adding a wave up */
@@ -153,6 +244,10 @@ static void add_rows(void *arg, int64_t begin, int64_t end)
             add_f32(out->hess_rest + at, p->gram + at, n);
         else
             add_f64(out->hess_rest + at, p->gram64 + at, n);
+        if (p->cross)
+            add_f32(out->cross + at, p->cross + at, n);
+        if (p->cross64)
+            add_f64(out->cross + at, p->cross64 + at, n);
         for (int64_t t = 0; t < p->n_sink; t++)
             outer_add(p->sink + t * d, d, begin, end, out->hess_sink);
         add_f64(j->sum[j->adding] + begin, p->sum + begin, end - begin);
@@ -162,22 +257,44 @@ static void add_rows(void *arg, int64_t begin, int64_t end)
     }
 }
 
+static int run_ahead(struct job *j, const struct ptq_model *m, struct ptq_pool *pool,
+                     const struct ptq_tokens *part, const char *only, struct ptq_status *st)
+{
+    const struct ptq_block_tap tap = {.see = see_ahead,
+                                      .arg = j,
+                                      .only = only,
+                                      .keep = true,
+                                      .stop = j->o->stop,
+                                      .stop_arg = j->o->stop_arg};
+    struct ptq_hidden view = *j->o->fp->hidden;
+    view.tokens = part;
+    return ptq_block_run(m, j->o->fp->block, pool, &view, &tap, st);
+}
+
 static int run_waves(struct job *j, const struct ptq_model *m, const struct ptq_block *b,
                      struct ptq_pool *pool, const char *only, struct ptq_status *st)
 {
     const struct ptq_tokens *all = j->hidden->tokens;
-    const struct ptq_block_tap tap = {see, j, only, !j->o->advance, j->o->stop, j->o->stop_arg};
+    const struct ptq_block_tap tap = {see,
+                                      j,
+                                      only,
+                                      !j->o->advance,
+                                      j->o->stop,
+                                      j->o->stop_arg,
+                                      j->attended ? see_attention : NULL};
     for (j->wave = 0; j->wave < all->n_seq; j->wave += j->n_wave) {
         j->n_wave = all->n_seq - j->wave < j->n_slots ? all->n_seq - j->wave : j->n_slots;
         struct ptq_tokens part = {j->n_wave, all->n_total, all->len + j->wave,
                                   all->offset + j->wave, all->id};
         struct ptq_hidden view = *j->hidden;
+        int rc = j->o->fp ? run_ahead(j, m, pool, &part, only, st) : PTQ_OK;
         view.tokens = &part;
-        int rc = ptq_block_run(m, b, pool, &view, &tap, st);
-        if (rc)
+        if (rc || (rc = ptq_block_run(m, b, pool, &view, &tap, st)))
             return rc;
         for (j->adding = 0; j->adding < j->n_inputs; j->adding++)
             ptq_pool_for(pool, j->out[j->adding].d_in, ROWS_A_PIECE, add_rows, j);
+        if (j->attn && (rc = ptq_attnsum_add(j->attn, pool, j->n_wave, st)))
+            return rc;
     }
     return PTQ_OK;
 }
@@ -208,6 +325,8 @@ static int list_inputs(const struct ptq_block *b, const char *only,
         s->absmean = ptq_arena_alloc(arena, st, d, sizeof *s->absmean);
         s->mean = ptq_arena_alloc(arena, st, d, sizeof *s->mean);
         s->acts = ptq_arena_alloc(arena, st, s->n_acts, (size_t)d * sizeof *s->acts);
+        if (o->fp && !(s->cross = ptq_arena_alloc(arena, st, dd, sizeof *s->cross)))
+            return PTQ_ERR_MEMORY;
         if (!s->name || !s->hess || !s->hess_sink || !s->hess_rest || !s->absmax || !s->absmean ||
             !s->mean || !s->acts)
             return PTQ_ERR_MEMORY;
@@ -218,6 +337,23 @@ static int list_inputs(const struct ptq_block *b, const char *only,
     return PTQ_OK;
 }
 
+int64_t ptq_stats_slots(int64_t widest, int64_t n_seq, int threads)
+{
+    const int64_t n = (int64_t)threads * (widest <= SMALL_INPUT ? SLOTS_A_THREAD : 1);
+    return n < n_seq ? n : n_seq;
+}
+
+static int make_cross(struct partial *p, int64_t len, int64_t d, bool f64, struct ptq_arena *own,
+                      struct ptq_status *st)
+{
+    p->ahead = ptq_arena_alloc(own, st, len, (size_t)d * sizeof *p->ahead);
+    if (f64)
+        p->cross64 = ptq_arena_alloc(own, st, d, (size_t)d * sizeof *p->cross64);
+    else
+        p->cross = ptq_arena_alloc(own, st, d, (size_t)d * sizeof *p->cross);
+    return p->ahead && (p->cross || p->cross64) ? PTQ_OK : PTQ_ERR_MEMORY;
+}
+
 static int make_slots(struct job *j, int threads, struct ptq_arena *own, struct ptq_status *st)
 {
     int64_t longest = 0, widest = 0;
@@ -226,9 +362,7 @@ static int make_slots(struct job *j, int threads, struct ptq_arena *own, struct 
     for (int i = 0; i < j->n_inputs; i++)
         widest = j->out[i].d_in > widest ? j->out[i].d_in : widest;
     const int64_t n_sink = longest < j->o->sink_tokens ? longest : j->o->sink_tokens;
-    j->n_slots = (int64_t)threads * (widest <= SMALL_INPUT ? SLOTS_A_THREAD : 1);
-    if (j->n_slots > j->hidden->tokens->n_seq)
-        j->n_slots = j->hidden->tokens->n_seq;
+    j->n_slots = ptq_stats_slots(widest, j->hidden->tokens->n_seq, threads);
     j->slot = ptq_arena_alloc(own, st, j->n_slots * j->n_inputs, sizeof *j->slot);
     if (!j->slot)
         return PTQ_ERR_MEMORY;
@@ -245,6 +379,8 @@ static int make_slots(struct job *j, int threads, struct ptq_arena *own, struct 
         p->absmax = ptq_arena_alloc(own, st, d, sizeof *p->absmax);
         if (!(p->gram || p->gram64) || !p->sink || !p->sumabs || !p->sum || !p->absmax)
             return PTQ_ERR_MEMORY;
+        if (j->o->fp && make_cross(p, longest, d, j->o->f64, own, st))
+            return PTQ_ERR_MEMORY;
     }
     for (int i = 0; i < j->n_inputs; i++) {
         j->sumabs[i] = ptq_arena_alloc(own, st, j->out[i].d_in, sizeof(double));
@@ -253,6 +389,30 @@ static int make_slots(struct job *j, int threads, struct ptq_arena *own, struct 
             return PTQ_ERR_MEMORY;
     }
     return PTQ_OK;
+}
+
+/* The attention that the block's q, k and v lead to, where it is asked for and their input is one
+ * of ours. */
+static int attend(struct job *j, const struct ptq_model *m, const struct ptq_block *b,
+                  struct ptq_arena *arena, struct ptq_arena *own, struct ptq_status *st)
+{
+    const struct ptq_model_info *info = ptq_model_info(m);
+    struct ptq_input_stats *s = NULL;
+    for (int k = 0; k < b->n_linears; k++)
+        for (int i = 0; i < j->n_inputs && b->lin[k].role == PTQ_ROLE_Q; i++)
+            if (!strcmp(j->out[i].name, b->lin[k].input))
+                s = &j->out[i];
+    if (!s || (j->o->attention == PTQ_ATTN_NONE && j->o->n_cached == 0))
+        return PTQ_OK;
+    j->attended = s;
+    s->d_cached = info->n_kv_heads * info->head_dim;
+    s->n_cached = j->o->n_cached < j->n_tokens ? j->o->n_cached : j->n_tokens;
+    const size_t row = (size_t)s->d_cached * sizeof(float);
+    if (s->n_cached && (!(s->kcache = ptq_arena_alloc(arena, st, s->n_cached, row)) ||
+                        !(s->vcache = ptq_arena_alloc(arena, st, s->n_cached, row))))
+        return PTQ_ERR_MEMORY;
+    const struct ptq_attnsum_args a = {m, b, j->hidden->tokens, j->o, j->n_slots, arena};
+    return j->o->attention == PTQ_ATTN_NONE ? PTQ_OK : ptq_attnsum_new(&j->attn, &a, own, st);
 }
 
 void ptq_stats_total(struct ptq_input_stats *s)
@@ -283,6 +443,8 @@ static int finish_input(const struct job *j, int i, struct ptq_status *st)
             h[k][e] = j->o->f64 ? v : (double)(float)v;
         }
     ptq_stats_total(s);
+    for (int64_t e = 0; s->cross && e < d * d; e++)
+        s->cross[e] *= 2 / s->n_tokens;
     for (int64_t c = 0; c < d; c++) {
         s->mean[c] = (float)(j->sum[i][c] / s->n_tokens);
         s->absmean[c] = (float)(j->sumabs[i][c] / s->n_tokens);
@@ -321,12 +483,15 @@ int ptq_stats_block(const struct ptq_model *m, const struct ptq_block *b, struct
     int rc = (j.before = tokens_before(h->tokens, &j.n_tokens, &own, st)) ? PTQ_OK : PTQ_ERR_MEMORY;
     if (!rc && !(rc = list_inputs(b, only, o, j.n_tokens, arena, out, n, st))) {
         j.n_inputs = *n;
-        rc = make_slots(&j, ptq_pool_threads(pool), &own, st);
+        if (!(rc = make_slots(&j, ptq_pool_threads(pool), &own, st)))
+            rc = attend(&j, m, b, arena, &own, st);
     }
     if (!rc)
         rc = run_waves(&j, m, b, pool, only, st);
     for (int i = 0; i < j.n_inputs && !rc; i++)
         rc = finish_input(&j, i, st);
+    if (!rc && j.attn)
+        rc = ptq_attnsum_finish(j.attn, pool, &j.attended->attn, st);
     ptq_arena_clear(&own);
     return rc;
 }
@@ -343,6 +508,17 @@ const struct ptq_input_stats *ptq_stats_find(const struct ptq_input_stats *s, in
 uint64_t ptq_stats_key(const struct ptq_input_stats *s)
 {
     return key_of(s);
+}
+
+/* What a projection sees of the attention; NULL for all others, and where it does not fit it. */
+static const struct ptq_attn *attn_of(const struct ptq_linear *l, const struct ptq_attn_stats *s)
+{
+    const struct ptq_attn *a = !s                      ? NULL
+                               : l->role == PTQ_ROLE_Q ? &s->q
+                               : l->role == PTQ_ROLE_K ? &s->k
+                               : l->role == PTQ_ROLE_V ? &s->v
+                                                       : NULL;
+    return a && a->n_heads * a->head_dim == l->d_out ? a : NULL;
 }
 
 void ptq_layer_from_model(const struct ptq_linear *l, int block, const struct ptq_input_stats *s,
@@ -367,4 +543,7 @@ void ptq_layer_from_model(const struct ptq_linear *l, int block, const struct pt
     out->x_absmax = s->absmax;
     out->x_absmean = s->absmean;
     out->x_mean = s->mean;
+    out->attn = attn_of(l, s->attn);
+    if (s->cross)
+        out->cross = (struct ptq_cdmat){s->cross, s->d_in, s->d_in, s->d_in};
 }

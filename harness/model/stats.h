@@ -11,6 +11,11 @@
 #include "datasets/h5.h"
 #include "model/text.h"
 
+/* Of the attention of a block; each projection sees its own. hcol is v's alone, and NULL without
+ * it. */
+struct ptq_attn_stats {
+    struct ptq_attn q, k, v;
+};
 struct ptq_input_stats { /* one distinct input */
     const char *name;    /* "blk.3.attn_in" */
     int64_t d_in;
@@ -24,6 +29,22 @@ struct ptq_input_stats { /* one distinct input */
     float *acts;
     int64_t n_acts; /* sampled rows: evenly spaced tokens over the text */
     uint64_t key;   /* names the contents (hess_key of struct ptq_layer) */
+    double *cross;  /* (d_in x d_in) sum of 2 (x_fp - x) x^T / n_tokens, or NULL; in no file */
+    /* The input of q, k and v, where they were asked for; else NULL. */
+    const struct ptq_attn_stats *attn;
+    /* (n_cached x d_cached) keys, rotated, and values of all kv heads at sampled tokens */
+    float *kcache, *vcache;
+    int64_t n_cached, d_cached;
+};
+/* The same text in the full-precision model: its block, and the states that enter it. */
+struct ptq_fp_walk {
+    const struct ptq_block *block;
+    const struct ptq_hidden *hidden;
+};
+enum ptq_attn_want {
+    PTQ_ATTN_NONE,
+    PTQ_ATTN_ROWS, /* without the columns of v, which take n_kv_heads d (d + 1) / 2 numbers */
+    PTQ_ATTN_ALL
 };
 struct ptq_stats_options {
     int64_t sink_tokens; /* first k tokens of a sequence, default 1 */
@@ -36,6 +57,10 @@ struct ptq_stats_options {
     /* The hidden states move on through the block in the same pass (all inputs only); after an
      * error they are half moved on. No part of a request. */
     bool advance;
+    int attention;    /* enum ptq_attn_want */
+    int64_t n_cached; /* sampled tokens whose keys and values are kept, 0: none */
+    /* NULL, or beside which cross is taken; left unchanged. No part of a request. */
+    const struct ptq_fp_walk *fp;
 };
 
 /* Statistics of the distinct inputs of one block (only == NULL) or of one of them, from hidden
@@ -92,6 +117,8 @@ struct ptq_capture_args {
      * of another arithmetic are not continued. */
     const char *arithmetic;
     struct ptq_spill spill; /* where hidden states go; folder NULL: they stay in memory */
+    /* Statistics of attention that would take more are refused before any work; 0: no limit. */
+    int64_t memory_bytes;
 };
 int ptq_capture(const struct ptq_capture_args *, struct ptq_status *);
 #endif

@@ -6,6 +6,7 @@
 #include "core/progress.h"
 #include "core/size.h"
 #include "core/words.h"
+#include "model/attnstats.h"
 #include "model/internal.h"
 #include "model/states.h"
 #include "model/stats.h"
@@ -110,7 +111,9 @@ int ptq_stats_write_input(struct ptq_h5 *f, const char *name, const struct ptq_i
     } plain[] = {{"absmax", s->absmax, 1, {s->d_in}},
                  {"absmean", s->absmean, 1, {s->d_in}},
                  {"mean", s->mean, 1, {s->d_in}},
-                 {"acts", s->n_acts ? s->acts : NULL, 2, {s->n_acts, s->d_in}}};
+                 {"acts", s->n_acts ? s->acts : NULL, 2, {s->n_acts, s->d_in}},
+                 {"kcache", s->kcache, 2, {s->n_cached, s->d_cached}},
+                 {"vcache", s->vcache, 2, {s->n_cached, s->d_cached}}};
     const struct {
         const char *array;
         const double *at;
@@ -128,6 +131,7 @@ int ptq_stats_write_input(struct ptq_h5 *f, const char *name, const struct ptq_i
                                                plain[k].at, st))))
             return rc;
     if ((rc = object_path(object, name, s->name, NULL, st)) ||
+        (s->attn && (rc = ptq_attn_write(f, object, s->attn, s->d_in, f64, st))) ||
         (rc = ptq_h5_set_i64(f, object, "n_tokens", (int64_t)s->n_tokens, st)))
         return rc;
     return ptq_h5_set_i64(f, object, "n_sequences", (int64_t)s->n_sequences, st);
@@ -153,23 +157,46 @@ static int read_vector(struct ptq_h5 *f, const char *object, int64_t *d, struct 
                                     ptq_h5_path(f), object, (long long)bad);
 }
 
-static int read_acts(struct ptq_h5 *f, const char *object, struct ptq_arena *arena,
-                     struct ptq_input_stats *out, struct ptq_status *st)
+/* A matrix of sampled rows, if it is there; *n and *d where not 0 are what it must have. */
+static int read_samples(struct ptq_h5 *f, const char *object, struct ptq_arena *arena, int64_t *n,
+                        int64_t *d, float **out, struct ptq_status *st)
 {
     struct ptq_h5_info info;
+    if (!ptq_h5_exists(f, object))
+        return PTQ_OK;
     int rc = ptq_h5_info(f, object, &info, st);
     if (rc)
         return rc;
-    if (info.rank != 2 || info.dim[1] != out->d_in)
+    if (info.rank != 2 || (*d && info.dim[1] != *d) || (*n && info.dim[0] != *n) || info.n < 1)
         return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s is not a matrix of %lld columns",
-                              ptq_h5_path(f), object, (long long)out->d_in);
-    if ((rc = ptq_h5_read_f32(f, object, arena, &out->acts, &info, st)))
+                              ptq_h5_path(f), object, (long long)*d);
+    if ((rc = ptq_h5_read_f32(f, object, arena, out, &info, st)))
         return rc;
-    out->n_acts = info.dim[0];
-    int64_t bad = ptq_first_nonfinite_f32(out->acts, info.n);
+    *n = info.dim[0];
+    *d = info.dim[1];
+    int64_t bad = ptq_first_nonfinite_f32(*out, info.n);
     return bad < 0 ? PTQ_OK
                    : ptq_status_set(st, PTQ_ERR_NUMERIC, "%s: %s is not finite at row %lld",
-                                    ptq_h5_path(f), object, (long long)(bad / out->d_in));
+                                    ptq_h5_path(f), object, (long long)(bad / *d));
+}
+
+static int read_all_samples(struct ptq_h5 *f, const char *name, const char *input,
+                            struct ptq_arena *arena, struct ptq_input_stats *out,
+                            struct ptq_status *st)
+{
+    const struct {
+        const char *array;
+        int64_t *n, *d;
+        float **to;
+    } samples[] = {{"acts", &out->n_acts, &out->d_in, &out->acts},
+                   {"kcache", &out->n_cached, &out->d_cached, &out->kcache},
+                   {"vcache", &out->n_cached, &out->d_cached, &out->vcache}};
+    char object[OBJECT_CHARS];
+    int rc = PTQ_OK;
+    for (size_t k = 0; k < sizeof samples / sizeof *samples && !rc; k++)
+        if (!(rc = object_path(object, name, input, samples[k].array, st)))
+            rc = read_samples(f, object, arena, samples[k].n, samples[k].d, samples[k].to, st);
+    return rc;
 }
 
 /* A count attribute of the input, else of the whole statistics. */
@@ -241,11 +268,9 @@ int ptq_stats_read_input(struct ptq_h5 *f, const char *name, const char *input,
         if (!(rc = object_path(object, name, input, vectors[k].array, st)))
             rc = read_vector(f, object, &out->d_in, arena, vectors[k].to, st);
     if (rc || (rc = read_hess(f, name, input, arena, out, st)) ||
-        (rc = object_path(object, name, input, "acts", st)))
-        return rc;
-    if (ptq_h5_exists(f, object) && (rc = read_acts(f, object, arena, out, st)))
-        return rc;
-    if ((rc = object_path(object, name, input, NULL, st)) ||
+        (rc = read_all_samples(f, name, input, arena, out, st)) ||
+        (rc = object_path(object, name, input, NULL, st)) ||
+        (rc = ptq_attn_read(f, object, out->d_in, arena, &out->attn, st)) ||
         (rc = read_count(f, object, group, "n_tokens", &out->n_tokens, st)) ||
         (rc = read_count(f, object, group, "n_sequences", &out->n_sequences, st)) ||
         (rc = read_norm(f, group, arena, &out->norm, st)))
@@ -343,6 +368,14 @@ int ptq_stats_read_head(struct ptq_h5 *f, const char *name, struct ptq_arena *a,
 
 static const char done_attr[] = "blocks_done";
 
+static int64_t longest_sequence(const struct ptq_tokens *t)
+{
+    int64_t most = 0;
+    for (int64_t s = 0; s < t->n_seq; s++)
+        most = t->len[s] > most ? t->len[s] : most;
+    return most;
+}
+
 static void head_of(const struct ptq_capture_args *a, struct ptq_stats_head *h)
 {
     const struct ptq_tokens *t = &a->text->tokens;
@@ -353,8 +386,7 @@ static void head_of(const struct ptq_capture_args *a, struct ptq_stats_head *h)
                                  .sink_tokens = a->options->sink_tokens};
     snprintf(h->text_key, sizeof h->text_key, "%s", a->text->key);
     snprintf(h->model_key, sizeof h->model_key, "%s", ptq_model_info(a->model)->key);
-    for (int64_t s = 0; s < t->n_seq; s++)
-        h->seqlen = t->len[s] > h->seqlen ? t->len[s] : h->seqlen;
+    h->seqlen = longest_sequence(t);
 }
 
 /* The same request as the one in the file: what it holds is then what we would write. */
@@ -362,18 +394,22 @@ static int same_request(struct ptq_h5 *f, const struct ptq_capture_args *a, cons
                         struct ptq_arena *arena, struct ptq_status *st)
 {
     struct ptq_stats_head old, new;
-    int64_t f64 = 0, n_acts = 0;
+    int64_t f64 = 0, n_acts = 0, attention = 0, cached = 0;
     char *arithmetic = NULL;
     int rc = ptq_stats_read_head(f, a->name, arena, &old, st);
     if (rc || (rc = ptq_h5_get_text(f, object, "arithmetic", arena, &arithmetic, st)) < 0 ||
         (rc = ptq_h5_get_i64(f, object, "f64", &f64, st)) < 0 ||
-        (rc = ptq_h5_get_i64(f, object, "n_acts", &n_acts, st)) < 0)
+        (rc = ptq_h5_get_i64(f, object, "n_acts", &n_acts, st)) < 0 ||
+        (rc = ptq_h5_get_i64(f, object, "attention", &attention, st)) < 0 ||
+        (rc = ptq_h5_get_i64(f, object, "n_cached", &cached, st)) < 0)
         return rc;
     head_of(a, &new);
     if (strcmp(old.text_key, new.text_key) == 0 && strcmp(old.model_key, new.model_key) == 0 &&
         strcmp(old.upstream, new.upstream) == 0 && old.sink_tokens == new.sink_tokens &&
         (!arithmetic || !a->arithmetic || strcmp(arithmetic, a->arithmetic) == 0) &&
-        f64 == a->options->f64 && n_acts == a->options->n_acts)
+        f64 == a->options->f64 &&
+        n_acts == a->options->n_acts &&attention == a->options->attention &&cached ==
+            a->options->n_cached)
         return PTQ_OK;
     return ptq_status_set(st, PTQ_ERR_USAGE,
                           "%s: %s holds statistics of another model, text, options or "
@@ -405,10 +441,39 @@ static int capture_begin(const struct ptq_capture_args *a, int64_t *done, struct
             rc = ptq_h5_set_i64(f, object, done_attr, 0, st);
         if (!rc && a->arithmetic)
             rc = ptq_h5_set_text(f, object, "arithmetic", a->arithmetic, st);
+        if (!rc && a->options->attention)
+            rc = ptq_h5_set_i64(f, object, "attention", a->options->attention, st);
+        if (!rc && a->options->n_cached)
+            rc = ptq_h5_set_i64(f, object, "n_cached", a->options->n_cached, st);
     }
     ptq_arena_clear(&arena);
     int rc2 = ptq_h5_close(f, st);
     return rc ? rc : rc2;
+}
+
+static struct ptq_attn_cost attention_cost(const struct ptq_capture_args *a)
+{
+    return ptq_attn_cost(ptq_model_info(a->model), &a->text->tokens, a->options,
+                         ptq_pool_threads(a->pool));
+}
+
+static const double mib = 1 << 20;
+
+static void announce_attention(const struct ptq_capture_args *a)
+{
+    const struct ptq_model_info *m = ptq_model_info(a->model);
+    const struct ptq_attn_cost c = attention_cost(a);
+    char columns[80] = "";
+    if (!a->options->attention || a->quiet)
+        return;
+    if (a->options->attention == PTQ_ATTN_ALL)
+        snprintf(columns, sizeof columns, ", %lld kv heads x %lld^2", (long long)m->n_kv_heads,
+                 (long long)m->d_model);
+    fprintf(stderr,
+            "statistics of attention: %.0f MiB of memory beside the others, %.0f MiB in the file "
+            "(%lld heads x %lld^2%s)\n",
+            c.memory_bytes / mib, c.file_bytes / mib, (long long)m->n_heads, (long long)m->head_dim,
+            columns);
 }
 
 /* A library that runs out of disk in the middle of a file leaves it unreadable with all that it
@@ -417,10 +482,12 @@ static int reserve(const struct ptq_capture_args *a, const struct ptq_input_stat
                    struct ptq_status *st)
 {
     const int64_t width = a->options->f64 ? 8 : 4, slack = 1 << 20;
-    int64_t bytes = slack;
+    int64_t bytes =
+        slack + (int64_t)attention_cost(a).file_bytes / ptq_model_info(a->model)->n_blocks;
     char path[4096];
     for (int i = 0; i < n; i++)
-        bytes += s[i].d_in * ((s[i].d_in + 1) * width + 4 * (s[i].n_acts + 3));
+        bytes += s[i].d_in * ((s[i].d_in + 1) * width + 4 * (s[i].n_acts + 3)) +
+                 8 * s[i].n_cached * s[i].d_cached;
     if (snprintf(path, sizeof path, "%s.room", a->out_path) >= (int)sizeof path)
         return ptq_status_set(st, PTQ_ERR_USAGE, "%s: the path is too long", a->out_path);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -586,8 +653,9 @@ int ptq_capture(const struct ptq_capture_args *a, struct ptq_status *st)
         return ptq_status_set(st, PTQ_ERR_USAGE,
                               "%s is the model's own file; write the statistics to another one",
                               a->out_path);
-    int rc = capture_begin(a, &w.done, st);
-    if (rc)
+    int rc = ptq_attn_check(info, &a->text->tokens, a->options, ptq_pool_threads(a->pool),
+                            a->memory_bytes, st);
+    if (rc || (rc = capture_begin(a, &w.done, st)))
         return rc;
     ptq_arena_init(&arena, 0);
     if (w.done >= info->n_blocks) {
@@ -597,6 +665,7 @@ int ptq_capture(const struct ptq_capture_args *a, struct ptq_status *st)
         ptq_arena_clear(&arena);
         return PTQ_OK;
     }
+    announce_attention(a);
     arena.spill = a->spill;
     rc = walk_begin(&w, &arena, st);
     if (!rc)

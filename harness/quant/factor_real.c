@@ -16,10 +16,11 @@ typedef struct PTQ_REAL(ptq_factor) factor;
 
 struct work {
     struct ptq_pool *pool;
-    const struct ptq_layer *layer;
+    const char *name; /* of the layer, for messages */
+    const struct ptq_cdmat *hess;
     const struct ptq_factor_key *key;
-    struct ptq_arena *arena;
     int64_t n;
+    factor *f;
     double *diag; /* [n] by original column, dead inputs filled */
     uint8_t *dead;
     int32_t *perm;
@@ -32,7 +33,7 @@ struct work {
 
 static double given(const struct work *w, int64_t i, int64_t j)
 {
-    return w->key->no_hess ? i == j : w->layer->hess.at[i * w->layer->hess.ld + j];
+    return w->key->no_hess ? i == j : w->hess->at[i * w->hess->ld + j];
 }
 
 static int fill_dead(struct work *w, int64_t *n_dead, struct ptq_status *st)
@@ -50,7 +51,7 @@ static int fill_dead(struct work *w, int64_t *n_dead, struct ptq_status *st)
             st, PTQ_ERR_NUMERIC,
             "%s: the Hessian is zero (every input is dead); capture statistics over a text that "
             "reaches this layer",
-            w->layer->name);
+            w->name);
     double fill = isnan(w->key->fill) ? live / (double)(w->n - *n_dead) : w->key->fill;
     for (int64_t j = 0; j < w->n; j++)
         if (w->dead[j])
@@ -170,36 +171,57 @@ static int factorise(struct work *w, factor *f, struct ptq_status *st)
                           "%s: the Hessian is not positive definite: pivot %lld of %lld (column "
                           "%d) fails at damping %g after %d "
                           "retries; raise percdamp (now %g)",
-                          w->layer->name, (long long)(w->n - 1 - bad), (long long)w->n,
+                          w->name, (long long)(w->n - 1 - bad), (long long)w->n,
                           w->perm[w->n - 1 - bad], w->lambda, step == 0 ? 0 : MAX_RETRIES,
                           w->key->percdamp);
 }
 
-static int compute(struct work *w, factor **out, struct ptq_arena *scratch, struct ptq_status *st)
+/* Memory of the factor: the arena of a memo slot, or one of the context, which pieces of a loop
+ * share and therefore lock. */
+struct source {
+    struct ptq_arena *arena;
+    struct ptq_ctx *ctx; /* when arena == NULL */
+    enum ptq_arena_kind kind;
+    struct ptq_status *st;
+};
+
+static void *take(const struct source *from, int64_t n, size_t size)
+{
+    return from->arena ? ptq_arena_alloc(from->arena, from->st, n, size)
+                       : ptq_alloc(from->ctx, from->kind, n, size);
+}
+
+static int allocate(struct work *w, const struct source *from)
 {
     int64_t n = w->n, nn;
     if (!ptq_size_mul(n, n, &nn) || n > INT32_MAX)
-        return ptq_status_set(st, PTQ_ERR_MEMORY, "%s: a Hessian of %lld columns overflows a size",
-                              w->layer->name, (long long)n);
-    factor *f = ptq_arena_alloc(w->arena, st, 1, sizeof *f);
-    w->diag = ptq_arena_alloc(scratch, st, n, sizeof *w->diag);
-    w->dead = ptq_arena_alloc(w->arena, st, n, sizeof *w->dead);
-    w->perm = ptq_arena_alloc(w->arena, st, n, sizeof *w->perm);
-    w->d = ptq_arena_alloc(w->arena, st, n, sizeof *w->d);
-    w->a = ptq_arena_alloc(w->arena, st, nn, sizeof *w->a);
-    if (!f || !w->diag || !w->dead || !w->perm || !w->d || !w->a)
-        return PTQ_ERR_MEMORY;
-    int rc = fill_dead(w, &f->n_dead, st);
+        return ptq_status_set(from->st, PTQ_ERR_MEMORY,
+                              "%s: a Hessian of %lld columns overflows a size", w->name,
+                              (long long)n);
+    w->f = take(from, 1, sizeof *w->f);
+    w->dead = take(from, n, sizeof *w->dead);
+    w->perm = take(from, n, sizeof *w->perm);
+    w->d = take(from, n, sizeof *w->d);
+    w->a = take(from, nn, sizeof *w->a);
+    return w->f && w->dead && w->perm && w->d && w->a ? PTQ_OK : PTQ_ERR_MEMORY;
+}
+
+static int compute(struct work *w, struct ptq_status *st)
+{
+    struct ptq_arena scratch;
+    ptq_arena_init(&scratch, 0);
+    w->diag = ptq_arena_alloc(&scratch, st, w->n, sizeof *w->diag);
+    int rc = w->diag ? fill_dead(w, &w->f->n_dead, st) : PTQ_ERR_MEMORY;
     if (rc == PTQ_OK)
-        rc = choose_order(w, scratch, st);
+        rc = choose_order(w, &scratch, st);
     if (rc == PTQ_OK)
-        rc = factorise(w, f, st);
-    f->n = n;
-    f->m = w->a;
-    f->d = w->d;
-    f->perm = w->perm;
-    f->dead = w->dead;
-    *out = f;
+        rc = factorise(w, w->f, st);
+    ptq_arena_clear(&scratch);
+    w->f->n = w->n;
+    w->f->m = w->a;
+    w->f->d = w->d;
+    w->f->perm = w->perm;
+    w->f->dead = w->dead;
     return rc;
 }
 
@@ -213,38 +235,59 @@ static double dead_fill(const struct ptq_layer *l, enum ptq_dead_rule rule)
     return token ? l->n_sequences / l->n_tokens : 1;
 }
 
+static struct ptq_factor_key key_of(const struct ptq_layer *layer, int64_t n,
+                                    const struct ptq_factor_args *args)
+{
+    return (struct ptq_factor_key){.hess_key = args->no_hess ? 0 : layer->hess_key,
+                                   .n = n,
+                                   .percdamp = args->percdamp,
+                                   .fill = dead_fill(layer, args->dead),
+                                   .act_order = args->act_order,
+                                   .no_hess = args->no_hess,
+                                   .f64 = sizeof(ptq_real) == sizeof(double)};
+}
+
 int PTQ_REAL(ptq_factor_get)(struct ptq_ctx *ctx, const struct ptq_layer *layer,
                              const struct ptq_factor_args *args, const factor **out)
 {
     struct ptq_status st = {0};
-    struct ptq_factor_key key = {.hess_key = args->no_hess ? 0 : layer->hess_key,
-                                 .n = layer->w.cols,
-                                 .percdamp = args->percdamp,
-                                 .fill = dead_fill(layer, args->dead),
-                                 .act_order = args->act_order,
-                                 .no_hess = args->no_hess,
-                                 .f64 = sizeof(ptq_real) == sizeof(double)};
+    struct ptq_factor_key key = key_of(layer, layer->w.cols, args);
     struct ptq_factor_slot *slot;
     bool made;
     if (!args->no_hess && !layer->hess.at)
         return ptq_fail(ctx, PTQ_ERR_USAGE, "%s: no Hessian to factor", layer->name);
     int rc = ptq_factor_cache_take(ctx->cache, &key, &slot, &made, &st);
     if (rc == PTQ_OK && made) {
-        struct ptq_arena scratch;
-        ptq_arena_init(&scratch, 0);
         struct work w = {.pool = ctx->pool,
-                         .layer = layer,
+                         .name = layer->name,
+                         .hess = &layer->hess,
                          .key = &key,
-                         .arena = &slot->arena,
                          .n = layer->w.cols};
-        factor *f = NULL;
-        rc = compute(&w, &f, &scratch, &st);
-        slot->factor = f;
-        ptq_arena_clear(&scratch);
+        rc = allocate(&w, &(struct source){.arena = &slot->arena, .st = &st});
+        if (rc == PTQ_OK)
+            rc = compute(&w, &st);
+        slot->factor = w.f;
         ptq_factor_cache_done(ctx->cache, slot, rc == PTQ_OK);
     }
     if (rc != PTQ_OK)
         return ptq_ctx_adopt(ctx, &st);
     *out = slot->factor;
+    return PTQ_OK;
+}
+
+int PTQ_REAL(ptq_factor_make)(struct ptq_ctx *ctx, const struct ptq_cdmat *hess,
+                              const struct ptq_layer *normalised,
+                              const struct ptq_factor_args *args, const factor **out)
+{
+    struct ptq_status st = {0};
+    struct ptq_factor_key key = key_of(normalised, hess->rows, args);
+    struct work w = {
+        .pool = ctx->pool, .name = normalised->name, .hess = hess, .key = &key, .n = hess->rows};
+    int rc = allocate(&w, &(struct source){.ctx = ctx, .kind = args->arena, .st = &st});
+    if (rc == PTQ_OK)
+        rc = compute(&w, &st);
+    if (rc != PTQ_OK) /* ptq_alloc has set its message itself */
+        return st.code ? ptq_ctx_adopt(ctx, &st) : rc;
+    *out = w.f;
     return PTQ_OK;
 }

@@ -81,6 +81,10 @@ static int check_cell(const struct ptq_cell *c, const struct ptq_layer *l, struc
 {
     if (c->w_bits < 1 || c->w_bits > 8)
         return ptq_status_set(st, PTQ_ERR_USAGE, "%s: bits = %d; use 1 to 8", l->name, c->w_bits);
+    if (c->a_bits && (c->a_bits < 2 || c->a_bits > 8))
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: a_bits = %d; use 2 to 8, or 16 for inputs as they are", l->name,
+                              c->a_bits);
     if (c->group_size < PTQ_GROUP_ROW)
         return ptq_status_set(
             st, PTQ_ERR_USAGE,
@@ -98,7 +102,13 @@ static int check_cell(const struct ptq_cell *c, const struct ptq_layer *l, struc
     return PTQ_OK;
 }
 
-static int check_caps(const struct ptq_method *m, const struct ptq_cell *c, struct ptq_status *st)
+static bool multiplies(const struct ptq_layer *l)
+{
+    return l->role != PTQ_ROLE_KCACHE && l->role != PTQ_ROLE_VCACHE;
+}
+
+static int check_caps(const struct ptq_method *m, const struct ptq_cell *c,
+                      const struct ptq_layer *l, struct ptq_status *st)
 {
     const struct {
         bool wanted;
@@ -112,7 +122,12 @@ static int check_caps(const struct ptq_method *m, const struct ptq_cell *c, stru
         {c->grid == PTQ_GRID_MSE, PTQ_CAP_GRID_MSE, "grid = mse"},
         {c->grid == PTQ_GRID_HESS, PTQ_CAP_GRID_HESS, "grid = hess"},
         {!c->sym && !c->zero_in_range, PTQ_CAP_ZERO_FREE, "zeros out of range"},
+        {c->a_bits != 0, PTQ_CAP_ACT, "inputs of fewer than 16 bits"},
+        {!multiplies(l), PTQ_CAP_NO_PRODUCT, "matrices that multiply nothing (K and V caches)"},
     };
+    if (c->a_bits && !multiplies(l))
+        return ptq_status_set(st, PTQ_SKIP,
+                              "%s multiplies nothing: there are no inputs to quantize", l->name);
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         if (rules[i].wanted && !(m->caps & rules[i].cap))
             return ptq_status_set(st, PTQ_SKIP, "%s cannot do %s", m->name, rules[i].what);
@@ -129,6 +144,11 @@ static int check_needs(const struct ptq_method *m, const struct ptq_cell *c,
     if ((m->needs & PTQ_NEEDS_ACTS) && !l->acts.at)
         return ptq_status_set(st, PTQ_SKIP, "%s needs activations; layer %s has none", m->name,
                               l->name);
+    if ((m->needs & PTQ_NEEDS_RANGES) && (!l->x_absmax || !l->x_absmean))
+        return ptq_status_set(st, PTQ_SKIP,
+                              "%s needs ranges of the inputs (x_absmax, x_absmean); layer %s has "
+                              "none",
+                              m->name, l->name);
     if (c->grid == PTQ_GRID_HESS && !l->hess.at)
         return ptq_status_set(st, PTQ_SKIP,
                               "grid = hess needs a Hessian or activations; layer %s has neither",
@@ -293,6 +313,10 @@ static int run_quantize(struct call *c, const void *shared)
                        c->m->quantize(&x, c->layer, &c->cell, c->spec->opts, shared, &c->r->quant));
     c->r->n_notes = x.n_notes;
     c->r->quantize_s = 1e-9 * (double)(ptq_now_ns() - start);
+    struct ptq_act *act = &c->r->quant.act;
+    if (act->bits == 0)
+        act->bits = c->cell.a_bits; /* and no scale: each token's own */
+    act->folds = act->divisor.fmt != PTQ_FMT_NONE && c->layer->producer != PTQ_PRODUCER_NONE;
     return rc;
 }
 
@@ -322,17 +346,19 @@ static int adopt_form(struct call *c)
         return ptq_status_set(c->st, (enum ptq_code)rc, "%s on %s: %s; this is a bug of the method",
                               c->m->name, c->layer->name, rules.text);
     note_saturated(c->r);
-    int64_t n = q->rows * q->cols, bad;
+    int64_t kcols = ptq_quant_kcols(q), n = q->rows * kcols, bad;
     c->r->what = ptq_arena_alloc(&c->r->arena, c->st, n, sizeof *c->r->what);
     if (!c->r->what)
         return PTQ_ERR_MEMORY;
-    ptq_quant_dequant(q, c->r->what);
+    rc = ptq_quant_dequant(q, c->r->what, c->st);
+    if (rc != PTQ_OK)
+        return rc;
     bad = ptq_first_nonfinite_f32(c->r->what, n);
     if (bad >= 0)
         return ptq_status_set(
             c->st, PTQ_ERR_NUMERIC,
             "%s on %s: the quantized weight at row %lld, column %lld overflows fp32", c->m->name,
-            c->layer->name, (long long)(bad / q->cols), (long long)(bad % q->cols));
+            c->layer->name, (long long)(bad / kcols), (long long)(bad % kcols));
     return PTQ_OK;
 }
 
@@ -349,7 +375,7 @@ int ptq_session_quantize(struct ptq_session *s, const struct ptq_spec *spec,
     ptq_arena_init(&c.scratch, 0);
     int rc = check_cell(&c.cell, c.layer, c.st);
     if (rc == PTQ_OK)
-        rc = check_caps(c.m, &c.cell, c.st);
+        rc = check_caps(c.m, &c.cell, c.layer, c.st);
     if (rc == PTQ_OK)
         rc = check_needs(c.m, &c.cell, c.layer, c.st);
     if (rc == PTQ_OK)
@@ -383,14 +409,16 @@ void ptq_spec_cost(const struct ptq_spec *spec, const struct ptq_layer *layer,
 
 const char *ptq_cell_text(const struct ptq_cell *c, char buf[96])
 {
-    char group[32];
+    char group[32], inputs[16] = "";
+    if (c->a_bits)
+        snprintf(inputs, sizeof inputs, " a%d", c->a_bits);
     if (c->group_size == PTQ_GROUP_ROW)
         strcpy(group, "row");
     else if (c->group_size == PTQ_GROUP_TENSOR)
         strcpy(group, "tensor");
     else
         snprintf(group, sizeof group, "g%lld", (long long)c->group_size);
-    snprintf(buf, 96, "b%d %s %s%s %s %s%s", c->w_bits, group, c->sym ? "sym-" : "asym",
+    snprintf(buf, 96, "b%d%s %s %s%s %s %s%s", c->w_bits, inputs, group, c->sym ? "sym-" : "asym",
              c->sym ? ptq_sym_kind_words[c->sym_kind] : "", ptq_grid_words[c->grid],
              ptq_scale_words[c->scale_fmt - PTQ_FMT_F16],
              c->sym || c->zero_in_range ? "" : " zero-free");

@@ -62,7 +62,7 @@ int ptq_layer_check(const struct ptq_layer *, const char *source, struct ptq_sta
 int ptq_hess_from_acts(struct ptq_pool *, const struct ptq_cmat *acts, enum ptq_norm,
                        int64_t n_sequences, enum ptq_precision, struct ptq_arena *,
                        struct ptq_cdmat *hess, struct ptq_status *);
-/* "b3 g64 asym minmax f16", "b4 row sym-full mse f32", "b2 tensor asym minmax f16 zero-free":
+/* "b3 g64 asym minmax f16", "b4 a8 row sym-full mse f32", "b2 tensor asym minmax f16 zero-free":
  * canonical, may go into keys; the seed is not part of it. */
 const char *ptq_cell_text(const struct ptq_cell *, char buf[96]);
 #endif

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum kind { TEXT, INT, BOOL, BYTES, DURATION, CHOICE, INTS, CHOICES, METHODS, METRICS, ONLY_16 };
+enum kind { TEXT, INT, BOOL, BYTES, DURATION, CHOICE, INTS, CHOICES, METHODS, METRICS, INPUT_BITS };
 
 struct key {
     const char *section, *name, *alias;
@@ -22,6 +22,7 @@ struct key {
 };
 
 static const char *const stats_words[] = {"fp", "sequential", NULL};
+static const char *const attention_words[] = {"auto", "0", "1", "rows", NULL};
 static const char *const precision_words[] = {"single", "double", NULL};
 static const int scale_values[] = {/* of ptq_scale_words */ PTQ_FMT_F16, PTQ_FMT_BF16, PTQ_FMT_F32};
 static const char *const format_words[] = {"auto", "h5", "hf", "gguf", "llama2c", "synth", NULL};
@@ -49,6 +50,8 @@ static const struct key keys[] = {
     {"calib", "seed", NULL, INTS, LIST(calib.seeds, calib.n_seeds), 0, INT64_MAX, NULL, NULL},
     {"calib", "stats", NULL, CHOICE, AT(calib.stats), 0, 0, 0, stats_words, NULL},
     {"calib", "true_sequential", NULL, BOOL, AT(calib.true_sequential), 0, 0, 0, NULL, NULL},
+    {"calib", "attention", NULL, CHOICE, AT(calib.attention), 0, 0, 0, attention_words, NULL},
+    {"calib", "module_tokens", NULL, INT, AT(calib.module_tokens), 0, 1, 1 << 24, NULL, NULL},
     {"calib", "sink_tokens", NULL, INT, AT(calib.sink_tokens), 0, 0, 1 << 20, NULL, NULL},
     {"calib", "heldout", NULL, TEXT, AT(calib.heldout), 0, 0, 0, NULL, NULL},
     {"calib", "heldout_seed", NULL, INT, AT(calib.heldout_seed), 0, 0, INT64_MAX, NULL, NULL},
@@ -63,7 +66,8 @@ static const struct key keys[] = {
      scale_values},
     {"sweep", "zero_in_range", NULL, BOOL, AT(sweep.zero_in_range), 0, 0, 0, NULL, NULL},
     {"sweep", "layers", NULL, TEXT, AT(sweep.layers), 0, 0, 0, NULL, NULL},
-    {"sweep", "a_bits", "abits", ONLY_16, 0, 0, 0, 0, NULL, NULL},
+    {"sweep", "a_bits", "abits", INPUT_BITS, LIST(sweep.a_bits, sweep.n_a_bits), 2, 16, NULL, NULL},
+    {"sweep", "kv_tokens", NULL, INT, AT(sweep.kv_tokens), 0, 0, 1 << 24, NULL, NULL},
     {"sweep", "calib.seed", NULL, INTS, LIST(calib.seeds, calib.n_seeds), 0, INT64_MAX, NULL, NULL},
     {"eval", "text", NULL, TEXT, AT(eval.text), 0, 0, 0, NULL, NULL},
     {"eval", "protocol", "protocols", TEXT, AT(eval.protocol), 0, 0, 0, NULL, NULL},
@@ -154,6 +158,22 @@ static int read_ints(struct reader *r, const struct key *k, const struct ptq_ini
                                   (long long)list[i], (long long)k->min, (long long)k->max);
     *(int64_t **)((char *)r->config + k->at) = list;
     *(int64_t *)((char *)r->config + k->at_n) = n;
+    return PTQ_OK;
+}
+
+/* 16, which is how inputs are, is 0 in cells. */
+static int input_bits(struct reader *r, const char *what)
+{
+    struct ptq_config_grid *g = &r->config->sweep;
+    for (int64_t i = 0; i < g->n_a_bits; i++) {
+        if (g->a_bits[i] == 16)
+            g->a_bits[i] = 0;
+        else if (g->a_bits[i] > 8)
+            return ptq_status_set(r->st, PTQ_ERR_USAGE,
+                                  "%s: inputs are quantized to 2 to 8 bits; 16 leaves them as they "
+                                  "are",
+                                  what);
+    }
     return PTQ_OK;
 }
 
@@ -251,7 +271,6 @@ static int read_value(struct reader *r, const struct key *k, const struct ptq_in
                       const char *what)
 {
     void *at = (char *)r->config + k->at;
-    int64_t number = 0;
     int word = 0, code = PTQ_OK;
     switch (k->kind) {
     case TEXT: return read_text(r, k, e, what);
@@ -268,13 +287,7 @@ static int read_value(struct reader *r, const struct key *k, const struct ptq_in
     case CHOICES: return read_choices(r, k, e, what);
     case METHODS: return read_methods(r, e, what);
     case METRICS: return read_metrics(r, e, what);
-    case ONLY_16:
-        code = ptq_parse_i64(e->value, what, 1, 16, &number, r->st);
-        if (code >= 0 && number != 16)
-            code =
-                ptq_status_set(r->st, PTQ_ERR_USAGE,
-                               "%s: activations are not quantized yet: only 16 is possible", what);
-        return code;
+    case INPUT_BITS: code = read_ints(r, k, e, what); return code < 0 ? code : input_bits(r, what);
     }
     return code;
 }
@@ -430,15 +443,20 @@ static const char *stem(const char *path, struct ptq_arena *arena, struct ptq_st
 static int defaults(struct ptq_config *c, const char *path, struct ptq_arena *arena,
                     struct ptq_status *st)
 {
-    static const int64_t value[] = {2, 3, 4, 8, PTQ_GROUP_ROW, 0, PTQ_GRID_MINMAX, PTQ_FMT_F16, 0};
-    int64_t *v = ptq_arena_alloc(arena, st, 9, sizeof *v);
+    static const int64_t value[] = {2,           3, 4, 8, PTQ_GROUP_ROW, 0, PTQ_GRID_MINMAX,
+                                    PTQ_FMT_F16, 0, 0};
+    int64_t *v = ptq_arena_alloc(arena, st, sizeof value / sizeof *value, sizeof *v);
     *c = (struct ptq_config){.file = path};
     c->run.name = stem(path, arena, st);
     if (!v || !c->run.name)
         return PTQ_ERR_MEMORY;
     memcpy(v, value, sizeof value);
-    c->calib = (struct ptq_config_calib){
-        .nsamples = 128, .sink_tokens = 1, .seeds = v + 8, .n_seeds = 1, .true_sequential = true};
+    c->calib = (struct ptq_config_calib){.nsamples = 128,
+                                         .sink_tokens = 1,
+                                         .module_tokens = 2048,
+                                         .seeds = v + 8,
+                                         .n_seeds = 1,
+                                         .true_sequential = true};
     c->sweep = (struct ptq_config_grid){.bits = v,
                                         .n_bits = 4,
                                         .groups = v + 4,
@@ -449,6 +467,8 @@ static int defaults(struct ptq_config *c, const char *path, struct ptq_arena *ar
                                         .n_grid = 1,
                                         .scale = v + 7,
                                         .n_scale = 1,
+                                        .a_bits = v + 9,
+                                        .n_a_bits = 1,
                                         .zero_in_range = true,
                                         .layers = "*"};
     c->run.keep_forms = true;

@@ -19,7 +19,7 @@ static const char *const setting[] = {
     "label", "method",     "options", "bits",       "group_size",      "sym",
     "grid",  "sym_kind",   "scale",   "precision",  "zero_in_range",   "seed",
     "calib", "calib_seed", "stats",   "calib_draw", "true_sequential", "nsamples",
-    "model", "seqlen",     "source",  NULL};
+    "model", "seqlen",     "source",  "a_bits",     NULL};
 /* Those of model rows alone. */
 static const char *const scoring[] = {"text", "protocol", NULL};
 enum { MOST_LISTED = 10 };
@@ -244,10 +244,25 @@ static int open_model(struct export *x)
 static int write_form(const struct export *x, const char *layer, const struct ptq_result *r)
 {
     int rc = ptq_form_write_packed(x->h5, layer, &r->quant, x->st);
-    /* /quant holds forms of one part; /packed holds all. */
-    if (!rc && r->quant.n_parts == 1)
-        rc = ptq_form_write_quant(x->h5, layer, &r->quant, NULL, x->st);
-    return rc;
+    return rc ? rc : ptq_form_write_quant(x->h5, layer, &r->quant, NULL, x->st);
+}
+
+/* A folder holds weights of linears and nothing that happens to their inputs. A divisor needs
+ * none of it: the dequantized matrix takes inputs as they are. */
+static int check_weights_say_all(const struct ptq_quant *q, const char *layer,
+                                 struct ptq_status *st)
+{
+    if (q->act.bits)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: its inputs are quantized to %d bits, which a folder of weights "
+                              "cannot say; export a row without a_bits",
+                              layer, q->act.bits);
+    if (q->split.n_cols)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: its inputs are split (%lld columns for %lld channels), which a "
+                              "folder of weights cannot say; export a row of another method",
+                              layer, (long long)q->split.n_cols, (long long)q->cols);
+    return PTQ_OK;
 }
 
 static int replace(void *arg, const struct ptq_linear *lin, float *w, struct ptq_status *st)
@@ -270,7 +285,7 @@ static int replace(void *arg, const struct ptq_linear *lin, float *w, struct ptq
         rc = ptq_status_set(
             st, PTQ_ERR_NUMERIC, "%s: the stored form of %s is %lld x %lld; delete forms.pack",
             x->a->run_dir, lin->name, (long long)r.quant.rows, (long long)r.quant.cols);
-    else
+    else if (!(rc = check_weights_say_all(&r.quant, lin->name, st)))
         memcpy(w, r.what, (size_t)(lin->d_out * lin->d_in) * sizeof *w);
     if (!rc)
         rc = write_form(x, lin->name, &r);

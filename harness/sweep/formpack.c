@@ -13,11 +13,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A record is its header, the divisor that folds into the producer where there is one (`cols`
+ * floats; aligned, as it stands first), and the packed bytes. */
+
 /* What every build reads of a record, whatever it makes of the rest: how long it is and whose it
  * is. In this machine's byte order. */
 struct prefix {
     char magic[8], build[24];
-    int64_t header_bytes, bytes; /* of this header, prefix included; of the payload */
+    int64_t header_bytes, bytes; /* of this header, prefix included; of what follows it */
     uint64_t hash;               /* of all before it */
 };
 struct record { /* as it lies in the file, written and read by one build */
@@ -259,14 +262,20 @@ void ptq_pack_remove(const char *run_dir, int shard, int n_shards)
 /* ---- records -----------------------------------------------------------------------------------
  */
 
+static int64_t folded_bytes(int64_t n_folded)
+{
+    return n_folded * (int64_t)sizeof(float);
+}
+
+/* Of a record whose payload stands behind it. */
 static void fill_header(struct record *r, const char *key, const struct ptq_result *result,
-                        const struct ptq_packed *packed)
+                        int64_t payload_bytes)
 {
     memset(r, 0, sizeof *r); /* padding is hashed too */
     memcpy(r->prefix.magic, magic, sizeof magic);
     snprintf(r->prefix.build, sizeof r->prefix.build, "%s", ptq_harness_hash());
     r->prefix.header_bytes = (int64_t)sizeof *r;
-    r->prefix.bytes = packed->bytes;
+    r->prefix.bytes = payload_bytes;
     r->prefix.hash = ptq_hash64(&r->prefix, offsetof(struct prefix, hash));
     snprintf(r->key, sizeof r->key, "%s", key);
     r->n_notes = result->n_notes;
@@ -274,31 +283,41 @@ static void fill_header(struct record *r, const char *key, const struct ptq_resu
     r->prepare_s = result->prepare_s;
     r->quantize_s = result->quantize_s;
     ptq_quant_head(&result->quant, &r->head);
-    r->payload_hash = ptq_hash64(packed->at, (size_t)packed->bytes);
+    r->payload_hash = ptq_hash64(r + 1, (size_t)payload_bytes);
     r->header_hash = hash_header(r);
+}
+
+static struct record *make_record(const char *key, const struct ptq_result *result,
+                                  struct ptq_arena *arena, struct ptq_status *st)
+{
+    struct ptq_packed packed;
+    if (ptq_quant_pack(&result->quant, arena, &packed, st) < 0)
+        return NULL;
+    const int64_t folded = folded_bytes(packed.n_folded), payload = folded + packed.bytes;
+    struct record *r = ptq_arena_alloc(arena, st, (int64_t)sizeof *r + payload, 1);
+    if (!r)
+        return NULL;
+    if (folded)
+        memcpy(r + 1, packed.folded, (size_t)folded);
+    memcpy((char *)(r + 1) + folded, packed.at, (size_t)packed.bytes);
+    fill_header(r, key, result, payload);
+    return r;
 }
 
 int ptq_pack_put(struct ptq_pack *p, const char *key, const struct ptq_result *result,
                  struct ptq_status *st)
 {
     struct ptq_arena arena;
-    struct ptq_packed packed;
+    int code = PTQ_ERR_MEMORY;
     ptq_arena_init(&arena, 0);
-    int code = ptq_quant_pack(&result->quant, &arena, &packed, st);
-    char *bytes =
-        code < 0 ? NULL
-                 : ptq_arena_alloc(&arena, st, (int64_t)sizeof(struct record) + packed.bytes, 1);
-    if (bytes) {
-        fill_header((struct record *)bytes, key, result, &packed);
-        memcpy(bytes + sizeof(struct record), packed.at, (size_t)packed.bytes);
+    const struct record *r = make_record(key, result, &arena, st);
+    if (r) {
         pthread_mutex_lock(&p->lock);
-        struct place place = {0, p->size, (int64_t)sizeof(struct record) + packed.bytes};
-        code = ptq_append_whole(p->fd[0], p->path, bytes, (size_t)place.bytes, &p->size, st);
+        struct place place = {0, p->size, (int64_t)sizeof *r + r->prefix.bytes};
+        code = ptq_append_whole(p->fd[0], p->path, r, (size_t)place.bytes, &p->size, st);
         if (code >= 0)
             code = add_place(p, key, place, st);
         pthread_mutex_unlock(&p->lock);
-    } else if (code >= 0) {
-        code = PTQ_ERR_MEMORY;
     }
     ptq_arena_clear(&arena);
     return code;
@@ -363,15 +382,25 @@ bool ptq_pack_verify(struct ptq_pack *p, const char *key)
 
 static int unpack(const struct record *r, struct ptq_result *result, struct ptq_status *st)
 {
-    int code = ptq_quant_unpack(&r->head, (const uint8_t *)(r + 1), r->prefix.bytes, &result->arena,
-                                &result->quant, st);
+    const int64_t n_folded = r->head.folds ? r->head.cols : 0;
+    if (n_folded < 0 || n_folded > r->prefix.bytes / (int64_t)sizeof(float))
+        return PTQ_ERR_USAGE;
+    const int64_t folded = folded_bytes(n_folded);
+    const struct ptq_packed packed = {.at = (const uint8_t *)(r + 1) + folded,
+                                      .bytes = r->prefix.bytes - folded,
+                                      .folded = n_folded ? (const float *)(r + 1) : NULL,
+                                      .n_folded = n_folded};
+    int code = ptq_quant_unpack(&r->head, &packed, &result->arena, &result->quant, st);
     if (code < 0)
         return code;
-    int64_t n = result->quant.rows * result->quant.cols; /* unpack checked the product */
+    /* unpack checked the product */
+    int64_t n = result->quant.rows * ptq_quant_kcols(&result->quant);
     result->what = ptq_arena_alloc(&result->arena, st, n, sizeof *result->what);
     if (!result->what)
         return PTQ_ERR_MEMORY;
-    ptq_quant_dequant(&result->quant, result->what);
+    code = ptq_quant_dequant(&result->quant, result->what, st);
+    if (code < 0)
+        return code;
     result->n_notes = r->n_notes;
     memcpy(result->notes, r->notes, (size_t)r->n_notes * sizeof *r->notes);
     result->prepare_s = r->prepare_s;

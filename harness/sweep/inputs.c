@@ -1,5 +1,6 @@
 /* inputs.c: what a sweep reads: the model or layer file, its texts, and the statistics that are
  * captured from them. */
+#include "datasets/synth_layer.h"
 #include "datasets/tensors.h"
 #include "sweep/job.h"
 #include "sweep/layerfile.h"
@@ -15,17 +16,20 @@
 
 /* A file that does not open as a container, or holds no bare layers, is left to ptq_model_open,
  * which names the reason. */
-static void try_layerfile(struct ptq_job *job)
+static int try_layerfile(struct ptq_job *job, struct ptq_status *st)
 {
+    const char *source = job->cfg->model.source;
     struct ptq_status ignored = {0};
     struct ptq_h5 *h5 = NULL;
-    if (!strcmp(job->cfg->model.source, "demo") ||
-        ptq_h5_open(&h5, job->cfg->model.source, PTQ_H5_READ, &ignored) < 0)
-        return;
+    if (ptq_synth_layer_is(source))
+        return ptq_synth_layer_open(&job->layerfile, source, st);
+    if (!strcmp(source, "demo") || ptq_h5_open(&h5, source, PTQ_H5_READ, &ignored) < 0)
+        return PTQ_OK;
     if (ptq_layerfile_is(h5))
         job->layerfile = h5;
     else
         ptq_h5_close(h5, &ignored);
+    return PTQ_OK;
 }
 
 static const char *base_name(const char *path)
@@ -48,6 +52,11 @@ static int open_layerfile(struct ptq_job *job, struct ptq_status *st)
         return ptq_status_set(st, PTQ_ERR_USAGE,
                               "%s: [calib] stats = sequential needs a model; %s holds bare layers",
                               c->file, c->model.source);
+    if (c->sweep.kv_tokens)
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: [sweep] kv_tokens needs a model; %s holds bare layers (name one blk.N.kcache)",
+            c->file, c->model.source);
     if (c->calib.n_seeds > 1)
         return ptq_status_set(
             st, PTQ_ERR_USAGE,
@@ -98,11 +107,33 @@ static int load_text(struct ptq_job *job, const struct ptq_text_request *ask, co
     return code;
 }
 
+/* Walks through quantized blocks make their own statistics of attention, and nothing is scored
+ * under any: then, and of the held-out text, there are none in the file. */
+struct ptq_stats_options ptq_draw_options(const struct ptq_job *job, const struct ptq_draw *d)
+{
+    struct ptq_stats_options o = job->stats_options;
+    if (d == &job->heldout || job->cfg->calib.stats == PTQ_STATS_SEQUENTIAL)
+        o.attention = PTQ_ATTN_NONE;
+    if (d == &job->heldout)
+        o.n_cached = 0;
+    return o;
+}
+
+static void file_key(const struct ptq_job *job, const struct ptq_draw *d, char out[PTQ_KEY_CHARS])
+{
+    const struct ptq_stats_options o = ptq_draw_options(job, d);
+    char more[64];
+    snprintf(more, sizeof more, "%d %lld", o.attention, (long long)o.n_cached);
+    memcpy(out, d->key, PTQ_KEY_CHARS);
+    if (o.attention || o.n_cached)
+        ptq_key_of(out, "attention", d->key, more, (char *)NULL);
+}
+
 static int load_draw(struct ptq_job *job, const char *key, const char *text, int64_t seed,
                      struct ptq_draw *d, struct ptq_status *st)
 {
     const struct ptq_config_calib *c = &job->cfg->calib;
-    char arithmetic[PTQ_KEY_CHARS], options[64];
+    char arithmetic[PTQ_KEY_CHARS], options[64], file[PTQ_KEY_CHARS];
     struct ptq_text_request ask = {
         .source = text_for_model(job, key, text, seed, st),
         .n_seq = c->nsamples,
@@ -122,9 +153,40 @@ static int load_draw(struct ptq_job *job, const char *key, const char *text, int
     snprintf(options, sizeof options, "%lld %lld %d", (long long)job->stats_options.sink_tokens,
              (long long)job->stats_options.n_acts, job->stats_options.f64);
     ptq_key_of(d->key, "stats", job->model_key, d->text.key, options, arithmetic, (char *)NULL);
-    if (snprintf(d->path, sizeof d->path, "%s/stats.%.16s.h5", job->run_dir, d->key) >=
+    file_key(job, d, file);
+    if (snprintf(d->path, sizeof d->path, "%s/stats.%.16s.h5", job->run_dir, file) >=
         (int)sizeof d->path)
         return ptq_status_set(st, PTQ_ERR_USAGE, "%s: the folder's name is too long", job->run_dir);
+    return PTQ_OK;
+}
+
+static int attention_wanted(const struct ptq_config *c)
+{
+    bool asked = c->calib.attention != PTQ_ATTENTION_AUTO;
+    for (int64_t i = 0; i < c->sweep.n_specs; i++)
+        asked = asked || (c->sweep.specs[i].entry->single->needs & PTQ_NEEDS_ATTN);
+    if (!asked || c->calib.attention == PTQ_ATTENTION_OFF)
+        return PTQ_ATTN_NONE;
+    return c->calib.attention == PTQ_ATTENTION_ROWS ? PTQ_ATTN_ROWS : PTQ_ATTN_ALL;
+}
+
+static int check_caches(const struct ptq_job *job, struct ptq_status *st)
+{
+    const struct ptq_config *c = job->cfg;
+    if (!c->sweep.kv_tokens)
+        return PTQ_OK;
+    if (c->calib.stats == PTQ_STATS_SEQUENTIAL)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: [sweep] kv_tokens = %lld: keys and values are those of the "
+                              "full-precision model; set [calib] stats = fp",
+                              c->file, (long long)c->sweep.kv_tokens);
+    for (int64_t i = 0; i < c->calib.n_seeds; i++)
+        if (c->sweep.kv_tokens > job->draws[i].text.tokens.n_total)
+            return ptq_status_set(st, PTQ_ERR_USAGE,
+                                  "%s: [sweep] kv_tokens = %lld, but the calibration text has %lld "
+                                  "tokens; take fewer, or more [calib] nsamples",
+                                  c->file, (long long)c->sweep.kv_tokens,
+                                  (long long)job->draws[i].text.tokens.n_total);
     return PTQ_OK;
 }
 
@@ -147,7 +209,9 @@ static int load_calibration(struct ptq_job *job, struct ptq_status *st)
                                    .n_acts = 512,
                                    .f64 = job->cfg->run.precision == PTQ_DOUBLE_PRECISION,
                                    .stop = ptq_job_stop_hook,
-                                   .stop_arg = job};
+                                   .stop_arg = job,
+                                   .attention = attention_wanted(job->cfg),
+                                   .n_cached = job->cfg->sweep.kv_tokens};
     job->draws = ptq_arena_alloc(&job->arena, st, c->n_seeds, sizeof *job->draws);
     int code = job->draws ? PTQ_OK : PTQ_ERR_MEMORY;
     for (int64_t i = 0; code >= 0 && i < c->n_seeds; i++)
@@ -156,6 +220,8 @@ static int load_calibration(struct ptq_job *job, struct ptq_status *st)
         job->has_heldout = true;
         code = load_draw(job, "[calib] heldout", c->heldout, c->heldout_seed, &job->heldout, st);
     }
+    if (code >= 0)
+        code = check_caches(job, st);
     return code;
 }
 
@@ -250,10 +316,11 @@ int ptq_job_open_source(struct ptq_job *job, struct ptq_status *st)
 {
     const struct ptq_config *c = job->cfg;
     struct ptq_model_options options = {.outliers = c->model.outliers};
-    try_layerfile(job);
-    if (job->layerfile)
+    int code = try_layerfile(job, st);
+    if (code >= 0 && job->layerfile)
         return open_layerfile(job, st);
-    int code = check_there(c, st);
+    if (code >= 0)
+        code = check_there(c, st);
     if (code >= 0)
         code = check_format(c, st);
     if (code >= 0)
@@ -296,16 +363,18 @@ static bool is_of_draw(const struct ptq_job *job, const struct ptq_draw *d, cons
 static int capture_to(struct ptq_job *job, struct ptq_draw *d, const char *path,
                       struct ptq_status *st)
 {
+    const struct ptq_stats_options options = ptq_draw_options(job, d);
     struct ptq_capture_args args = {.model = job->model,
                                     .text = &d->text,
-                                    .options = &job->stats_options,
+                                    .options = &options,
                                     .out_path = path,
                                     .name = group,
                                     .pool = job->args->pool,
                                     .quiet = job->args->quiet,
                                     .stop = ptq_job_stop_hook,
                                     .stop_arg = job,
-                                    .spill = ptq_job_spill(job)};
+                                    .spill = ptq_job_spill(job),
+                                    .memory_bytes = job->memory_bytes};
     struct stat info;
     if (stat(path, &info) == 0 && !is_of_draw(job, d, path))
         unlink(path);

@@ -3,7 +3,9 @@
 #ifndef PTQ_SWEEP_JOB_H
 #define PTQ_SWEEP_JOB_H
 #include "core/progress.h"
+#include "metrics/health.h"
 #include "metrics/metric.h"
+#include "model/module.h"
 #include "model/stats.h"
 #include "sweep/keys.h"
 #include "sweep/formpack.h"
@@ -21,7 +23,7 @@ struct ptq_point { /* a grid point: one quantized model, one row a layer */
 struct ptq_entry { /* a layer of the source */
     const char *name, *input;
     enum ptq_role role;
-    int block, lin, stage;
+    int block, lin, stage; /* lin < 0: a K or V cache, no part of the model that is run */
     int64_t rows, cols;
     char weights[PTQ_KEY_CHARS];
     char given[PTQ_KEY_CHARS]; /* bare layers: key of Hessian or activations, "" without */
@@ -29,8 +31,11 @@ struct ptq_entry { /* a layer of the source */
 struct ptq_draw { /* a text whose statistics are taken: a calibration draw, or the held-out text */
     int64_t seed; /* the one the text was drawn with, also where its source names it */
     struct ptq_text text;
-    char key[PTQ_KEY_CHARS]; /* of the statistics: text, model, options, arithmetic */
-    char path[PATH_MAX];     /* where they are kept */
+    /* Of the statistics that every method may see: text, model, options, arithmetic. Those of
+     * attention are no part of it, so that adding a method that asks for them changes no key of the
+     * others. */
+    char key[PTQ_KEY_CHARS];
+    char path[PATH_MAX]; /* where they are kept: another file with statistics of attention */
     bool captured;
     /* What the evaluation text has to do with this one (row.h); NULL: nothing. */
     const char *in_domain;
@@ -76,10 +81,11 @@ struct ptq_job {
     struct ptq_eval *reference; /* of the full-precision model, once model rows are needed */
     int64_t memory_bytes;
 
-    pthread_mutex_t lock;    /* guards: */
-    struct ptq_status fatal; /* the first fault that ends the sweep (disk full) */
-    char no_memory[1024];    /* why the first cell was left for want of memory; "" */
-    atomic_bool failed;      /* fatal is set */
+    pthread_mutex_t lock;           /* guards: */
+    struct ptq_status fatal;        /* the first fault that ends the sweep (disk full) */
+    char no_memory[1024];           /* why the first cell was left for want of memory; "" */
+    struct ptq_health_node *health; /* of the inputs so far (health.c) */
+    atomic_bool failed;             /* fatal is set */
 };
 
 /* ---- inputs.c, plan.c: what is swept ---- */
@@ -93,6 +99,8 @@ int ptq_job_look(struct ptq_job *,
                  struct ptq_status *); /* what the store and the pack have: need_row, need_form */
 int ptq_job_capture(struct ptq_job *, struct ptq_draw *,
                     struct ptq_status *); /* makes sure the statistics are on disk */
+/* What is captured of a draw into its file. */
+struct ptq_stats_options ptq_draw_options(const struct ptq_job *, const struct ptq_draw *);
 static inline struct ptq_want *ptq_layer_want(const struct ptq_job *j, int64_t point, int64_t entry)
 {
     return &j->layer_wants[point * j->n_entries + entry];
@@ -124,6 +132,9 @@ struct ptq_spill ptq_job_spill(const struct ptq_job *);
 /* Running and scoring the evaluation text: the widest intermediate results of its longest sequence,
  * the output matrix, logits of two models. */
 double ptq_scoring_bytes(const struct ptq_job *);
+/* What a block's forms are made into for products with quantized inputs; 0: there are none. */
+double ptq_runs_bytes(const struct ptq_job *);
+double ptq_module_bytes(const struct ptq_job *); /* behind ptq_module_loss; 0: nobody asks */
 
 /* ---- rowmake.c ---- */
 struct ptq_times {
@@ -149,6 +160,12 @@ void ptq_row_set_outcome(json_t *, int code, const char *reason);
 bool ptq_row_complete(const struct ptq_job *, const json_t *row, const char *kind,
                       const struct ptq_want *, const char *evaluated_on);
 
+/* health.c: of the layer's input, made when it is first asked for; valid as long as the job. NULL
+ * in *out: no Hessian. Any thread. */
+int ptq_job_health(struct ptq_job *, const struct ptq_layer *, const struct ptq_health **out,
+                   struct ptq_status *);
+void ptq_row_add_health(json_t *, const struct ptq_health *); /* NULL: nothing */
+
 /* ---- phases ---- */
 int ptq_layer_phase(struct ptq_job *, struct ptq_status *);
 int ptq_model_phase(struct ptq_job *, struct ptq_status *);
@@ -161,12 +178,22 @@ struct ptq_layer_cell { /* one cell of one layer, on one thread */
     struct ptq_want *want;
     struct ptq_session *session;
     const struct ptq_layer_truth *truth;
-    struct ptq_pool *pool; /* NULL when cells run side by side */
+    const struct ptq_health *health; /* of the input that it is scored under, or NULL */
+    struct ptq_pool *pool;           /* NULL when cells run side by side */
 };
 /* Form from the pack or the method, scored, stored, written as a row where needed. On PTQ_OK out
  * holds the form (release it). PTQ_SKIP and < 0: the reason is in the status and, unless cancelled
  * or fatal, in a row. */
 int ptq_layer_cell_run(const struct ptq_layer_cell *, struct ptq_result *out, struct ptq_status *);
+/* Puts a stored form in place of a linear's weights. The form must outlive the block; the arena
+ * gets what its product needs. */
+int ptq_linear_take(struct ptq_linear *, const struct ptq_result *, struct ptq_arena *,
+                    struct ptq_status *);
+/* Whether its method asks for losses of modules. */
+static inline bool ptq_needs_module(const struct ptq_point *p)
+{
+    return (p->spec->entry->single->needs & PTQ_NEEDS_MODULE) != 0;
+}
 /* The layer as a method without needs sees it: weights alone. */
 struct ptq_layer ptq_layer_blind(const struct ptq_layer *);
 /* Statistics of an entry's input from a draw's file. */
@@ -175,6 +202,7 @@ int ptq_read_stats(const struct ptq_draw *, const char *input, struct ptq_arena 
 
 struct ptq_model_sum { /* what a model row needs to know of its layers */
     double bits_stored, n_weights, bits_nominal, bits_paper;
+    struct ptq_macs macs; /* a token */
     struct ptq_note_value notes[PTQ_MAX_NOTES];
     int n_notes;
     double prepare_s, quantize_s;

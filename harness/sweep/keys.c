@@ -51,6 +51,10 @@ static void add_cell(struct ptq_hasher *h, const struct ptq_cell *c)
     ptq_hasher_add_i64(h, c->zero_in_range);
     ptq_hasher_add_i64(h, c->scale_fmt);
     ptq_hasher_add_i64(h, (int64_t)c->seed);
+    if (c->a_bits) { /* came later: cells of weights alone keep their keys */
+        ptq_hasher_add_text(h, "a_bits");
+        ptq_hasher_add_i64(h, c->a_bits);
+    }
 }
 
 void ptq_form_key(const struct ptq_form_inputs *in, char out[PTQ_KEY_CHARS])

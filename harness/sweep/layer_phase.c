@@ -11,6 +11,7 @@ struct layer_run { /* the pending cells of one layer */
     int64_t entry_index;
     struct ptq_session *seeing, *blind;
     struct ptq_layer_truth truth;
+    const struct ptq_health *health;
     const int64_t *points;
     int64_t n;
 };
@@ -28,6 +29,7 @@ static void run_point(struct layer_run *r, int64_t point)
                                   .session =
                                       ptq_sees_stats(p->spec, &p->cell) ? r->seeing : r->blind,
                                   .truth = &r->truth,
+                                  .health = r->health,
                                   .pool = r->job->args->pool};
     struct ptq_result result;
     struct ptq_status st = {0};
@@ -95,6 +97,8 @@ static int run_layer(struct layer_run *r, const struct ptq_layer *layer,
     r->truth.wanted = ptq_metric_wanted_hook;
     r->truth.wanted_arg = r->job;
     if (code >= 0)
+        code = ptq_job_health(r->job, layer, &r->health, st);
+    if (code >= 0)
         code = make_sessions(r, layer, &blind, cache, st);
     if (code >= 0)
         run_points(r);
@@ -147,9 +151,21 @@ static int run_file_layer(struct ptq_job *job, int64_t entry, int64_t *points,
 /* ---- a model -----------------------------------------------------------------------------------
  */
 
+/* The windows that ptq_module_loss runs, on their way through the full-precision model. Nothing
+ * until a method asks. */
+struct sample {
+    struct ptq_arena arena;
+    struct ptq_tokens windows;
+    struct ptq_hidden hidden; /* what enters block `next` */
+    bool begun;
+    int next;
+};
+
 struct block_run {
     struct ptq_job *job;
     int draw;
+    struct sample sample;
+    struct ptq_modules *modules; /* of the block, or NULL */
     struct ptq_block block;
     struct ptq_arena weights, stats; /* stats: of the input that the last layers read */
     const char *input;               /* its name, or NULL */
@@ -157,6 +173,83 @@ struct block_run {
     struct ptq_factor_cache *cache;
     int64_t *points;
 };
+
+/* ---- modules */
+
+static int begin_sample(struct block_run *b, struct ptq_status *st)
+{
+    struct sample *s = &b->sample;
+    const struct ptq_tokens *text = &b->job->draws[b->draw].text.tokens;
+    int code =
+        ptq_sample_windows(text, b->job->cfg->calib.module_tokens, &s->arena, &s->windows, st);
+    if (code >= 0)
+        code = ptq_model_embed(b->job->model, &s->windows, &s->arena, &s->hidden, st);
+    s->begun = code >= 0;
+    s->next = 0;
+    return code;
+}
+
+static int run_sample(struct block_run *b, const struct ptq_block *block, struct ptq_status *st)
+{
+    const struct ptq_block_tap tap = {.stop = ptq_job_stop_hook, .stop_arg = b->job};
+    b->sample.next++;
+    return ptq_block_run(b->job->model, block, b->job->args->pool, &b->sample.hidden, &tap, st);
+}
+
+static int reach(struct block_run *b, int block, struct ptq_status *st)
+{
+    int code = b->sample.begun ? PTQ_OK : begin_sample(b, st);
+    while (code >= 0 && b->sample.next < block) {
+        struct ptq_block passed;
+        struct ptq_arena arena;
+        ptq_arena_init(&arena, 0);
+        code = ptq_model_load_block(b->job->model, b->sample.next, &arena, &passed, st);
+        if (code >= 0)
+            code = run_sample(b, &passed, st);
+        ptq_arena_clear(&arena);
+    }
+    return code;
+}
+
+static bool module_asked(const struct ptq_job *job, int block, int draw)
+{
+    for (int64_t p = 0; p < job->n_points; p++)
+        for (int64_t e = 0; e < job->n_entries; e++) {
+            const struct ptq_want *w = ptq_layer_want(job, p, e);
+            if (job->entries[e].block == block && job->points[p].draw == draw &&
+                ptq_needs_module(&job->points[p]) && (w->need_row || w->need_form))
+                return true;
+        }
+    return false;
+}
+
+static int take_modules(struct block_run *b, struct ptq_status *st)
+{
+    const struct ptq_modules_args args = {.model = b->job->model,
+                                          .exact = &b->block,
+                                          .current = &b->block,
+                                          .hidden = &b->sample.hidden,
+                                          .windows = &b->sample.windows,
+                                          .stop = ptq_job_stop_hook,
+                                          .stop_arg = b->job};
+    b->modules = NULL;
+    if (!module_asked(b->job, b->block.index, b->draw))
+        return PTQ_OK;
+    int code = reach(b, b->block.index, st);
+    return code < 0 ? code : ptq_modules_new(&b->modules, &args, st);
+}
+
+/* The block's own weights are at hand now. */
+static int leave_modules(struct block_run *b, struct ptq_status *st)
+{
+    ptq_modules_free(b->modules);
+    b->modules = NULL;
+    return b->sample.begun && b->sample.next == b->block.index && !ptq_job_stop(b->job)
+               ? run_sample(b, &b->block, st)
+               : PTQ_OK;
+}
+
+/* ---- one block */
 
 /* q, k, v read one input: its statistics are read once. */
 static int get_stats(struct block_run *b, const char *input, struct ptq_status *st)
@@ -175,6 +268,16 @@ static int get_stats(struct block_run *b, const char *input, struct ptq_status *
     return code;
 }
 
+/* Keys or values of sampled tokens: a matrix that multiplies nothing. */
+static struct ptq_layer cache_layer(const struct ptq_entry *e, const struct ptq_input_stats *s)
+{
+    const float *at = e->role == PTQ_ROLE_KCACHE ? s->kcache : s->vcache;
+    return (struct ptq_layer){.name = e->name,
+                              .block = e->block,
+                              .role = e->role,
+                              .w = {at, s->n_cached, s->d_cached, s->d_cached}};
+}
+
 static int run_model_layer(struct block_run *b, int64_t entry, struct ptq_status *st)
 {
     struct ptq_job *job = b->job;
@@ -188,15 +291,22 @@ static int run_model_layer(struct block_run *b, int64_t entry, struct ptq_status
     int code = get_stats(b, r.entry->input, st);
     if (code < 0)
         return code;
-    const struct ptq_linear *lin = &b->block.lin[r.entry->lin];
-    ptq_layer_from_model(lin, r.entry->block, &b->calib, &layer);
-    if (job->has_heldout)
+    const bool cache = r.entry->lin < 0, has_heldout = job->has_heldout && !cache;
+    const struct ptq_linear *lin = cache ? NULL : &b->block.lin[r.entry->lin];
+    if (cache)
+        layer = cache_layer(r.entry, &b->calib);
+    else
+        ptq_layer_from_model(lin, r.entry->block, &b->calib, &layer);
+    struct ptq_neighbours near;
+    if (!cache)
+        ptq_layer_place(&layer, &b->block, r.entry->lin, ptq_modules_module(b->modules), &near);
+    if (has_heldout)
         ptq_layer_from_model(lin, r.entry->block, &b->heldout, &heldout);
     int checked = ptq_layer_check(&layer, job->cfg->model.source, &why);
     if (checked < 0)
         return ptq_job_cell_ended(job, checked, &why) == PTQ_LEAVES_ROW ? fail_points(&r, &why, st)
                                                                         : PTQ_OK;
-    return run_layer(&r, &layer, job->has_heldout ? &heldout : NULL, b->cache, st);
+    return run_layer(&r, &layer, has_heldout ? &heldout : NULL, b->cache, st);
 }
 
 static bool block_pending(const struct ptq_job *job, int block, int draw)
@@ -216,9 +326,16 @@ static int run_block(struct block_run *b, int block, struct ptq_status *st)
     ptq_arena_init(&b->stats, 0);
     b->input = NULL;
     int code = ptq_model_load_block(job->model, block, &b->weights, &b->block, st);
+    if (code >= 0)
+        code = take_modules(b, st);
     for (int64_t e = 0; code >= 0 && e < job->n_entries; e++)
         if (job->entries[e].block == block)
             code = run_model_layer(b, e, st);
+    if (code >= 0)
+        code = leave_modules(b, st);
+    else
+        ptq_modules_free(b->modules);
+    b->modules = NULL;
     ptq_factor_cache_clear(b->cache);
     ptq_arena_clear(&b->stats);
     ptq_arena_clear(&b->weights);
@@ -237,8 +354,11 @@ static int run_draw(struct block_run *b, struct ptq_status *st)
     if (code >= 0 && job->has_heldout)
         code = ptq_job_capture(job, &job->heldout, st);
     int64_t n_blocks = ptq_model_info(job->model)->n_blocks;
+    b->sample = (struct sample){.begun = false};
+    ptq_arena_init(&b->sample.arena, 0);
     for (int64_t i = 0; code >= 0 && i < n_blocks; i++)
         code = run_block(b, (int)i, st);
+    ptq_arena_clear(&b->sample.arena);
     return code;
 }
 

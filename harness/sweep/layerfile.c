@@ -41,7 +41,8 @@ static const struct {
              {"ffn_gate", "gate", PTQ_ROLE_GATE}, {"ffn_up", "up", PTQ_ROLE_UP},
              {"ffn_down", "down", PTQ_ROLE_DOWN}, {"fc1", "fc1", PTQ_ROLE_FC1},
              {"fc2", "fc2", PTQ_ROLE_FC2},        {"tok_embd", "embed", PTQ_ROLE_EMBED},
-             {"output", "head", PTQ_ROLE_HEAD}};
+             {"output", "head", PTQ_ROLE_HEAD},   {"kcache", "kcache", PTQ_ROLE_KCACHE},
+             {"vcache", "vcache", PTQ_ROLE_VCACHE}};
 enum { N_ROLES = sizeof roles / sizeof *roles };
 
 enum ptq_role ptq_role_of_name(const char *name, int *block)

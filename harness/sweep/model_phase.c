@@ -41,6 +41,9 @@ int ptq_model_sum_add(struct ptq_model_sum *s, const struct ptq_result *r, struc
     s->bits_nominal += n * ledger.nominal;
     s->bits_paper += n * ledger.paper;
     s->n_weights += n;
+    const struct ptq_macs macs = ptq_quant_macs(&r->quant);
+    s->macs.all += macs.all;
+    s->macs.int4 += macs.int4;
     s->prepare_s += r->prepare_s;
     s->quantize_s += r->quantize_s;
     for (int i = 0; i < r->n_notes; i++)
@@ -65,7 +68,8 @@ static int metrics_of(const struct ptq_job *job, const struct ptq_model_sum *s,
                                .bits_rest_total =
                                    REST_BITS * ((double)info->n_params - s->n_weights),
                                .bits_nominal = s->n_weights ? s->bits_nominal / s->n_weights : NAN,
-                               .bits_paper = s->n_weights ? s->bits_paper / s->n_weights : NAN};
+                               .bits_paper = s->n_weights ? s->bits_paper / s->n_weights : NAN,
+                               .macs = s->macs};
     return ptq_metrics_model_eval(&m, values, st);
 }
 
@@ -119,7 +123,10 @@ int ptq_model_row(struct ptq_job *job, int64_t point, struct ptq_model_sum *s,
         char score[64] = "";
         if (!eval.embedding)
             snprintf(score, sizeof score, ": ppl %.4f", exp(ptq_eval_nll(&eval)));
-        snprintf(label, sizeof label, "%s b%d g%lld%s", p->spec->label, p->cell.w_bits,
+        char inputs[16] = "";
+        if (p->cell.a_bits)
+            snprintf(inputs, sizeof inputs, " a%d", p->cell.a_bits);
+        snprintf(label, sizeof label, "%s b%d%s g%lld%s", p->spec->label, p->cell.w_bits, inputs,
                  (long long)p->cell.group_size, score);
         ptq_progress_step(job->progress, label);
     }
@@ -176,12 +183,22 @@ static void release_forms(struct forms *f)
     f->n = 0;
 }
 
-static int put_form(struct ptq_job *job, int64_t point, int64_t entry, struct ptq_block *block,
-                    struct forms *f, struct ptq_model_sum *sum, struct ptq_status *st)
+struct placing { /* forms into a block */
+    struct ptq_job *job;
+    int64_t point;
+    struct ptq_block *block;
+    struct ptq_arena *arena;
+    struct forms *forms;
+    struct ptq_model_sum *sum;
+};
+
+static int put_form(const struct placing *p, int64_t entry, struct ptq_status *st)
 {
+    struct ptq_job *job = p->job;
+    struct forms *f = p->forms;
     const struct ptq_entry *e = &job->entries[entry];
     struct ptq_result *r = &f->result[f->n];
-    int code = ptq_pack_get(job->pack, ptq_layer_want(job, point, entry)->form, r, st);
+    int code = ptq_pack_get(job->pack, ptq_layer_want(job, p->point, entry)->form, r, st);
     if (code == PTQ_SKIP)
         return ptq_status_set(st, PTQ_ERR_CANCELLED,
                               "%s: its stored form went away; run the same command again", e->name);
@@ -192,8 +209,8 @@ static int put_form(struct ptq_job *job, int64_t point, int64_t entry, struct pt
         return ptq_status_set(st, PTQ_ERR_NUMERIC,
                               "%s: the stored form is %lld x %lld; delete forms.pack", e->name,
                               (long long)r->quant.rows, (long long)r->quant.cols);
-    block->lin[e->lin].w = r->what;
-    return ptq_model_sum_add(sum, r, st);
+    code = ptq_linear_take(&p->block->lin[e->lin], r, p->arena, st);
+    return code < 0 ? code : ptq_model_sum_add(p->sum, r, st);
 }
 
 static int walk_block(struct ptq_job *job, int64_t point, int index, struct ptq_hidden *hidden,
@@ -202,13 +219,14 @@ static int walk_block(struct ptq_job *job, int64_t point, int index, struct ptq_
     struct ptq_arena arena;
     struct ptq_block block;
     struct forms forms = {.n = 0};
+    const struct placing p = {job, point, &block, &arena, &forms, sum};
     const struct ptq_block_tap tap = {.stop = ptq_job_stop_hook, .stop_arg = job};
     ptq_arena_init(&arena, 0);
     int code = ptq_model_load_block(job->model, index, &arena, &block, st);
     for (int i = 0; code >= 0 && i < block.n_linears; i++) {
         int64_t entry = ptq_entry_of(job, index, i);
         if (entry >= 0)
-            code = put_form(job, point, entry, &block, &forms, sum, st);
+            code = put_form(&p, entry, st);
     }
     if (code >= 0)
         code = ptq_block_run(job->model, &block, job->args->pool, hidden, &tap, st);
@@ -243,7 +261,7 @@ static int layers_outcome(struct ptq_job *job, int64_t point, char *reason, size
     for (int64_t e = 0; e < job->n_entries; e++) {
         const json_t *row = ptq_store_find(job->store, ptq_layer_want(job, point, e)->key);
         const char *status = row ? ptq_row_text(row, "status") : "ok";
-        if (!strcmp(status, "ok") || outcome < 0)
+        if (job->entries[e].lin < 0 || !strcmp(status, "ok") || outcome < 0)
             continue;
         if (outcome == 0 || strcmp(status, "failed") == 0)
             snprintf(reason, size, "%s: %s", job->entries[e].name, ptq_row_text(row, "reason"));
@@ -281,7 +299,7 @@ static double cell_bytes(const struct ptq_job *job)
     const struct ptq_model_info *i = ptq_model_info(job->model);
     double block = (double)i->n_block_params / (double)(i->n_blocks ? i->n_blocks : 1);
     return 4.0 * (double)job->eval_text.tokens.n_total * (double)i->d_model + 8 * block +
-           ptq_scoring_bytes(job);
+           ptq_runs_bytes(job) + ptq_scoring_bytes(job);
 }
 
 int ptq_model_phase(struct ptq_job *job, struct ptq_status *st)

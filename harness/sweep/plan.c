@@ -16,6 +16,8 @@ static void fill_point(const struct ptq_job *job, int64_t i, struct ptq_point *p
     /* The last factor varies fastest: neighbours share method and draw, so factors stay in use. */
     struct ptq_cell cell = {.w_bits = (int)g->bits[i % g->n_bits]};
     i /= g->n_bits;
+    cell.a_bits = (int)g->a_bits[i % g->n_a_bits];
+    i /= g->n_a_bits;
     cell.group_size = g->groups[i % g->n_groups];
     i /= g->n_groups;
     cell.scale_fmt = (enum ptq_fmt)g->scale[i % g->n_scale];
@@ -35,13 +37,8 @@ static void fill_point(const struct ptq_job *job, int64_t i, struct ptq_point *p
 static int make_points(struct ptq_job *job, struct ptq_status *st)
 {
     const struct ptq_config_grid *g = &job->cfg->sweep;
-    const int64_t factors[] = {g->n_bits,
-                               g->n_groups,
-                               g->n_scale,
-                               g->n_grid,
-                               g->n_sym,
-                               g->n_specs,
-                               job->cfg->calib.n_seeds};
+    const int64_t factors[] = {g->n_bits, g->n_a_bits, g->n_groups, g->n_scale,
+                               g->n_grid, g->n_sym,    g->n_specs,  job->cfg->calib.n_seeds};
     job->n_points = 1;
     for (size_t i = 0; i < sizeof factors / sizeof *factors; i++)
         if (!ptq_size_mul(job->n_points, factors[i], &job->n_points) || job->n_points > 1000000)
@@ -84,21 +81,55 @@ static int model_entry(struct ptq_job *job, const struct ptq_block *b, int lin,
     return e->name && e->input ? PTQ_OK : PTQ_ERR_MEMORY;
 }
 
+/* The cache whose rows the linear makes: keys or values. Behind v, so that the statistics of the
+ * input are at hand still. */
+static int cache_entry(struct ptq_job *job, const struct ptq_block *b, const struct ptq_linear *l,
+                       enum ptq_role role, struct ptq_status *st)
+{
+    char name[64];
+    snprintf(name, sizeof name, "blk.%d.%s", b->index, ptq_role_name(role));
+    if (!ptq_glob(job->cfg->sweep.layers, name))
+        return PTQ_OK;
+    struct ptq_entry *e = &job->entries[job->n_entries++];
+    *e = (struct ptq_entry){.role = role,
+                            .block = b->index,
+                            .lin = -1,
+                            .rows = job->cfg->sweep.kv_tokens,
+                            .cols = l->d_out};
+    e->name = ptq_arena_strdup(&job->arena, st, name);
+    e->input = ptq_arena_strdup(&job->arena, st, l->input);
+    snprintf(name, sizeof name, "%lld", (long long)e->rows);
+    ptq_key_of(e->weights, "cache", e->name ? e->name : "", name, (char *)NULL);
+    return e->name && e->input ? PTQ_OK : PTQ_ERR_MEMORY;
+}
+
+static int cache_entries(struct ptq_job *job, const struct ptq_block *b, const struct ptq_linear *l,
+                         struct ptq_status *st)
+{
+    if (!job->cfg->sweep.kv_tokens || l->role != PTQ_ROLE_V)
+        return PTQ_OK;
+    int code = cache_entry(job, b, l, PTQ_ROLE_KCACHE, st);
+    return code < 0 ? code : cache_entry(job, b, l, PTQ_ROLE_VCACHE, st);
+}
+
 static int model_entries(struct ptq_job *job, struct ptq_status *st)
 {
     int64_t n_blocks = ptq_model_info(job->model)->n_blocks, limit = job->cfg->model.blocks;
     if (limit && limit < n_blocks)
         n_blocks = limit;
     job->entries =
-        ptq_arena_alloc(&job->arena, st, n_blocks * PTQ_MAX_LINEARS, sizeof *job->entries);
+        ptq_arena_alloc(&job->arena, st, n_blocks * (PTQ_MAX_LINEARS + 2), sizeof *job->entries);
     int code = job->entries ? PTQ_OK : PTQ_ERR_MEMORY;
     for (int64_t b = 0; code >= 0 && b < n_blocks; b++) {
         struct ptq_arena arena;
         struct ptq_block block;
         ptq_arena_init(&arena, 0);
         code = ptq_model_layout(job->model, (int)b, &arena, &block, st);
-        for (int i = 0; code >= 0 && i < block.n_linears; i++)
+        for (int i = 0; code >= 0 && i < block.n_linears; i++) {
             code = model_entry(job, &block, i, st);
+            if (code >= 0)
+                code = cache_entries(job, &block, &block.lin[i], st);
+        }
         ptq_arena_clear(&arena);
     }
     return code;
@@ -180,6 +211,7 @@ void ptq_layer_evaluated_on(const struct ptq_job *job, const struct ptq_point *p
 static void stats_key(const struct ptq_job *job, const struct ptq_point *p,
                       const struct ptq_entry *e, const char *prefix, char out[PTQ_KEY_CHARS])
 {
+    char tokens[32];
     if (job->layerfile)
         memcpy(out, e->given, PTQ_KEY_CHARS);
     else if (job->cfg->calib.stats == PTQ_STATS_FP)
@@ -187,18 +219,36 @@ static void stats_key(const struct ptq_job *job, const struct ptq_point *p,
     else
         ptq_key_of(out, job->cfg->calib.true_sequential ? "true-sequential" : "sequential",
                    job->draws[p->draw].key, prefix, e->input, (char *)NULL);
+    if (!job->layerfile && ptq_needs_module(p)) {
+        snprintf(tokens, sizeof tokens, "%lld", (long long)job->cfg->calib.module_tokens);
+        ptq_key_of(out, out, "module", tokens, (char *)NULL);
+    }
+    if (job->stats_options.attention && (p->spec->entry->single->needs & PTQ_NEEDS_ATTN))
+        ptq_key_of(out, "attention", out,
+                   job->stats_options.attention == PTQ_ATTN_ALL ? "all" : "rows", (char *)NULL);
+}
+
+/* Keys and values are data of a draw of the text. */
+static void weights_key(const struct ptq_job *job, const struct ptq_point *p,
+                        const struct ptq_entry *e, char out[PTQ_KEY_CHARS])
+{
+    memcpy(out, e->weights, PTQ_KEY_CHARS);
+    if (e->lin < 0)
+        ptq_key_of(out, e->weights, job->draws[p->draw].key, (char *)NULL);
 }
 
 static void plan_layers(struct ptq_job *job, int64_t point)
 {
     const struct ptq_point *p = &job->points[point];
-    char prefix[PTQ_KEY_CHARS] = "", stats[PTQ_KEY_CHARS], on[PTQ_KEY_CHARS];
+    char prefix[PTQ_KEY_CHARS] = "", stats[PTQ_KEY_CHARS], on[PTQ_KEY_CHARS],
+         weights[PTQ_KEY_CHARS];
     for (int64_t i = 0; i < job->n_entries; i++) {
         struct ptq_want *w = ptq_layer_want(job, point, i);
         const struct ptq_entry *e = &job->entries[i];
         stats_key(job, p, e, prefix, stats);
         ptq_key_of(prefix, prefix, e->name, (char *)NULL);
-        struct ptq_form_inputs in = {e->weights,
+        weights_key(job, p, e, weights);
+        struct ptq_form_inputs in = {weights,
                                      stats,
                                      p->spec,
                                      &p->cell,
@@ -218,11 +268,12 @@ static int plan_model(struct ptq_job *job, int64_t point, struct ptq_status *st)
     struct ptq_arena arena;
     ptq_arena_init(&arena, 0);
     char(*forms)[PTQ_KEY_CHARS] = ptq_arena_alloc(&arena, st, job->n_entries, sizeof *forms);
+    int64_t n = 0;
     for (int64_t i = 0; forms && i < job->n_entries; i++)
-        memcpy(forms[i], ptq_layer_want(job, point, i)->form, PTQ_KEY_CHARS);
+        if (job->entries[i].lin >= 0)
+            memcpy(forms[n++], ptq_layer_want(job, point, i)->form, PTQ_KEY_CHARS);
     if (forms)
-        ptq_model_form_key(job->model_key, (const char(*)[PTQ_KEY_CHARS])forms, job->n_entries,
-                           w->form);
+        ptq_model_form_key(job->model_key, (const char(*)[PTQ_KEY_CHARS])forms, n, w->form);
     ptq_arena_clear(&arena);
     ptq_row_key("model", w->form, job->eval_key, w->key);
     w->mine = point % job->args->n_shards == job->args->shard;
@@ -327,8 +378,8 @@ int ptq_job_look(struct ptq_job *job, struct ptq_status *st)
             struct ptq_want *w = ptq_layer_want(job, p, i);
             ptq_layer_evaluated_on(job, &job->points[p], &job->entries[i], on);
             w->need_row = need_row(job, "layer", w, on);
-            w->need_form =
-                m->need_row && may_have_form(job, w) && !ptq_pack_verify(job->pack, w->form);
+            w->need_form = m->need_row && job->entries[i].lin >= 0 && may_have_form(job, w) &&
+                           !ptq_pack_verify(job->pack, w->form);
         }
     }
     return PTQ_OK;

@@ -5,6 +5,7 @@
  * already. */
 #include "core/clock.h"
 #include "core/linalg.h"
+#include "model/attnstats.h"
 #include "sweep/job.h"
 #include <math.h>
 #include <stdlib.h>
@@ -126,6 +127,13 @@ static double input_bytes(const struct ptq_job *job, double d)
     return 24 * d * d + 4 * d * (double)job->stats_options.n_acts;
 }
 
+static struct ptq_attn_cost attention_cost(const struct ptq_job *job, const struct ptq_draw *d)
+{
+    const struct ptq_stats_options o = ptq_draw_options(job, d);
+    return ptq_attn_cost(ptq_model_info(job->model), &d->text.tokens, &o,
+                         ptq_pool_threads(job->args->pool));
+}
+
 /* Hidden states, a block, its statistics and a partial sum for every sequence in work: four a
  * thread where they are small (stats.c). */
 static void memory_of_capture(const struct ptq_job *job, const struct ptq_draw *d,
@@ -141,7 +149,38 @@ static void memory_of_capture(const struct ptq_job *job, const struct ptq_draw *
         }
         last = job->entries[e].input;
     }
-    phase(p, hidden_bytes(job, &d->text.tokens) + block_bytes(job) + stats + sums * slots);
+    phase(p, hidden_bytes(job, &d->text.tokens) + block_bytes(job) + stats + sums * slots +
+                 attention_cost(job, d).memory_bytes);
+}
+
+/* Sampled windows on their way through the model, copies that enter both halves of a block and what
+ * the halves add. */
+double ptq_module_bytes(const struct ptq_job *job)
+{
+    bool any = false;
+    for (int64_t p = 0; p < job->n_points; p++)
+        any = any || ptq_needs_module(&job->points[p]);
+    return any && job->model ? 5 * 4.0 * (double)job->cfg->calib.module_tokens *
+                                   (double)ptq_model_info(job->model)->d_model
+                             : 0;
+}
+
+/* The column factors of v come with the input of q, k and v. */
+static double columns_bytes(const struct ptq_job *job, const struct ptq_entry *e)
+{
+    const bool reads = e->role == PTQ_ROLE_Q || e->role == PTQ_ROLE_K || e->role == PTQ_ROLE_V;
+    const double d = (double)e->cols;
+    if (!reads || job->stats_options.attention != PTQ_ATTN_ALL)
+        return 0;
+    return 8 * (double)ptq_model_info(job->model)->n_kv_heads * d * (d + 1) / 2;
+}
+
+double ptq_runs_bytes(const struct ptq_job *job)
+{
+    for (int64_t p = 0; p < job->n_points; p++)
+        if (job->points[p].cell.a_bits)
+            return block_bytes(job);
+    return 0;
 }
 
 /* Statistics (calibration, held-out, memoised factors) are shared by the cells of a layer. */
@@ -151,7 +190,8 @@ static void memory_of_layer(const struct ptq_job *job, const struct ptq_entry *e
     double d = (double)e->cols, cell = fmax(method, ptq_layer_cell_bytes(e->rows, e->cols));
     double shared = 8 * d * d + 4 * (double)e->rows * d;
     if (job->model)
-        shared = block_bytes(job) + 8 * d * d + (job->has_heldout ? 2 : 1) * input_bytes(job, d);
+        shared = ptq_module_bytes(job) + block_bytes(job) + 8 * d * d +
+                 (job->has_heldout ? 2 : 1) * input_bytes(job, d) + columns_bytes(job, e);
     p->cell_bytes = fmax(p->cell_bytes, shared + cell);
     phase(p, shared + cell * ptq_pool_threads(job->args->pool));
 }
@@ -164,7 +204,8 @@ static void memory_of_models(const struct ptq_job *job, struct ptq_prediction *p
     double hidden = hidden_bytes(job, &job->eval_text.tokens), calib = 0;
     if (job->cfg->calib.stats == PTQ_STATS_SEQUENTIAL)
         calib = hidden_bytes(job, &job->draws[0].text.tokens);
-    double one = hidden + calib + 2 * block_bytes(job) + ptq_scoring_bytes(job);
+    double one =
+        hidden + calib + 2 * block_bytes(job) + ptq_runs_bytes(job) + ptq_scoring_bytes(job);
     p->cell_bytes = fmax(p->cell_bytes, hidden + one);
     phase(p, hidden + one * threads);
 }
@@ -189,7 +230,8 @@ static void add_capture(const struct ptq_job *job, const struct ptq_draw *d,
     if (stat(d->path, &info) == 0)
         return;
     memory_of_capture(job, d, p);
-    p->flops += forward_flops(job, &d->text.tokens) + syrk_flops(job, &d->text.tokens);
+    p->flops += forward_flops(job, &d->text.tokens) + syrk_flops(job, &d->text.tokens) +
+                attention_cost(job, d).flops;
     for (int64_t e = 0; e < job->n_entries; e++)
         p->bytes += 8.0 * (double)job->entries[e].cols * (double)job->entries[e].cols;
 }

@@ -8,7 +8,8 @@
  * - model, source, (weights_on_grid, weights_grid_bits)
  * - method: name as configured, a preset or method; label: with its options, as written;
  *   base: name in the registry; options: canonical text; method_version
- * - bits, group_size (-1 row, 0 tensor), sym, sym_kind, grid, zero_in_range, scale, precision, seed
+ * - bits, (a_bits: width of quantized inputs), group_size (-1 row, 0 tensor), sym, sym_kind, grid,
+ *   zero_in_range, scale, precision, seed
  * - stats: "fp", "sequential" or "given" (bare layers); true_sequential
  * - calib (text), calib_seed, nsamples, seqlen, calib_draw (how windows were taken), (calib_note),
  *   (heldout)
@@ -19,6 +20,8 @@
  * - metrics {id: number | null}, absent {id: reason}, intervals {id: [lo, hi]},
  *   metric_keys {id: key}
  * - notes {damping, retries, n_dead, ...}
+ * - (health {input, condition, effective_rank, n_dead, sink_share, trace, damping}: of the Hessian
+ *   that a layer is scored under, not of a method (metrics/health.h); input names it)
  * - time {prepare_s, quantize_s, score_s, total_s}: never part of a comparison
  * - host {threads, cpu, blas_core, isa, peak_bytes, started, seq}: never part of a comparison;
  *   blas_core and isa are in the form key too

@@ -27,6 +27,8 @@ static void put_point(json_t *row, const struct ptq_point *p)
     put_text(row, "options", p->spec->canonical);
     put_text(row, "method_version", p->spec->entry->version);
     put_int(row, "bits", p->cell.w_bits);
+    if (p->cell.a_bits)
+        put_int(row, "a_bits", p->cell.a_bits);
     put_int(row, "group_size", p->cell.group_size);
     put_int(row, "sym", p->cell.sym);
     put_text(row, "sym_kind", ptq_sym_kind_words[p->cell.sym_kind]);

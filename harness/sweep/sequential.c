@@ -3,6 +3,7 @@
  * of the quantized stages before it, as the papers do. Layer rows are scored under the
  * full-precision model's Hessian all the same, so that rows of both kinds compare. */
 #include "core/clock.h"
+#include "model/attnstats.h"
 #include "sweep/job.h"
 #include <string.h>
 
@@ -11,12 +12,15 @@ struct seq_walk { /* one cell, on one thread */
     int64_t index;
     const struct ptq_point *point;
     struct ptq_arena arena; /* as long as the walk: hidden states */
-    struct ptq_hidden calib, eval;
-    bool runs_calib, runs_eval;
+    /* fp: the calibration text in the full-precision model, beside which cross is taken */
+    struct ptq_hidden calib, fp, eval;
+    bool runs_calib, runs_fp, runs_eval;
+    struct ptq_tokens windows; /* those of ptq_module_loss */
     struct ptq_model_sum sum;
     /* of the block in work: */
+    struct ptq_modules *modules; /* NULL: nobody asks */
     struct ptq_arena scratch;
-    struct ptq_block block;
+    struct ptq_block block, fp_block;
     struct ptq_result forms[PTQ_MAX_LINEARS];
     int n_forms;
     struct ptq_input_stats stats[PTQ_MAX_STAGES];
@@ -59,11 +63,14 @@ static int score_under_fp(const struct seq_walk *w, const struct ptq_entry *e,
 }
 
 /* What the method sees: statistics of the quantized prefix, or nothing. */
-static void seen_layer(const struct seq_walk *w, const struct ptq_entry *e, struct ptq_layer *out)
+static void seen_layer(const struct seq_walk *w, const struct ptq_entry *e, struct ptq_layer *out,
+                       struct ptq_neighbours *near)
 {
     ptq_layer_from_model(&w->block.lin[e->lin], e->block,
                          ptq_stats_find(w->stats, w->n_stats, e->input), out);
-    if (!ptq_sees_stats(w->point->spec, &w->point->cell))
+    if (ptq_sees_stats(w->point->spec, &w->point->cell))
+        ptq_layer_place(out, &w->block, e->lin, ptq_modules_module(w->modules), near);
+    else
         *out = ptq_layer_blind(out);
 }
 
@@ -78,14 +85,17 @@ static int quantize_layer(struct seq_walk *w, int64_t entry, struct ptq_status *
                                   .pool = job->args->pool};
     struct scored s;
     struct ptq_layer seen;
+    struct ptq_neighbours near;
     struct ptq_arena arena;
     ptq_arena_init(&arena, 0);
-    seen_layer(w, e, &seen);
+    seen_layer(w, e, &seen, &near);
     struct ptq_session_args args = {&seen, (enum ptq_precision)job->cfg->run.precision,
                                     job->args->pool, NULL, job->args->cancel};
     int code = ptq_layer_check(&seen, job->cfg->model.source, st);
     if (code >= 0 && cell.want->need_row)
         code = score_under_fp(w, e, &arena, &s, st);
+    if (code >= 0 && cell.want->need_row)
+        code = ptq_job_health(job, &s.layer, &cell.health, st);
     if (code >= 0)
         code = ptq_session_new(&cell.session, &args, st);
     cell.truth = &s.truth;
@@ -132,21 +142,31 @@ static const char *input_of_stage(const struct ptq_block *b, int stage)
     return NULL;
 }
 
+static bool needs(const struct ptq_point *p, unsigned what)
+{
+    return p->spec->entry->single->needs & what;
+}
+
 static int take_stats(struct seq_walk *w, int stage, struct ptq_status *st)
 {
     const char *only = stage < 0 ? NULL : input_of_stage(&w->block, stage);
+    const struct ptq_fp_walk fp = {&w->fp_block, &w->fp};
+    struct ptq_stats_options o = w->job->stats_options;
     w->n_stats = 0;
     if (!stage_needs_stats(w, stage))
         return PTQ_OK;
-    return ptq_stats_block(w->job->model, &w->block, w->job->args->pool, &w->calib,
-                           &w->job->stats_options, only, &w->scratch, w->stats, &w->n_stats, st);
+    o.fp = w->runs_fp ? &fp : NULL;
+    if (!needs(w->point, PTQ_NEEDS_ATTN))
+        o.attention = PTQ_ATTN_NONE;
+    return ptq_stats_block(w->job->model, &w->block, w->job->args->pool, &w->calib, &o, only,
+                           &w->scratch, w->stats, &w->n_stats, st);
 }
 
 /* Quantizes the linears of a stage (stage < 0: all) and puts them in place afterwards: they see the
  * same inputs. */
 static int run_stage(struct seq_walk *w, int stage, struct ptq_status *st)
 {
-    const float *what[PTQ_MAX_LINEARS] = {NULL};
+    const struct ptq_result *taken[PTQ_MAX_LINEARS] = {NULL};
     int code = take_stats(w, stage, st);
     for (int i = 0; code == PTQ_OK && i < w->block.n_linears; i++) {
         int64_t e = ptq_entry_of(w->job, w->block.index, i);
@@ -156,11 +176,11 @@ static int run_stage(struct seq_walk *w, int stage, struct ptq_status *st)
             continue;
         code = take_layer(w, e, st);
         if (code == PTQ_OK)
-            what[i] = w->forms[w->n_forms - 1].what;
+            taken[i] = &w->forms[w->n_forms - 1];
     }
     for (int i = 0; code == PTQ_OK && i < w->block.n_linears; i++)
-        if (what[i])
-            w->block.lin[i].w = what[i];
+        if (taken[i])
+            code = ptq_linear_take(&w->block.lin[i], taken[i], &w->scratch, st);
     return code;
 }
 
@@ -174,6 +194,21 @@ static int run_stages(struct seq_walk *w, struct ptq_status *st)
     return code;
 }
 
+/* On the states that the quantized blocks leave, against this block's own weights. */
+static int take_modules(struct seq_walk *w, struct ptq_status *st)
+{
+    const struct ptq_modules_args args = {.model = w->job->model,
+                                          .exact = &w->fp_block,
+                                          .current = &w->block,
+                                          .hidden = &w->calib,
+                                          .windows = &w->windows,
+                                          .stop = ptq_job_stop_hook,
+                                          .stop_arg = w->job};
+    w->modules = NULL;
+    return w->runs_calib && ptq_needs_module(w->point) ? ptq_modules_new(&w->modules, &args, st)
+                                                       : PTQ_OK;
+}
+
 static int walk_block(struct seq_walk *w, int index, struct ptq_status *st)
 {
     struct ptq_pool *pool = w->job->args->pool;
@@ -182,10 +217,17 @@ static int walk_block(struct seq_walk *w, int index, struct ptq_status *st)
     ptq_arena_init(&w->scratch, 0);
     w->n_forms = 0;
     int code = ptq_model_load_block(model, index, &w->scratch, &w->block, st);
+    w->fp_block = w->block;
+    if (code >= 0)
+        code = take_modules(w, st);
     if (code >= 0)
         code = run_stages(w, st);
+    ptq_modules_free(w->modules);
+    w->modules = NULL;
     if (code == PTQ_OK && w->runs_calib)
         code = ptq_block_run(model, &w->block, pool, &w->calib, &tap, st);
+    if (code == PTQ_OK && w->runs_fp)
+        code = ptq_block_run(model, &w->fp_block, pool, &w->fp, &tap, st);
     if (code == PTQ_OK && w->runs_eval)
         code = ptq_block_run(model, &w->block, pool, &w->eval, &tap, st);
     for (int i = 0; i < w->n_forms; i++)
@@ -212,10 +254,16 @@ static int walk(struct seq_walk *w, struct ptq_status *st)
     int64_t n_blocks = ptq_model_info(job->model)->n_blocks;
     w->runs_eval = job->has_eval && job->model_wants[w->index].need_row;
     w->runs_calib = ptq_sees_stats(w->point->spec, &w->point->cell) && any_form_missing(w);
+    w->runs_fp = w->runs_calib && needs(w->point, PTQ_NEEDS_CROSS);
+    const struct ptq_tokens *tokens = &job->draws[w->point->draw].text.tokens;
     int code = PTQ_OK;
     if (w->runs_calib)
-        code = ptq_model_embed(job->model, &job->draws[w->point->draw].text.tokens, &w->arena,
-                               &w->calib, st);
+        code = ptq_model_embed(job->model, tokens, &w->arena, &w->calib, st);
+    if (code >= 0 && w->runs_calib && ptq_needs_module(w->point))
+        code =
+            ptq_sample_windows(tokens, job->cfg->calib.module_tokens, &w->arena, &w->windows, st);
+    if (code >= 0 && w->runs_fp)
+        code = ptq_model_embed(job->model, tokens, &w->arena, &w->fp, st);
     if (code >= 0 && w->runs_eval)
         code = ptq_model_embed(job->model, &job->eval_text.tokens, &w->arena, &w->eval, st);
     for (int64_t b = 0; code == PTQ_OK && b < n_blocks; b++)
@@ -273,6 +321,23 @@ static void piece(void *arg, int64_t begin, int64_t end)
         run_cell(c->job, c->points[i]);
 }
 
+/* Statistics of attention, and a second walk with its sums, where a method of the sweep takes them.
+ */
+static double extra_bytes(const struct ptq_job *job, double widest)
+{
+    const struct ptq_model_info *i = ptq_model_info(job->model);
+    const struct ptq_tokens *t = &job->draws[0].text.tokens;
+    bool attention = false, cross = false;
+    for (int64_t p = 0; p < job->n_points; p++) {
+        attention = attention || needs(&job->points[p], PTQ_NEEDS_ATTN);
+        cross = cross || needs(&job->points[p], PTQ_NEEDS_CROSS);
+    }
+    return (attention ? ptq_attn_cost(i, t, &job->stats_options, ptq_pool_threads(job->args->pool))
+                            .memory_bytes
+                      : 0) +
+           (cross ? 4 * (double)t->n_total * (double)i->d_model + 3 * 8 * widest * widest : 0);
+}
+
 static double cell_bytes(const struct ptq_job *job)
 {
     const struct ptq_model_info *i = ptq_model_info(job->model);
@@ -281,6 +346,7 @@ static double cell_bytes(const struct ptq_job *job)
                     (double)(job->has_eval ? job->eval_text.tokens.n_total : 0);
     double widest = (double)(i->d_ff > i->d_model ? i->d_ff : i->d_model);
     return 4 * tokens * (double)i->d_model + 12 * block + 6 * 8 * widest * widest +
+           extra_bytes(job, widest) + ptq_module_bytes(job) + ptq_runs_bytes(job) +
            ptq_scoring_bytes(job);
 }
 
@@ -295,8 +361,14 @@ static bool pending(const struct ptq_job *job, int64_t point)
 static int capture_needed(struct ptq_job *job, struct cells *c, struct ptq_status *st)
 {
     int code = PTQ_OK;
-    for (int64_t i = 0; code >= 0 && i < c->n; i++)
-        code = ptq_job_capture(job, &job->draws[job->points[c->points[i]].draw], st);
+    for (int64_t i = 0; code >= 0 && i < c->n; i++) {
+        struct ptq_draw *d = &job->draws[job->points[c->points[i]].draw];
+        if (needs(&job->points[c->points[i]], PTQ_NEEDS_ATTN))
+            code = ptq_attn_check(ptq_model_info(job->model), &d->text.tokens, &job->stats_options,
+                                  ptq_pool_threads(job->args->pool), job->memory_bytes, st);
+        if (code >= 0)
+            code = ptq_job_capture(job, d, st);
+    }
     if (code >= 0 && job->has_heldout)
         code = ptq_job_capture(job, &job->heldout, st);
     return code;

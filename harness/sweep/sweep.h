@@ -1,9 +1,9 @@
 /* sweep.h: a sweep from a configuration to rows. See design section 7.
  *
- * A sweep is the cross product methods x bits x group_size x sym x grid x scale x calib.seed over
- * the layers of a model (or of a bare layer file). Each grid point gives one row a layer and, for a
- * model, one row with its perplexity. What is in results/NAME/ already is not run again; see
- * store.h for what lies there. */
+ * A sweep is the cross product methods x bits x group_size x sym x grid x scale x a_bits x
+ * calib.seed over the layers of a model (or of a bare layer file). Each grid point gives one row a
+ * layer and, for a model, one row with its perplexity. What is in results/NAME/ already is not run
+ * again; see store.h for what lies there. */
 #ifndef PTQ_SWEEP_SWEEP_H
 #define PTQ_SWEEP_SWEEP_H
 #include "core/blas.h"
@@ -13,6 +13,14 @@
 #include <stdatomic.h>
 
 enum ptq_stats_mode { PTQ_STATS_FP, PTQ_STATS_SEQUENTIAL };
+/* Statistics of attention; auto: when a method asks for them; rows: without the columns of v, which
+ * take the most memory. */
+enum ptq_attention_mode {
+    PTQ_ATTENTION_AUTO,
+    PTQ_ATTENTION_OFF,
+    PTQ_ATTENTION_ON,
+    PTQ_ATTENTION_ROWS
+};
 
 struct ptq_config_model {
     const char *source; /* "demo", a checkpoint in any known format, "synth:NAME", a layer file */
@@ -43,8 +51,10 @@ struct ptq_config_calib {
     const char *draw; /* how windows are taken (model/text.h); NULL: ptq_text_draw, "windows" */
     int64_t nsamples, seqlen, sink_tokens;
     int64_t *seeds, n_seeds; /* at least one */
+    int64_t module_tokens;   /* at most so many tokens are behind ptq_module_loss */
     int stats;               /* enum ptq_stats_mode */
     bool true_sequential;
+    int attention;        /* enum ptq_attention_mode */
     const char *heldout;  /* NULL: none */
     int64_t heldout_seed; /* default: the smallest number that draws no calibration text */
 };
@@ -53,9 +63,13 @@ struct ptq_config_grid {
     int64_t n_specs;
     int64_t *bits, n_bits, *groups, n_groups, *sym, n_sym;
     int64_t *grid, n_grid, *scale, n_scale; /* enum ptq_grid, enum ptq_fmt */
+    int64_t *a_bits, n_a_bits;              /* as in struct ptq_cell: 0 is written 16 */
     int sym_kind;                           /* enum ptq_sym_kind */
     bool zero_in_range;
     const char *layers; /* glob over layer names */
+    /* Keys and values of so many sampled tokens of the calibration text are layers too,
+     * "blk.3.kcache" and "blk.3.vcache"; 0: they are not. */
+    int64_t kv_tokens;
 };
 struct ptq_config_eval {
     const char *text;     /* NULL: no model rows */

@@ -22,7 +22,7 @@ refused "bits out of range" 's/^bits.*/bits = 3,9/' 'bad.ini:11: \[sweep\] bits:
 refused "no number" 's/^bits.*/bits = three/' "bad.ini:11: \[sweep\] bits: 'three'"
 refused "listed twice" 's/rtn, gptq/rtn, rtn/' "bad.ini:10: .*'rtn' is listed twice"
 refused "one key twice" 's/^bits/wbits = 3\n&/' 'bad.ini:12: \[sweep\] bits is the same as wbits in line 11'
-refused "activations" 's/^bits/a_bits = 8\n&/' 'bad.ini:11: .*only 16 is possible'
+refused "activations" 's/^bits/a_bits = 12\n&/' 'bad.ini:11: .*2 to 8 bits; 16 leaves them'
 refused "stats" 's/^seed/stats = sequental\n&/' "did you mean 'sequential'"
 refused "metric" 's/^windows/metrics = pppl\n&/' "pppl.*did you mean 'ppl'"
 refused "no methods" '/^methods/d' '\[sweep\] methods is missing'

@@ -6,13 +6,14 @@
 #include "core/hash.h"
 #include "core/ini.h"
 #include "core/rng.h"
+#include "core/size.h"
 #include "core/words.h"
 #include "datasets/npy.h"
 #include "datasets/pickle.h"
 #include "datasets/tensors.h"
 #include "model/text.h"
 #include "model/tok.h"
-#include "quant/form.h"
+#include "quant/pack.h"
 #include "sweep/row.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -217,25 +218,70 @@ static void feed_ids(const struct input *in, struct ptq_arena *a, struct ptq_sta
     ptq_text_load(&info, &ask, a, &text, st);
 }
 
-/* The first bytes are the head, the rest the packed form. */
+/* A field of a head: small values as they are, others huge or negative. */
+static int64_t head_value(const struct input *in, int64_t *at)
+{
+    static const int64_t huge[] = {
+        INT64_MAX, INT64_MAX / 2, INT64_C(1) << 40, INT32_MAX, 65536, 4096, 200, -1};
+    const uint8_t v = *at < in->n ? in->at[*at] : 0;
+    ++*at;
+    return v < 128 ? v : huge[v & 7];
+}
+
+static void head_array(const struct input *in, int64_t *at, struct ptq_arr_head *a)
+{
+    a->fmt = (int)head_value(in, at);
+    a->bits = (int)head_value(in, at);
+    a->is_signed = head_value(in, at) & 1;
+    a->n = head_value(in, at);
+}
+
+static void head_part(const struct input *in, int64_t *at, struct ptq_part_head *p)
+{
+    int *const small[] = {&p->kind, &p->bits, &p->tree_levels};
+    int64_t *const wide[] = {&p->group_cols, &p->groups_per_row, &p->dim, &p->book_len,
+                             &p->book_rows,  &p->book_cols,      &p->rank};
+    for (int i = 0; i < 3; i++)
+        *small[i] = (int)head_value(in, at);
+    for (int i = 0; i < 7; i++)
+        *wide[i] = head_value(in, at);
+    p->has_perm = head_value(in, at) & 1;
+    for (int id = 0; id < PTQ_N_ARRS; id++)
+        head_array(in, at, &p->arr[id]);
+}
+
+/* The first bytes make the head, one a field; the rest is the packed form. */
 static void feed_form(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
 {
-    struct ptq_form_head head;
+    static const float divisor[16] = {1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    struct ptq_form_head head = {0};
     struct ptq_quant q;
-    if (in->n < (int64_t)sizeof head)
+    int64_t at = 0, want, n;
+    head.rows = head_value(in, &at);
+    head.cols = head_value(in, &at);
+    head.split_cols = head_value(in, &at);
+    head.piece_bits = (int)head_value(in, &at);
+    head_array(in, &at, &head.divisor);
+    head.folds = head_value(in, &at) & 1;
+    head.act_bits = (int)head_value(in, &at);
+    head.act_scale = head_value(in, &at) & 1;
+    head.n_parts = (int)head_value(in, &at);
+    for (int k = 0; k < 2; k++)
+        head_part(in, &at, &head.part[k]);
+    if (at > in->n)
         return;
-    memset(&head, 0, sizeof head);
-    int64_t *field[] = {&head.rows, &head.cols, &head.part[0].group_cols,
-                        &head.part[0].groups_per_row, &head.part[0].n_groups};
-    int *small[] = {&head.n_parts,           &head.part[0].kind,     &head.part[0].bits,
-                    &head.part[0].scale_fmt, &head.part[0].zero_fmt, &head.part[0].zero_bits};
-    for (int i = 0; i < 5; i++)
-        memcpy(field[i], in->at + 8 * i, (in->at[48 + i] & 1) ? 8 : 1);
-    for (int i = 0; i < 6; i++)
-        memcpy(small[i], in->at + 56 + 4 * i, (in->at[96 + i] & 1) ? 4 : 1);
-    head.part[0].zero_signed = in->at[102] & 1;
-    head.part[0].has_perm = in->at[103] & 1;
-    ptq_quant_unpack(&head, in->at + sizeof head, in->n - (int64_t)sizeof head, a, &q, st);
+    struct ptq_packed packed = {in->at + at, in->n - at, divisor, head.cols};
+    if (head.cols > 16)
+        packed.folded = NULL;
+    if (!ptq_head_check(&head).what && ptq_form_bytes(&head, &want) && want < packed.bytes)
+        packed.bytes = want; /* else few inputs would come past the first check */
+    if (ptq_quant_unpack(&head, &packed, a, &q, st) != PTQ_OK ||
+        !ptq_size_mul(q.rows, ptq_quant_kcols(&q), &n) || n > 4096)
+        return;
+    float *what = ptq_arena_alloc(a, st, n, sizeof *what);
+    if (what && ptq_quant_dequant(&q, what, st) == PTQ_OK &&
+        ptq_quant_pack(&q, a, &packed, st) == PTQ_OK && packed.bytes != want)
+        abort();
 }
 
 static const struct target {
@@ -347,8 +393,14 @@ static const struct target {
      "shape\":[2,3],\"data_offsets\":[8,20]},\"b\":{\"dtype\":\"I64\",\"shape\":[1],\"dat"
      "a_offsets\":[0,8]}}\0\1\2\3\4\5\6\7\10\11\n\13\14\15\16\17\20\21\22\23",
      169, 0, feed_safetensors},
-    {"form", "\4\0\0\0\0\0\0\0\10\0\0\0\0\0\0\0\10\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\4", 33, 1024,
-     feed_form},
+    /* 2 x 4 weights: 3 bits with zeros and a split; then a codebook of pairs behind a tree
+     * plus rank 1. Fields as feed_form reads them, arrays in the order of their ids. */
+    {"form", "\2\4\6\0\0\0\0\0\0\10\0\1\0\3\0\4\2\0\0\0\0\0\0\2\0\0\4\1\2\1\4", 31, 512, feed_form},
+    {"form of books",
+     "\2\4\0\0\2\0\0\4\1\10\0\2\1\1\1\0\0\2\2\2\4\0\0\0\0\0\0\0\0\0\0\1\3\0\4\4\0\0\1\4\0\0"
+     "\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0"
+     "\0\0\0\0\0\0\0\0\0\0\2\0\0\2\2\0\0\4",
+     102, 512, feed_form},
 };
 enum { N_TARGETS = sizeof targets / sizeof *targets };
 

@@ -35,8 +35,30 @@ static inline struct ptq_cell cell_of(int bits, int64_t group)
         .w_bits = bits, .group_size = group, .zero_in_range = true, .scale_fmt = PTQ_FMT_F32};
 }
 
+/* Ranges of the layer's inputs from its acts. */
+static inline void synthetic_ranges(struct ptq_arena *a, struct ptq_layer *l)
+{
+    struct ptq_status st = {0};
+    const struct ptq_cmat *x = &l->acts;
+    float *most = ptq_arena_alloc(a, &st, x->cols, sizeof *most),
+          *size = ptq_arena_alloc(a, &st, x->cols, sizeof *size),
+          *mean = ptq_arena_alloc(a, &st, x->cols, sizeof *mean);
+    assert_true(most && size && mean);
+    for (int64_t t = 0; t < x->rows; t++)
+        for (int64_t j = 0; j < x->cols; j++) {
+            float v = x->at[t * x->ld + j];
+            most[j] = fmaxf(most[j], fabsf(v));
+            size[j] += fabsf(v) / (float)x->rows;
+            mean[j] += v / (float)x->rows;
+        }
+    l->x_absmax = most;
+    l->x_absmean = size;
+    l->x_mean = mean;
+}
+
 /* A layer whose inputs are correlated, have unequal powers and `n_dead` dead inputs; weights
- * with heavy tails, row 1 without negatives. H per token from 4 rows of inputs a column.
+ * with heavy tails, row 1 without negatives. H per token from 4 rows of inputs a column, and
+ * their ranges.
  * Everything in the arena. */
 static inline void synthetic_layer(struct ptq_arena *a, int64_t rows, int64_t cols, int n_dead,
                                    struct ptq_layer *l)
@@ -65,6 +87,7 @@ static inline void synthetic_layer(struct ptq_arena *a, int64_t rows, int64_t co
     l->block = -1;
     l->w = (struct ptq_cmat){w, rows, cols, cols};
     l->acts = (struct ptq_cmat){x, n, cols, cols};
+    synthetic_ranges(a, l);
     l->hess_norm = PTQ_NORM_TOKEN;
     l->n_tokens = (double)n;
     l->n_sequences = 4;

@@ -97,7 +97,7 @@ static void every_key(void **state)
             "[sweep]\nmethods = rtn, gptq:percdamp=0.01|0.1:act_order=0|1\nwbits = "
             "2-4,8\ngroupsize = -1,128,0\nsym = 0,1\n"
             "sym_kind = absmax\ngrid = hess,minmax\nscale = f32,bf16\nzero_in_range = "
-            "0\nlayers = blk.*\na_bits = 16\n"
+            "0\nlayers = blk.*\na_bits = 16,8,4\n"
             "calib.seed = 0-2\n"
             "[eval]\ntext = c.txt\nprotocols = bytes\nwindows = 11\nwindow = 13\nmetrics = ppl, "
             "w_mse\n"
@@ -136,6 +136,8 @@ static void every_key(void **state)
     assert_string_equal(c.sweep.specs[0].label, "rtn");
     assert_string_equal(c.sweep.specs[4].label, "gptq:percdamp=0.1:act_order=1");
     assert_int_equal(c.sweep.n_bits, 4);
+    assert_int_equal(c.sweep.n_a_bits, 3);
+    assert_true(c.sweep.a_bits[0] == 0 && c.sweep.a_bits[1] == 8 && c.sweep.a_bits[2] == 4);
     assert_int_equal(c.sweep.n_groups, 3);
     assert_int_equal(c.sweep.groups[2], PTQ_GROUP_TENSOR);
     assert_int_equal(c.sweep.n_sym, 2);
@@ -306,7 +308,8 @@ static void errors(void **state)
     expect_error(WITH("grid = minmax,mean"), ":5: [sweep] grid", "'mean'");
     expect_error(WITH("grid = mse,mse"), ":5: [sweep] grid", "'mse' is listed twice");
     expect_error(WITH("scale = f8"), ":5: [sweep] scale", "f16, bf16, f32");
-    expect_error(WITH("a_bits = 8"), ":5: [sweep] a_bits", "only 16");
+    expect_error(WITH("a_bits = 12"), ":5: [sweep] a_bits", "2 to 8 bits");
+    expect_error(WITH("a_bits = 1"), ":5: [sweep] a_bits", "1 is outside 2 .. 16");
     expect_error(WITH("[eval]\nmetrics = ppll"), ":6: [eval] metrics", "did you mean 'ppl'?");
     expect_error(WITH("[calib]\nstats = fpp"), ":6: [calib] stats", "did you mean 'fp'?");
     expect_error(WITH("[calib]\nnsamples = 0"), ":6: [calib] nsamples", "0 is outside");

@@ -127,7 +127,7 @@ static void check_forms(struct fixture *f, int64_t turned_head)
             assert_ok(ptq_form_read_packed(h, l->name, &a, &q, &f->st), &f->st);
             float *what = ptq_arena_alloc(&a, &f->st, l->d_out * l->d_in, sizeof *what);
             assert_non_null(what);
-            ptq_quant_dequant(&q, what);
+            assert_ok(ptq_quant_dequant(&q, what, &f->st), &f->st);
             for (int64_t r = 0; r < l->d_out; r++) {
                 int64_t in = turned ? r % turned_head : 0, half = turned_head / 2,
                         from = turned ? r - in + (in < half ? 2 * in : 2 * (in - half) + 1) : r;
@@ -195,6 +195,25 @@ static void test_some_layers(void **state)
     assert_int_equal(done.written.n_replaced, 1);
     assert_int_equal(done.written.n_tensors, c.n);
     assert_rel(ppl_of(f.out, f.ids), done.ppl, 1e-6);
+    hf_release(&c);
+    end(&f);
+}
+
+/* What happens to inputs is no weight: such a row is refused, and nothing is left behind. */
+static void test_inputs(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct hf_checkpoint c;
+    struct ptq_export_done done;
+    begin(&f);
+    hf_load(&c, "gpt2");
+    mkdir(f.source, 0777);
+    hf_write(&c, f.source, "transformer.");
+    sweep(&f, "sweep.a_bits=8");
+    assert_int_equal(export(&f, NULL, NULL, PTQ_ST_F32, &done), PTQ_ERR_USAGE);
+    assert_status(&f.st, PTQ_ERR_USAGE, "inputs are quantized to 8 bits");
+    assert_int_equal(access(f.out, F_OK), -1);
     hf_release(&c);
     end(&f);
 }
@@ -455,6 +474,7 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_folders),   cmocka_unit_test(test_some_layers),
+        cmocka_unit_test(test_folders),   cmocka_unit_test(test_inputs),
         cmocka_unit_test(test_container), cmocka_unit_test(test_gguf),
         cmocka_unit_test(test_refused),   cmocka_unit_test(test_types),
         cmocka_unit_test(test_round_trip)};

@@ -34,7 +34,7 @@ static void key(struct form *f, char out[PTQ_KEY_CHARS])
     assert_int_equal(strlen(out), PTQ_KEY_CHARS - 1);
 }
 
-enum { N_CHANGES = 16 };
+enum { N_CHANGES = 18 };
 
 static void change(struct form *f, int i)
 {
@@ -60,6 +60,8 @@ static void change(struct form *f, int i)
     case 15:
         f->in.weights = "weightsstats", f->in.stats = "";
         break; /* fields do not run together */
+    case 16: f->cell.a_bits = 8; break;
+    case 17: f->cell.a_bits = 4; break;
     }
 }
 

@@ -298,6 +298,87 @@ static void test_rest_beside_a_large_sink(void **state)
     teardown(&f);
 }
 
+/* ---- beside the full-precision model */
+
+static float *inputs_of(struct fixture *f, const struct ptq_block *b, struct ptq_hidden *h,
+                        const char *name, int64_t d)
+{
+    struct keeper k = {&f->text.tokens, name,
+                       ptq_arena_alloc(&f->arena, NULL, f->text.tokens.n_total * d, sizeof(float)),
+                       0};
+    const struct ptq_block_tap tap = {keep, &k, NULL, true};
+    assert_ok(ptq_block_run(f->model, b, NULL, h, &tap, &f->st), &f->st);
+    return k.x;
+}
+
+static void check_cross(struct fixture *f, const struct ptq_input_stats *s, const float *fp,
+                        const float *x, double tolerance)
+{
+    const int64_t d = s->d_in, n = f->text.tokens.n_total;
+    double *want = calloc((size_t)(d * d), sizeof *want), largest = 0;
+    assert_true(want && s->cross);
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t i = 0; i < d; i++)
+            for (int64_t j = 0; j < d; j++)
+                want[i * d + j] +=
+                    2 * ((double)fp[r * d + i] - x[r * d + i]) * x[r * d + j] / (double)n;
+    for (int64_t i = 0; i < d * d; i++)
+        largest = fmax(largest, fabs(want[i]));
+    assert_true(largest > 1e-3); /* something to see, and not symmetric: */
+    assert_true(fabs(want[1] - want[d]) > 1e-4 * largest);
+    for (int64_t i = 0; i < d * d; i++)
+        check_near("cross", s->cross[i], want[i], largest, tolerance);
+    free(want);
+}
+
+/* Another block over other states: what it sees, and what the first one would have seen. */
+static void test_cross(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_hidden h, fp;
+    struct ptq_block b, fp_block;
+    struct ptq_input_stats s[PTQ_MAX_STAGES], t[PTQ_MAX_STAGES];
+    struct ptq_pool *pool;
+    int n, m;
+    setup(&f);
+    enter(&f, &fp, &fp_block);
+    const int64_t floats = f.text.tokens.n_total * shape.d;
+    uint64_t seed = 50;
+    h = fp;
+    h.at = tiny_fill(&f.arena, floats, .1, 0, &seed);
+    for (int64_t i = 0; i < floats; i++)
+        h.at[i] += fp.at[i];
+    b = fp_block;
+    for (int i = 0; i < b.n_linears; i++)
+        b.lin[i].w = tiny_fill(&f.arena, b.lin[i].d_out * b.lin[i].d_in, .2, 0, &seed);
+    const struct ptq_fp_walk walk = {&fp_block, &fp};
+    struct ptq_stats_options o = {.sink_tokens = SINK, .n_acts = N_ACTS, .fp = &walk};
+    float *before = malloc((size_t)floats * 2 * sizeof *before);
+    assert_non_null(before);
+    memcpy(before, h.at, (size_t)floats * sizeof *before);
+    memcpy(before + floats, fp.at, (size_t)floats * sizeof *before);
+    for (int f64 = 0; f64 < 2; f64++) {
+        o.f64 = f64;
+        assert_ok(ptq_stats_block(f.model, &b, NULL, &h, &o, NULL, &f.arena, s, &n, &f.st), &f.st);
+        assert_int_equal(n, 4);
+        for (int i = 0; i < n; i++)
+            check_cross(&f, &s[i], inputs_of(&f, &fp_block, &fp, s[i].name, s[i].d_in),
+                        inputs_of(&f, &b, &h, s[i].name, s[i].d_in), f64 ? 1e-13 : 2e-6);
+    }
+    assert_memory_equal(before, h.at, (size_t)floats * sizeof *before);
+    assert_memory_equal(before + floats, fp.at, (size_t)floats * sizeof *before);
+    assert_ok(ptq_pool_new(&pool, 2, &f.st), &f.st);
+    assert_ok(ptq_stats_block(f.model, &b, pool, &h, &o, s[1].name, &f.arena, t, &m, &f.st), &f.st);
+    assert_memory_equal(t[0].cross, s[1].cross, (size_t)(s[1].d_in * s[1].d_in) * sizeof(double));
+    ptq_pool_free(pool);
+    struct ptq_layer l;
+    ptq_layer_from_model(&b.lin[0], 1, &s[0], &l);
+    assert_true(l.cross.at == s[0].cross && l.cross.rows == shape.d && l.cross.ld == shape.d);
+    free(before);
+    teardown(&f);
+}
+
 /* ---- stopping */
 
 /* True from the (after + 1)-th time it is asked. */
@@ -623,6 +704,7 @@ int main(void)
         cmocka_unit_test(test_threads_and_only),
         cmocka_unit_test(test_capture_reads_back),
         cmocka_unit_test(test_rest_beside_a_large_sink),
+        cmocka_unit_test(test_cross),
         cmocka_unit_test(test_stops),
         cmocka_unit_test(test_capture_stops),
         cmocka_unit_test(test_capture_goes_on),

@@ -385,6 +385,29 @@ static void forms_come_back(void **state)
     ptq_pack_close(p);
 }
 
+/* A divisor that folds into the producer is no part of the packed bytes, but of the values. */
+static void folded_divisor_comes_back(void **state)
+{
+    (void)state;
+    static const float divisor[] = {2, 4, 0.5F}, want[] = {-2, -.75F, -4, -1, 0, 12};
+    struct ptq_result r;
+    struct ptq_pack *p = open_pack();
+    small_form(&r, 1);
+    r.quant.act.divisor = (struct ptq_arr){.fmt = PTQ_FMT_F16, .n = 3, .at = divisor};
+    for (int folds = 0; folds < 2; folds++) {
+        const char *key = folds ? key_a : key_b;
+        struct ptq_result back;
+        r.quant.act.folds = folds;
+        assert_ok(ptq_pack_put(p, key, &r, &st), &st);
+        assert_ok(ptq_pack_get(p, key, &back, &st), &st);
+        assert_memory_equal(back.what, want, sizeof want);
+        assert_int_equal(back.quant.act.folds, folds);
+        ptq_result_release(&back);
+    }
+    ptq_result_release(&r);
+    ptq_pack_close(p);
+}
+
 /* Any prefix of the file and any one changed byte: a form comes back whole or not at all. */
 static void broken_packs(void **state)
 {
@@ -573,6 +596,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(many_threads, setup, teardown),
         cmocka_unit_test_setup_teardown(a_plan_hides_old_rows, setup, teardown),
         cmocka_unit_test_setup_teardown(forms_come_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(folded_divisor_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_packs, setup, teardown),
         cmocka_unit_test_setup_teardown(the_newest_row_of_any_file, setup, teardown),
         cmocka_unit_test_setup_teardown(looking_changes_nothing, setup, teardown),

@@ -1,0 +1,240 @@
+/* inspect_identity.c: the rule that needs a layer: under an identity Hessian no column tells another
+ * anything, so methods of feedback must give what rtn gives. Run anew on a corner of the smallest
+ * such layer of the run, with the cells and options of its rows. */
+#include "analysis/inspection.h"
+#include "datasets/synth_layer.h"
+#include "model/model.h"
+#include "quant/run.h"
+#include "sweep/layerfile.h"
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+/* A corner of so many rows and columns costs milliseconds; blocks of models beyond MOST_WEIGHTS are
+ * not read for it. */
+enum { MOST_ROWS = 32, MOST_COLS = 512, MOST_WEIGHTS = 1 << 26 };
+
+struct trial {
+    struct ptq_inspection *in;
+    struct ptq_layer layer; /* the corner, with an identity Hessian */
+    const char *done;       /* settings so far, separated by newlines */
+};
+
+/* ---- the layer ---------------------------------------------------------------------------------
+ */
+
+static bool promises(const json_t *row)
+{
+    const struct ptq_method_entry *e = ptq_method_find(ptq_row_text(row, "base"));
+    return e && (e->single->caps & PTQ_CAP_IDENTITY);
+}
+
+static double weights_of(const json_t *row)
+{
+    return ptq_row_num(row, "rows") * ptq_row_num(row, "cols");
+}
+
+static const json_t *smallest(const struct ptq_inspection *in)
+{
+    const json_t *best = NULL;
+    for (int64_t i = 0; i < in->n_layers; i++)
+        if (promises(in->layers[i]) && (!best || weights_of(in->layers[i]) < weights_of(best)))
+            best = in->layers[i];
+    return best;
+}
+
+static int weights_of_model(const struct ptq_inspection *in, const json_t *row,
+                            struct ptq_cmat *w, struct ptq_status *st)
+{
+    const struct ptq_model_options options = {.outliers = false};
+    struct ptq_model *model;
+    struct ptq_block block;
+    const int index = (int)ptq_row_num(row, "block");
+    int code = ptq_model_open(&model, ptq_row_text(row, "source"), &options, st);
+    if (code)
+        return code;
+    if (index < 0 || index >= ptq_model_info(model)->n_blocks)
+        code = ptq_status_set(st, PTQ_ERR_USAGE, "the model has no block %d", index);
+    if (!code)
+        code = ptq_model_load_block(model, index, in->arena, &block, st);
+    for (int i = 0; !code && i < block.n_linears; i++)
+        if (!strcmp(block.lin[i].name, ptq_row_text(row, "layer")))
+            *w = (struct ptq_cmat){block.lin[i].w, block.lin[i].d_out, block.lin[i].d_in,
+                                   block.lin[i].d_in};
+    ptq_model_close(model);
+    return code;
+}
+
+static int weights_of_file(const struct ptq_inspection *in, const json_t *row, struct ptq_h5 *h5,
+                           struct ptq_cmat *w, struct ptq_status *st)
+{
+    const struct ptq_layerfile_args args = {.name = ptq_row_text(row, "layer")};
+    struct ptq_layer layer;
+    int code = ptq_layerfile_read(h5, &args, in->arena, &layer, st);
+    if (!code)
+        *w = layer.w;
+    return code;
+}
+
+/* From where the row says its layer came. */
+static int read_weights(const struct ptq_inspection *in, const json_t *row, struct ptq_cmat *w,
+                        struct ptq_status *st)
+{
+    const char *source = ptq_row_text(row, "source");
+    const bool synth = ptq_synth_layer_is(source);
+    struct ptq_h5 *h5 = NULL;
+    struct ptq_status no_container = {0};
+    if (synth) {
+        int code = ptq_synth_layer_open(&h5, source, st);
+        if (code)
+            return code;
+    } else if (strcmp(source, "demo") != 0) {
+        ptq_h5_open(&h5, source, PTQ_H5_READ, &no_container);
+    }
+    const bool layers = h5 && (synth || ptq_layerfile_is(h5));
+    int code = layers ? weights_of_file(in, row, h5, w, st) : PTQ_OK;
+    if (h5)
+        ptq_h5_close(h5, &no_container);
+    return layers ? code : weights_of_model(in, row, w, st);
+}
+
+static int make_corner(struct trial *t, const json_t *row, struct ptq_cmat w)
+{
+    w.rows = w.rows < MOST_ROWS ? w.rows : MOST_ROWS;
+    w.cols = w.cols < MOST_COLS ? w.cols : MOST_COLS;
+    double *identity = ptq_arena_alloc(t->in->arena, t->in->st, w.cols * w.cols, sizeof *identity);
+    for (int64_t i = 0; identity && i < w.cols; i++)
+        identity[i * w.cols + i] = 2; /* of white inputs: the mean of 2 x x^T */
+    t->layer = (struct ptq_layer){.name = ptq_row_text(row, "layer"),
+                                  .block = -1,
+                                  .role = PTQ_ROLE_OTHER,
+                                  .w = w,
+                                  .hess = {identity, w.cols, w.cols, w.cols},
+                                  .hess_norm = PTQ_NORM_TOKEN,
+                                  .n_tokens = 1,
+                                  .n_sequences = 1};
+    return identity ? PTQ_OK : PTQ_ERR_MEMORY;
+}
+
+/* ---- cells -------------------------------------------------------------------------------------
+ */
+
+static int word_index(const json_t *row, const char *field, const char *const *words)
+{
+    int i = 0;
+    while (words[i] && strcmp(words[i], ptq_row_text(row, field)) != 0)
+        i++;
+    return words[i] ? i : 0;
+}
+
+static struct ptq_cell cell_of(const json_t *row, int64_t cols)
+{
+    const double group = ptq_row_num(row, "group_size");
+    return (struct ptq_cell){
+        .w_bits = (int)ptq_row_num(row, "bits"),
+        .group_size = group > (double)cols ? PTQ_GROUP_ROW : (int64_t)group,
+        .sym = ptq_row_num(row, "sym") != 0,
+        .sym_kind = (enum ptq_sym_kind)word_index(row, "sym_kind", ptq_sym_kind_words),
+        .grid = (enum ptq_grid)word_index(row, "grid", ptq_grid_words),
+        .zero_in_range = ptq_row_num(row, "zero_in_range") != 0,
+        .scale_fmt = (enum ptq_fmt)(PTQ_FMT_F16 + word_index(row, "scale", ptq_scale_words))};
+}
+
+static int quantize(struct trial *t, const char *text, const struct ptq_cell *cell,
+                    enum ptq_precision precision, struct ptq_result *r, struct ptq_status *st)
+{
+    const struct ptq_session_args args = {.layer = &t->layer, .precision = precision};
+    struct ptq_session *session;
+    struct ptq_spec spec;
+    int code = ptq_spec_parse(text, t->in->arena, &spec, st);
+    if (code)
+        return code;
+    code = ptq_session_new(&session, &args, st);
+    if (!code)
+        code = ptq_session_quantize(session, &spec, cell, r, st);
+    ptq_session_free(session);
+    return code;
+}
+
+static void compare(struct trial *t, const json_t *row, const struct ptq_result *a,
+                    const struct ptq_result *b)
+{
+    const int64_t cols = t->layer.w.cols, n = t->layer.w.rows * cols;
+    t->in->now->n_checked++;
+    for (int64_t i = 0; i < n; i++)
+        if (a->what[i] != b->what[i]) {
+            ptq_broken(t->in,
+                       "%s with H = 2 I: row %" PRId64 ", column %" PRId64
+                       " is %.9g, rtn has %.9g",
+                       ptq_row_place(t->in, row), i / cols, i % cols, (double)a->what[i],
+                       (double)b->what[i]);
+            return;
+        }
+}
+
+static int try_row(struct trial *t, const json_t *row)
+{
+    const struct ptq_cell cell = cell_of(row, t->layer.w.cols);
+    const char *options = ptq_row_text(row, "options"),
+               *precision = ptq_row_text(row, "precision");
+    char *text = ptq_arena_printf(t->in->arena, t->in->st, "%s%s%s", ptq_row_text(row, "base"),
+                                  *options ? ":" : "", options);
+    enum ptq_precision p = strcmp(precision, "double") != 0 ? PTQ_SINGLE : PTQ_DOUBLE_PRECISION;
+    struct ptq_result mine, rtn;
+    struct ptq_status why = {0};
+    int code = text ? quantize(t, text, &cell, p, &mine, &why) : PTQ_ERR_MEMORY;
+    if (!code) {
+        code = quantize(t, "rtn", &cell, p, &rtn, &why);
+        if (!code) {
+            compare(t, row, &mine, &rtn);
+            ptq_result_release(&rtn);
+        }
+        ptq_result_release(&mine);
+    }
+    if (code == PTQ_ERR_MEMORY || code == PTQ_ERR_IO)
+        return ptq_status_set(t->in->st, (enum ptq_code)code, "%s", why.text);
+    if (code)
+        ptq_not_checked(t->in, "%s: %s", ptq_row_place(t->in, row), why.text);
+    return PTQ_OK;
+}
+
+/* Layers of one setting are one trial. */
+static bool is_new(struct trial *t, const json_t *row)
+{
+    char cell[96];
+    const struct ptq_cell c = cell_of(row, t->layer.w.cols);
+    const char *one = ptq_arena_printf(t->in->arena, t->in->st, "\n%s:%s %s\n",
+                                       ptq_row_text(row, "base"), ptq_row_text(row, "options"),
+                                       ptq_cell_text(&c, cell));
+    if (!one || strstr(t->done, one))
+        return false;
+    t->done = ptq_arena_printf(t->in->arena, t->in->st, "%s%s", t->done, one);
+    return t->done != NULL;
+}
+
+int ptq_check_identity(struct ptq_inspection *in)
+{
+    struct trial t = {.in = in, .done = ""};
+    const json_t *row = smallest(in);
+    struct ptq_cmat w = {0};
+    struct ptq_status why = {0};
+    in->now->unit = "settings";
+    if (!row) {
+        ptq_not_checked(in, "no method of the run promises it");
+        return PTQ_OK;
+    }
+    if (weights_of(row) > MOST_WEIGHTS) {
+        ptq_not_checked(in, "the smallest layer has more than %d weights", MOST_WEIGHTS);
+        return PTQ_OK;
+    }
+    if (read_weights(in, row, &w, &why) || !w.at) {
+        ptq_not_checked(in, "%s cannot be read again: %s", ptq_row_text(row, "source"),
+                        *why.text ? why.text : "the layer is not there");
+        return PTQ_OK;
+    }
+    int code = make_corner(&t, row, w);
+    for (int64_t i = 0; !code && i < in->n_layers; i++)
+        if (promises(in->layers[i]) && is_new(&t, in->layers[i]))
+            code = try_row(&t, in->layers[i]);
+    return code;
+}

@@ -1,0 +1,46 @@
+/* inspection.h: a run under inspection, for the rules of invariants.c. Private to analysis/. */
+#ifndef PTQ_ANALYSIS_INSPECTION_H
+#define PTQ_ANALYSIS_INSPECTION_H
+#include "analysis/invariants.h"
+#include "sweep/formpack.h"
+#include "sweep/row.h"
+
+enum ptq_form_state { PTQ_FORM_ABSENT, PTQ_FORM_DAMAGED, PTQ_FORM_INVALID, PTQ_FORM_READ };
+struct ptq_form_look { /* what a stored form showed; a fault is a text, "" when there is none */
+    const json_t *row;
+    enum ptq_form_state state;
+    bool transforms; /* it treats its inputs */
+    char round_trip[160], ledger[160], transform[200];
+    bool no_bits; /* the row does not hold bits_stored */
+};
+
+struct ptq_inspection {
+    const char *run_dir;
+    const json_t **layers; /* finished layer rows, report order */
+    int64_t n_layers;
+    /* layer, cell and text of a row, without method and calibration draw -> indices in layers */
+    json_t *by_cell;
+    struct ptq_form_look *forms; /* [n_layers], looked at when a rule first asks */
+    struct ptq_pool *pool;
+    struct ptq_arena *arena;
+    struct ptq_status *st;
+    struct ptq_rule_result *now; /* of the rule that runs */
+};
+
+/* A broken rule: n_broken is counted, the text kept while there is room. */
+void ptq_broken(struct ptq_inspection *, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Why something was left out; the first reason stays. */
+void ptq_not_checked(struct ptq_inspection *, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* "gptq b3 g64 blk.0.attn_q" */
+const char *ptq_row_place(const struct ptq_inspection *, const json_t *row);
+/* Rows of the same layer and cell, of any method and draw. */
+const json_t *ptq_same_cell(const struct ptq_inspection *, const json_t *row);
+bool ptq_row_is_base(const json_t *row, const char *base);
+
+/* inspect_forms.c */
+int ptq_look_at_forms(struct ptq_inspection *);
+/* inspect_identity.c */
+int ptq_check_identity(struct ptq_inspection *);
+#endif
