@@ -217,7 +217,7 @@ int ptq_gpt_check_normed(const struct ptq_model_info *m, const char *positions,
     return ptq_status_set(st, PTQ_ERR_USAGE,
                           "%s: a model of architecture %s has its norms before the halves of a "
                           "block and before the head, %s and an embedding of its own width; "
-                          ""config.json says otherwise: is its model_type right?",
+                          "config.json says otherwise: is its model_type right?",
                           m->source, m->arch, positions);
 }
 
