@@ -228,8 +228,7 @@ static bool probe(const struct ptq_probe *p)
 {
     if (p->is_folder)
         return ptq_hf_folder_has(p->path, &weights);
-    size_t n = strlen(p->path), end = strlen(weights.suffix);
-    return n > end && !strcmp(p->path + n - end, weights.suffix);
+    return ptq_ends_with(p->path, weights.suffix);
 }
 
 static int open_source(struct ptq_tensors *t, const struct ptq_probe *p, struct ptq_status *st)

@@ -272,12 +272,6 @@ static int read_json(const char *path, size_t cap, json_t **out, struct ptq_stat
 
 /* ---- the folder */
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n > m && !strcmp(text + n - m, end);
-}
-
 static char *in_folder(struct ptq_arena *a, struct ptq_status *st, const char *folder,
                        const char *name)
 {
@@ -298,7 +292,7 @@ static int with_suffix(const char *folder, const char *suffix, char first[2][256
     DIR *d = suffix ? opendir(folder) : NULL;
     first[0][0] = first[1][0] = 0;
     for (const struct dirent *e; d && (e = readdir(d));) {
-        if (e->d_name[0] == '.' || !ends_with(e->d_name, suffix))
+        if (e->d_name[0] == '.' || !ptq_ends_with(e->d_name, suffix))
             continue;
         bool leads = !n || strcmp(e->d_name, first[0]) < 0;
         if (leads && n)

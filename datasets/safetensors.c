@@ -1,12 +1,12 @@
 #include "datasets/safetensors.h"
 #include "core/half.h"
 #include "core/size.h"
+#include "core/sync.h"
 #include "core/words.h"
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -267,20 +267,6 @@ int ptq_st_write(struct ptq_st_writer *w, const float *x, int64_t n, struct ptq_
     return w->failed;
 }
 
-static void sync_folder_of(const char *path)
-{
-    char folder[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    const int n = slash ? (int)(slash - path) + 1 : 1;
-    if (snprintf(folder, sizeof folder, "%.*s", n, slash ? path : ".") >= (int)sizeof folder)
-        return;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    (void)fsync(fd);
-    close(fd);
-}
-
 int ptq_st_finish(struct ptq_st_writer *w, bool keep, struct ptq_status *st)
 {
     int rc = w->failed;
@@ -288,12 +274,13 @@ int ptq_st_finish(struct ptq_st_writer *w, bool keep, struct ptq_status *st)
         while (w->now < w->n && w->place[w->now].n == 0)
             w->now++;
         assert(w->now == w->n);
-        if (fsync(w->fd) && errno != EINVAL && errno != ENOTSUP && errno != EROFS)
-            rc = io_error(w, errno, st);
+        int error = ptq_sync_file(w->fd);
+        if (error)
+            rc = io_error(w, error, st);
         if (!rc && rename(w->temporary, w->path))
             rc = io_error(w, errno, st);
         if (!rc)
-            sync_folder_of(w->path);
+            ptq_sync_folder_of(w->path);
     }
     release(w, keep && !rc);
     return rc;

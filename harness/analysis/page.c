@@ -269,17 +269,68 @@ static int put_layers(const struct ptq_tables *t, FILE *f)
     return PTQ_OK;
 }
 
+static const char about_inputs[] =
+    "Of the Hessian that the layers are scored under, once for every distinct input. Condition: "
+    "largest over smallest eigenvalue of H + 0.01 mean(diag H) over the live inputs (estimate). "
+    "Effective rank: (tr H)^2 / tr(H^2). Clipped codes: of the cells whose method notes them; what a "
+    "code was to hold lay outside its grid. Damping, retries, clipped codes and scales at an end of "
+    "their format: over all cells of these layers.";
+static const char about_crossloss[] =
+    "Each method's weights under every objective, relative to rtn's of the same bits and group (the "
+    "first, where there are several): geometric mean over layers of the ratio of losses. "
+    "* smallest of its column in that block; ~ not told apart from it (95 % interval of the mean "
+    "log ratio, paired over layers). A method that is best only under the statistics it was given has "
+    "fitted those.";
+
 static int put_health(const struct ptq_tables *t, FILE *f)
 {
     struct ptq_sheet s;
     int code = ptq_table_health(t, &s);
     if (code)
         return code;
-    fputs("<h2 id=\"health\">Numerical health</h2>\n<p class=\"soft\">What the methods noted while "
-          "they ran, over all their cells: "
-          "damping used, retries, dead inputs.</p>\n",
+    fputs("<h2 id=\"health\">Numerical health</h2>\n", f);
+    struct ptq_sheet inputs;
+    code = ptq_table_inputs(t, false, &inputs);
+    if (code)
+        return code;
+    if (inputs.n_rows) {
+        fprintf(f, "<h3>Inputs</h3>\n<p class=\"soft\">%s</p>\n", about_inputs);
+        ptq_sheet_html(&inputs, f, "input-table", true);
+    }
+    fputs("<h3>Methods</h3>\n<p class=\"soft\">What the methods noted while they ran, over all "
+          "layer cells: damping used, retries, dead inputs.</p>\n",
           f);
     ptq_sheet_html(&s, f, "health-table", false);
+    return PTQ_OK;
+}
+
+static int put_crossloss(const struct ptq_tables *t, FILE *f)
+{
+    bool any = false;
+    for (int64_t k = 0; k < t->v->n_boards; k++) {
+        struct ptq_sheet s;
+        char id[32];
+        int code = ptq_first_of_model(t->v, k) ? ptq_table_crossloss(t, &t->v->boards[k], &s) : 1;
+        if (code < 0)
+            return code;
+        if (code || !s.n_rows)
+            continue;
+        if (!any)
+            fprintf(f,
+                    "<h2 id=\"crossloss\">Losses under every objective</h2>\n<p "
+                    "class=\"soft\">%s</p>\n",
+                    about_crossloss);
+        any = true;
+        snprintf(id, sizeof id, "crossloss-%" PRId64, k + 1);
+        fprintf(f, "<h3>");
+        ptq_put_html(f, t->v->boards[k].model);
+        fprintf(f, "</h3>\n");
+        ptq_sheet_html(&s, f, id, true);
+    }
+    if (!any)
+        fputs("<h2 id=\"crossloss\">Losses under every objective</h2>\n<p class=\"soft\">No rtn of "
+              "the same bits and group beside another method: nothing to compare with.</p>\n",
+              f);
     return PTQ_OK;
 }
 
@@ -362,6 +413,7 @@ int ptq_page_html(const struct ptq_page *g, FILE *f)
         return code;
     put_pictures(g, f);
     code = put_front(t, f);
+    code = code ? code : put_crossloss(t, f);
     code = code ? code : put_bad(t, f);
     code = code ? code : put_layers(t, f);
     code = code ? code : put_health(t, f);
@@ -410,6 +462,36 @@ static int put_md_sheet(const char *title,
     return PTQ_OK;
 }
 
+static int put_md_crossloss(const struct ptq_tables *t, int64_t board, FILE *f)
+{
+    struct ptq_sheet s;
+    if (!ptq_first_of_model(t->v, board))
+        return PTQ_OK;
+    int code = ptq_table_crossloss(t, &t->v->boards[board], &s);
+    if (code || !s.n_rows)
+        return code;
+    fputs("\n## Losses under every objective: ", f);
+    ptq_put_md(f, t->v->boards[board].model);
+    fputs("\n\n", f);
+    ptq_put_md(f, about_crossloss);
+    fputs("\n\n", f);
+    ptq_sheet_md(&s, f);
+    return PTQ_OK;
+}
+
+static int put_md_inputs(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_inputs(t, false, &s);
+    if (code || !s.n_rows)
+        return code;
+    fputs("\n## Numerical health: inputs\n\n", f);
+    ptq_put_md(f, about_inputs);
+    fputs("\n\n", f);
+    ptq_sheet_md(&s, f);
+    return PTQ_OK;
+}
+
 int ptq_page_md(const struct ptq_page *g, FILE *f)
 {
     const struct ptq_tables *t = g->t;
@@ -430,7 +512,10 @@ int ptq_page_md(const struct ptq_page *g, FILE *f)
             fprintf(f, "\n%s: %s\n", p->plot->title, p->reason);
     }
     code = code ? code : put_md_sheet("Skipped and failed cells", ptq_table_bad, t, f);
-    code = code ? code : put_md_sheet("Numerical health", ptq_table_health, t, f);
+    for (int64_t k = 0; k < t->v->n_boards && !code; k++)
+        code = put_md_crossloss(t, k, f);
+    code = code ? code : put_md_inputs(t, f);
+    code = code ? code : put_md_sheet("Numerical health: methods", ptq_table_health, t, f);
     code = code ? code : put_md_sheet("Definitions", ptq_table_definitions, t, f);
     fputs("\n## To make it again\n\n```\n", f);
     ptq_put_text(f, ptq_run_command(t));

@@ -254,18 +254,8 @@ static int order_by_layer(const void *pa, const void *pb)
 
 static int64_t layer_index(const struct layer_map *m, const json_t **sorted, const json_t *row)
 {
-    int64_t lo = 0, hi = m->n_y;
-    while (lo < hi) {
-        int64_t mid = lo + (hi - lo) / 2;
-        int c = ptq_row_order_layer(sorted[mid], row);
-        if (!c)
-            return mid;
-        if (c < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return -1;
+    const json_t **at = bsearch(&row, sorted, (size_t)m->n_y, sizeof *sorted, order_by_layer);
+    return at ? at - sorted : -1;
 }
 
 static int map_layers(const struct ptq_tables *t, const struct ptq_board *d, struct layer_map *m)

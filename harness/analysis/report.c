@@ -210,6 +210,33 @@ static int print_bad_csv(const struct ptq_tables *t, FILE *f)
     return code;
 }
 
+static int print_crossloss_csv(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_crossloss_exact(t, &s);
+    if (!code)
+        ptq_sheet_csv(&s, f);
+    return code;
+}
+
+static int print_crossloss_jsonl(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_crossloss_exact(t, &s);
+    if (!code)
+        ptq_sheet_jsonl(&s, f);
+    return code;
+}
+
+static int print_inputs_csv(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_inputs(t, true, &s);
+    if (!code)
+        ptq_sheet_csv(&s, f);
+    return code;
+}
+
 static int write_tables(const struct ptq_tables *t)
 {
     char *folder = ptq_arena_printf(t->arena, t->st, "%s/tables", t->v->run_dir);
@@ -217,6 +244,9 @@ static int write_tables(const struct ptq_tables *t)
     code = code ? code : save(t, "tables/main.csv", print_csv);
     code = code ? code : save(t, "tables/main.tex", print_latex);
     code = code ? code : save(t, "tables/layers.csv", print_layers_csv);
+    code = code ? code : save(t, "tables/crossloss.csv", print_crossloss_csv);
+    code = code ? code : save(t, "tables/crossloss.jsonl", print_crossloss_jsonl);
+    code = code ? code : save(t, "tables/inputs.csv", print_inputs_csv);
     return code ? code : save(t, "tables/not_run.csv", print_bad_csv);
 }
 

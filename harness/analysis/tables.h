@@ -23,7 +23,17 @@ int ptq_table_spread(const struct ptq_tables *, const struct ptq_board *,
 int ptq_table_layers(const struct ptq_tables *, bool exact, int64_t max_rows, struct ptq_sheet *);
 int ptq_table_bad(const struct ptq_tables *,
                   struct ptq_sheet *); /* skipped and failed cells, equal ones joined */
+/* Every distinct input of the layers: its Hessian's health (row.h), and what the methods that
+ * worked on it noted. */
+int ptq_table_inputs(const struct ptq_tables *, bool exact, struct ptq_sheet *);
 int ptq_table_health(const struct ptq_tables *, struct ptq_sheet *); /* notes by method */
+/* Methods by objectives: geometric mean over layers of the loss relative to that of the first rtn
+ * of the same bits and group. " *": the smallest of its column there; " ~": not told apart from it
+ * (95 %, paired over layers). Blocks without rtn, or with nothing else, are left out. */
+int ptq_table_crossloss(const struct ptq_tables *, const struct ptq_board *, struct ptq_sheet *);
+int ptq_table_crossloss_exact(const struct ptq_tables *, struct ptq_sheet *); /* a row a number */
+/* Boards of one model (its protocols) share their layers: those tables are shown with the first. */
+bool ptq_first_of_model(const struct ptq_view *, int64_t board);
 int ptq_table_definitions(const struct ptq_tables *,
                           struct ptq_sheet *); /* every metric id in the rows */
 

@@ -39,6 +39,9 @@ struct ptq_verb {
 };
 /* Value of a flag by name, or NULL; names not in the verb's table are a bug (assert). */
 const char *ptq_arg(const struct ptq_args *, const char *flag);
+/* Its whole number; out stays as it is where the flag is not given. */
+int ptq_arg_i64(const struct ptq_args *, const char *flag, int64_t min, int64_t max, int64_t *out,
+                struct ptq_status *);
 
 /* Output of tables: same columns as text, Markdown, CSV, JSON Lines. Cells are texts; numeric
  * columns are right-aligned in text. */

@@ -1,10 +1,9 @@
 /* cmd_capture.c: `ptq capture MODEL`: statistics of every layer input of a model over a text, into
  * a container. */
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "core/words.h"
 #include "model/stats.h"
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,43 +19,6 @@ struct request {
     int attention;
     bool f64;
 };
-
-static atomic_bool interrupted;
-
-static void on_signal(int signal_number)
-{
-    static const char text[] = "\nptq capture: finishing the block; once more to stop at once\n";
-    (void)signal_number;
-    atomic_store(&interrupted, true);
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
-        return; /* nobody reads it */
-}
-
-/* The first Ctrl-C ends the capture behind the block in hand, the second at once. */
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-static bool stop(void *arg)
-{
-    (void)arg;
-    return atomic_load(&interrupted);
-}
-
-static int number(const struct ptq_args *a, const char *flag, int64_t min, int64_t def,
-                  int64_t *out, struct ptq_status *st)
-{
-    char what[64];
-    *out = def;
-    if (!ptq_arg(a, flag))
-        return PTQ_OK;
-    snprintf(what, sizeof what, "--%s", flag);
-    return ptq_parse_i64(ptq_arg(a, flag), what, min, INT32_MAX, out, st);
-}
 
 static int required(const struct ptq_args *a, const char *flag, const char **out,
                     struct ptq_status *st)
@@ -84,14 +46,14 @@ static int parse(const struct ptq_args *a, struct request *r, struct ptq_status 
 {
     int rc = required(a, "text", &r->text.source, st);
     if (rc || (rc = required(a, "out", &r->out, st)) ||
-        (rc = number(a, "windows", 1, DEFAULT_WINDOWS, &r->text.n_seq, st)) ||
-        (rc = number(a, "seqlen", 2, 0, &r->text.window, st)) ||
-        (rc = number(a, "sink-tokens", 0, 1, &r->sink_tokens, st)) ||
-        (rc = number(a, "acts", 0, DEFAULT_ACTS, &r->n_acts, st)) ||
-        (rc = number(a, "threads", 1, 0, &r->threads, st)))
+        (rc = ptq_arg_i64(a, "windows", 1, INT32_MAX, &r->text.n_seq, st)) ||
+        (rc = ptq_arg_i64(a, "seqlen", 2, INT32_MAX, &r->text.window, st)) ||
+        (rc = ptq_arg_i64(a, "sink-tokens", 0, INT32_MAX, &r->sink_tokens, st)) ||
+        (rc = ptq_arg_i64(a, "acts", 0, INT32_MAX, &r->n_acts, st)) ||
+        (rc = ptq_arg_i64(a, "threads", 1, INT32_MAX, &r->threads, st)))
         return rc;
-    int64_t seed;
-    if ((rc = number(a, "seed", 0, 0, &seed, st)))
+    int64_t seed = 0;
+    if ((rc = ptq_arg_i64(a, "seed", 0, INT32_MAX, &seed, st)))
         return rc;
     r->text.seed = (uint64_t)seed;
     r->text.draw = ptq_arg(a, "draw");
@@ -138,12 +100,12 @@ static int capture(const struct request *r, const struct ptq_model *m,
                                           .out_path = r->out,
                                           .name = r->name,
                                           .pool = pool,
-                                          .stop = stop,
+                                          .stop = ptq_interrupt_stop,
                                           .whole_blocks = true,
                                           .arithmetic = arithmetic,
                                           .spill = {folder, r->memory_bytes},
                                           .memory_bytes = r->memory_bytes};
-    catch_signals();
+    ptq_catch_interrupts("\nptq capture: finishing the block; once more to stop at once\n");
     rc = ptq_capture(&args, st);
     ptq_pool_free(pool);
     if (!rc)
@@ -155,7 +117,8 @@ static int capture(const struct request *r, const struct ptq_model *m,
 
 static int run(const struct ptq_args *a, struct ptq_status *st)
 {
-    struct request r = {0};
+    struct request r = {
+        .sink_tokens = 1, .n_acts = DEFAULT_ACTS, .text = {.n_seq = DEFAULT_WINDOWS}};
     struct ptq_arena arena;
     struct ptq_model *m = NULL;
     ptq_arena_init(&arena, 0);

@@ -54,27 +54,16 @@ static int source_of(const struct ptq_args *a, struct ptq_arena *arena, const ch
                                 model);
 }
 
-static int number(const struct ptq_args *a, const char *flag, int64_t min, int64_t max,
-                  int64_t *out, struct ptq_status *st)
-{
-    char what[64];
-    *out = 0;
-    if (!ptq_arg(a, flag))
-        return PTQ_OK;
-    snprintf(what, sizeof what, "--%s", flag);
-    return ptq_parse_i64(ptq_arg(a, flag), what, min, max, out, st);
-}
-
 static int parse(const struct ptq_args *a, struct request *r, struct ptq_status *st)
 {
     int rc = ptq_format_parse(ptq_arg(a, "format"), &r->format, st);
-    if (rc || (rc = number(a, "threads", 1, 4096, &r->threads, st)) ||
-        (rc = number(a, "window", 2, INT32_MAX, &r->text.window, st)))
+    if (rc || (rc = ptq_arg_i64(a, "threads", 1, 4096, &r->threads, st)) ||
+        (rc = ptq_arg_i64(a, "window", 2, INT32_MAX, &r->text.window, st)))
         return rc;
     r->options.outliers = ptq_arg(a, "outliers") != NULL;
     r->text.protocol = ptq_arg(a, "protocol");
     r->text.tokenizer = ptq_arg(a, "tokenizer");
-    return number(a, "windows", 1, INT32_MAX, &r->text.n_seq, st);
+    return ptq_arg_i64(a, "windows", 1, INT32_MAX, &r->text.n_seq, st);
 }
 
 /* exp of the summed NLL over words or bytes, from their number a token; NaN when that is unknown.

@@ -1,26 +1,11 @@
 /* cmd_export.c: `ptq export RUN_DIR --label gptq --bits 4 -o DIR`: a row of a sweep as a model. */
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "core/words.h"
 #include "sweep/export.h"
 #include <math.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-
-static atomic_bool interrupted;
-
-static void on_signal(int signal_number)
-{
-    (void)signal_number;
-    atomic_store(&interrupted, true);
-}
-
-static bool stop(void *arg)
-{
-    (void)arg;
-    return atomic_load(&interrupted);
-}
 
 static int type_of(const struct ptq_args *a, enum ptq_st_type *out, struct ptq_status *st)
 {
@@ -62,15 +47,13 @@ static void print_done(const struct ptq_args *a, const struct ptq_export_args *a
 
 static int run(const struct ptq_args *a, struct ptq_status *st)
 {
-    const struct sigaction action = {.sa_handler = on_signal,
-                                     .sa_flags = (int)SA_RESETHAND | SA_RESTART};
     struct ptq_export_pick pick[N_PICKS];
     struct ptq_export_args args = {.run_dir = a->positional[0],
                                    .out_dir = ptq_arg(a, "out"),
                                    .source = ptq_arg(a, "model"),
                                    .picks = pick,
                                    .quiet = ptq_arg(a, "quiet") != NULL,
-                                   .stop = stop};
+                                   .stop = ptq_interrupt_stop};
     struct ptq_export_done done;
     if (!args.out_dir)
         return ptq_status_set(st, PTQ_ERR_USAGE, "-o DIR is required; see ptq export --help");
@@ -80,8 +63,7 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
     int rc = type_of(a, &args.type, st);
     if (rc)
         return rc;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    ptq_catch_interrupts(NULL);
     rc = ptq_export(&args, &done, st);
     if (!rc)
         print_done(a, &args, &done);

@@ -1,25 +1,10 @@
 /* cmd_import.c: `ptq import SOURCE -o OUT.h5`: a checkpoint into a container. */
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "core/words.h"
 #include "model/import.h"
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-
-static atomic_bool interrupted;
-
-static void on_signal(int signal_number)
-{
-    (void)signal_number;
-    atomic_store(&interrupted, true);
-}
-
-static bool stop(void *arg)
-{
-    (void)arg;
-    return atomic_load(&interrupted);
-}
 
 static int type_of(const struct ptq_args *a, enum ptq_h5_type *out, struct ptq_status *st)
 {
@@ -36,11 +21,9 @@ static int type_of(const struct ptq_args *a, enum ptq_h5_type *out, struct ptq_s
 
 static int run(const struct ptq_args *a, struct ptq_status *st)
 {
-    const struct sigaction action = {.sa_handler = on_signal,
-                                     .sa_flags = (int)SA_RESETHAND | SA_RESTART};
     struct ptq_import_args args = {.out_path = ptq_arg(a, "out"),
                                    .name = ptq_arg(a, "name"),
-                                   .stop = stop,
+                                   .stop = ptq_interrupt_stop,
                                    .quiet = ptq_arg(a, "quiet") != NULL};
     struct ptq_model *m = NULL;
     if (!args.out_path)
@@ -48,8 +31,7 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
     int rc = type_of(a, &args.type, st);
     if (rc || (rc = ptq_model_open(&m, a->positional[0], NULL, st)))
         return rc;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    ptq_catch_interrupts(NULL);
     args.model = m;
     rc = ptq_import(&args, st);
     if (!rc) {

@@ -55,27 +55,17 @@ static int word(const struct ptq_args *a, const char *flag, const char *const *w
     return ptq_unknown_word(what, text, words, st);
 }
 
-static int number(const struct ptq_args *a, const char *flag, int64_t min, int64_t def,
-                  int64_t *out, struct ptq_status *st)
-{
-    char what[64];
-    *out = def;
-    snprintf(what, sizeof what, "--%s", flag);
-    return ptq_arg(a, flag) ? ptq_parse_i64(ptq_arg(a, flag), what, min, INT32_MAX, out, st)
-                            : PTQ_OK;
-}
-
 static int parse_cell(const struct ptq_args *a, struct ptq_cell *c, struct ptq_status *st)
 {
-    int64_t bits, group, seed = 0, a_bits;
+    int64_t bits, group = PTQ_GROUP_ROW, seed = 0, a_bits = 16;
     int sym_kind, grid, scale;
     if (!ptq_arg(a, "bits"))
         return ptq_status_set(st, PTQ_ERR_USAGE,
                               "-b BITS is required (1 to 8); see ptq run --help");
     int rc = ptq_parse_i64(ptq_arg(a, "bits"), "--bits", 1, 8, &bits, st);
-    if (rc || (rc = number(a, "group-size", -1, PTQ_GROUP_ROW, &group, st)) ||
-        (rc = number(a, "seed", 0, 0, &seed, st)) ||
-        (rc = number(a, "a-bits", 2, 16, &a_bits, st)) ||
+    if (rc || (rc = ptq_arg_i64(a, "group-size", -1, INT32_MAX, &group, st)) ||
+        (rc = ptq_arg_i64(a, "seed", 0, INT32_MAX, &seed, st)) ||
+        (rc = ptq_arg_i64(a, "a-bits", 2, 16, &a_bits, st)) ||
         (rc = word(a, "sym-kind", ptq_sym_kind_words, PTQ_SYM_FULL, &sym_kind, st)) ||
         (rc = word(a, "grid", ptq_grid_words, PTQ_GRID_MINMAX, &grid, st)) ||
         (rc = word(a, "scale", ptq_scale_words, 0, &scale, st)))
@@ -104,8 +94,8 @@ static int parse(const struct ptq_args *a, struct ptq_arena *arena, struct reque
     int rc = ptq_spec_parse(ptq_arg(a, "method"), arena, &q->spec, st);
     if (rc || (rc = parse_cell(a, &cell, st)) ||
         (rc = ptq_format_parse(ptq_arg(a, "format"), &q->format, st)) ||
-        (rc = number(a, "threads", 1, 0, &q->threads, st)) ||
-        (rc = number(a, "sequences", 1, 0, &q->layer.n_sequences, st)) ||
+        (rc = ptq_arg_i64(a, "threads", 1, INT32_MAX, &q->threads, st)) ||
+        (rc = ptq_arg_i64(a, "sequences", 1, INT32_MAX, &q->layer.n_sequences, st)) ||
         (rc = word(a, "normalisation", norm_words, -1, &q->layer.norm, st)) ||
         (rc = word(a, "precision", precision_words, PTQ_SINGLE, &precision, st)))
         return rc;

@@ -3,32 +3,15 @@
 #include "analysis/invariants.h"
 #include "analysis/report.h"
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 #include "core/words.h"
 #include "sweep/sweep.h"
 #include <errno.h>
 #include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static atomic_bool cancelled;
-
-static void on_signal(int number)
-{
-    (void)number;
-    atomic_store(&cancelled, true);
-}
-
-/* The first Ctrl-C ends the sweep in good order, the second at once. */
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
 
 /* ---- arguments ---------------------------------------------------------------------------------
  */
@@ -186,7 +169,7 @@ static int sweep(const struct ptq_args *a, const struct ptq_config *config, stru
     struct ptq_pool *pool;
     struct ptq_sweep_args args = {.config = config,
                                   .machine = a->machine,
-                                  .cancel = &cancelled,
+                                  .cancel = &ptq_interrupted,
                                   .dry_run = ptq_arg(a, "dry-run") != NULL,
                                   .quiet = ptq_arg(a, "quiet") != NULL,
                                   .retry_failed = ptq_arg(a, "retry-failed") != NULL};
@@ -198,7 +181,7 @@ static int sweep(const struct ptq_args *a, const struct ptq_config *config, stru
     args.pool = pool;
     char *command = join_command(a);
     args.command = command;
-    catch_signals();
+    ptq_catch_interrupts(NULL);
     return_large_pieces();
     code = ptq_sweep_run(&args, &summary, st);
     if (code >= 0 && !args.dry_run)

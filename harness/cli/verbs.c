@@ -42,6 +42,16 @@ const char *ptq_arg(const struct ptq_args *a, const char *flag)
     return a->value[i];
 }
 
+int ptq_arg_i64(const struct ptq_args *a, const char *flag, int64_t min, int64_t max, int64_t *out,
+                struct ptq_status *st)
+{
+    char what[64];
+    if (!ptq_arg(a, flag))
+        return PTQ_OK;
+    snprintf(what, sizeof what, "--%s", flag);
+    return ptq_parse_i64(ptq_arg(a, flag), what, min, max, out, st);
+}
+
 static int letter_index(const struct ptq_verb *verb, char letter)
 {
     for (int i = 0; verb->flags && verb->flags[i].name; i++)

@@ -1,4 +1,5 @@
 #include "core/json.h"
+#include "core/sync.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -57,12 +58,12 @@ static int write_all(int fd, const char *text, size_t bytes)
     return 0;
 }
 
-/* 0 or errno. Pipes, devices and some network file systems know no fsync: no fault of the data. */
+/* 0 or errno. */
 static int write_and_close(int fd, const char *text, size_t bytes)
 {
     int error = write_all(fd, text, bytes);
-    if (!error && fsync(fd) && errno != EINVAL && errno != ENOTSUP && errno != EROFS)
-        error = errno;
+    if (!error)
+        error = ptq_sync_file(fd);
     if (close(fd) && !error)
         error = errno;
     return error;
@@ -74,22 +75,6 @@ static int write_in_place(const char *path, const char *text, size_t bytes, stru
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     int error = fd < 0 ? errno : write_and_close(fd, text, bytes);
     return error ? write_failed(path, error, st) : PTQ_OK;
-}
-
-/* The new name must survive a power cut too; a folder that cannot be synced is no fault of the
- * data. */
-static void sync_folder_of(const char *path)
-{
-    char folder[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    int n = slash ? (int)(slash - path) + 1 : 1;
-    if (snprintf(folder, sizeof folder, "%.*s", n, slash ? path : ".") >= (int)sizeof folder)
-        return;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    (void)fsync(fd);
-    close(fd);
 }
 
 int ptq_write_file(const char *path, const char *text, size_t bytes, struct ptq_status *st)
@@ -112,7 +97,7 @@ int ptq_write_file(const char *path, const char *text, size_t bytes, struct ptq_
         unlink(temporary);
         return write_failed(path, error, st);
     }
-    sync_folder_of(path);
+    ptq_sync_folder_of(path);
     return PTQ_OK;
 }
 

@@ -338,6 +338,17 @@ int ptq_unknown_word(const char *what, const char *word, const char *const *vali
     return ptq_unknown_word_at(NULL, what, word, valid, st);
 }
 
+bool ptq_starts_with(const char *text, const char *start)
+{
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
+bool ptq_ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), k = strlen(end);
+    return n >= k && strcmp(text + n - k, end) == 0;
+}
+
 /* A later star makes an earlier one final, so only the last is ever tried again: at most
  * |pattern| * |text| steps. */
 bool ptq_glob(const char *pattern, const char *text)

@@ -1,5 +1,6 @@
-/* words.h: lists and nearest words for messages and configuration. Texts are untrusted. `what`
- * names the text in messages ("demo.ini:12: [sweep] bits"). Errors are PTQ_ERR_USAGE. */
+/* words.h: lists, nearest words and simple matches for messages and configuration. Texts are
+ * untrusted. `what` names the text in messages ("demo.ini:12: [sweep] bits"). Errors are
+ * PTQ_ERR_USAGE. */
 #ifndef PTQ_CORE_WORDS_H
 #define PTQ_CORE_WORDS_H
 #include "core/arena.h"
@@ -37,6 +38,8 @@ int ptq_unknown_word(const char *what, const char *word, const char *const *vali
 /* The same after a place: "PLACE: unknown WHAT ..."; place "" or NULL: none. */
 int ptq_unknown_word_at(const char *place, const char *what, const char *word,
                         const char *const *valid, struct ptq_status *);
+bool ptq_starts_with(const char *text, const char *start);
+bool ptq_ends_with(const char *text, const char *end);
 /* Shell-like match with * and ?. */
 bool ptq_glob(const char *pattern, const char *text);
 #endif

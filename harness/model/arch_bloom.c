@@ -25,14 +25,7 @@ static const struct ptq_gpt_kind kind = {.slopes = slopes};
 
 static int check(const struct ptq_model_info *m, struct ptq_status *st)
 {
-    int rc = ptq_gpt_check(m, st);
-    if (rc || !(m->post_norm || m->no_final_norm || m->d_embd != m->d_model || m->position_offset))
-        return rc;
-    return ptq_status_set(st, PTQ_ERR_USAGE,
-                          "%s: a model of architecture bloom has its norms before the halves of a "
-                          "block and before the head, no positions and an embedding of its own "
-                          "width; the configuration says otherwise",
-                          m->source);
+    return ptq_gpt_check_normed(m, "no positions", st);
 }
 
 static void outer(const struct ptq_model_info *m, struct ptq_outer *out)
@@ -122,36 +115,10 @@ static int configure_hf(const struct ptq_meta *m, struct ptq_model_info *i, stru
     return ptq_gpt_heads(m, i, st);
 }
 
-static const struct ptq_name gguf_names[] = {
-    {"tok_embd", "token_embd.weight", 0, 0},
-    {"embd_norm", "token_embd_norm.weight", 0, 0},
-    {"embd_norm.bias", "token_embd_norm.bias", 0, 0},
-    {"output_norm", "output_norm.weight", 0, 0},
-    {"output_norm.bias", "output_norm.bias", 0, 0},
-    {"output", "output.weight", 0, 0},
-    {"attn_norm", "blk.%d.attn_norm.weight", 0, 0},
-    {"attn_norm.bias", "blk.%d.attn_norm.bias", 0, 0},
-    {"ffn_norm", "blk.%d.ffn_norm.weight", 0, 0},
-    {"ffn_norm.bias", "blk.%d.ffn_norm.bias", 0, 0},
-    {"attn_q", "blk.%d.attn_qkv.weight", PTQ_FUSED, 0},
-    {"attn_k", "blk.%d.attn_qkv.weight", PTQ_FUSED, 1},
-    {"attn_v", "blk.%d.attn_qkv.weight", PTQ_FUSED, 2},
-    {"attn_q.bias", "blk.%d.attn_qkv.bias", PTQ_FUSED, 0},
-    {"attn_k.bias", "blk.%d.attn_qkv.bias", PTQ_FUSED, 1},
-    {"attn_v.bias", "blk.%d.attn_qkv.bias", PTQ_FUSED, 2},
-    {"attn_o", "blk.%d.attn_output.weight", 0, 0},
-    {"attn_o.bias", "blk.%d.attn_output.bias", 0, 0},
-    {"ffn_up", "blk.%d.ffn_up.weight", 0, 0},
-    {"ffn_up.bias", "blk.%d.ffn_up.bias", 0, 0},
-    {"ffn_down", "blk.%d.ffn_down.weight", 0, 0},
-    {"ffn_down.bias", "blk.%d.ffn_down.bias", 0, 0},
-    {NULL, NULL, 0, 0},
-};
-
 const struct ptq_arch ptq_arch_bloom = {
     .name = "bloom",
     .hf = {types, hf_prefixes, hf_names, configure_hf},
-    .gguf = {types, NULL, gguf_names, ptq_gpt_configure_gguf},
+    .gguf = {types, NULL, ptq_gpt_gguf_names, ptq_gpt_configure_gguf},
     .check = check,
     .layout = ptq_gpt_layout,
     .outer = outer,

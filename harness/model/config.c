@@ -52,7 +52,6 @@ static const struct attribute attributes[] = {
     {"n_token_types", COUNT, false, AT(n_token_types), 0, MOST_DIM, NULL},
     {"encoder", YES, false, AT(encoder), 0, 0, NULL},
     {"tied_head", YES, false, AT(tied_head), 0, 0, NULL},
-    {"quantized_as", TEXT, false, AT(quantized_as), 0, 0, NULL},
 };
 enum { N_ATTRIBUTES = sizeof attributes / sizeof *attributes };
 
@@ -75,10 +74,31 @@ static int read_word(const struct ptq_meta *m, const struct attribute *a, void *
     return rc;
 }
 
+int ptq_config_read_marks(const struct ptq_meta *m, struct ptq_model_info *i, struct ptq_status *st)
+{
+    int64_t bits = 0, group = 0;
+    int rc = ptq_meta_text(m, "quantized_as", false, &i->quantized_as, st);
+    if (!rc)
+        rc = ptq_meta_i64(m, "grid_bits", false, 0, 16, &bits, st);
+    if (!rc)
+        rc = ptq_meta_i64(m, "grid_group", false, 0, MOST_DIM, &group, st);
+    i->grid_bits = (int)bits;
+    i->grid_group = (int)group;
+    return rc;
+}
+
+int ptq_config_marks(const struct ptq_model_info *i, json_t *to, struct ptq_status *st)
+{
+    if (json_object_set_new(to, "quantized_as", json_string(i->quantized_as)) ||
+        (i->grid_bits && (json_object_set_new(to, "grid_bits", json_integer(i->grid_bits)) ||
+                          json_object_set_new(to, "grid_group", json_integer(i->grid_group)))))
+        return ptq_status_nomem(st, "marks of a model", 0);
+    return PTQ_OK;
+}
+
 int ptq_config_read_canonical(const struct ptq_meta *m, struct ptq_model_info *i,
                               struct ptq_status *st)
 {
-    int64_t grid[2] = {0, 0};
     for (const struct attribute *a = attributes; a < attributes + N_ATTRIBUTES; a++) {
         void *at = (char *)i + a->at;
         int rc = PTQ_OK;
@@ -94,14 +114,9 @@ int ptq_config_read_canonical(const struct ptq_meta *m, struct ptq_model_info *i
         if (rc)
             return rc;
     }
-    int rc = ptq_meta_i64(m, "grid_bits", false, 0, 16, &grid[0], st);
-    if (!rc)
-        rc = ptq_meta_i64(m, "grid_group", false, 0, MOST_DIM, &grid[1], st);
-    i->grid_bits = (int)grid[0];
-    i->grid_group = (int)grid[1];
     if (!i->d_embd)
         i->d_embd = i->d_model;
-    return rc;
+    return ptq_config_read_marks(m, i, st);
 }
 
 static int write_one(struct ptq_h5 *h, const struct attribute *a, const void *at,
@@ -128,6 +143,8 @@ int ptq_config_write(struct ptq_h5 *h, const struct ptq_model_info *i, struct pt
     int rc = PTQ_OK;
     for (const struct attribute *a = attributes; a < attributes + N_ATTRIBUTES && !rc; a++)
         rc = write_one(h, a, (const char *)i + a->at, st);
+    if (!rc && i->quantized_as)
+        rc = ptq_h5_set_text(h, "/model", "quantized_as", i->quantized_as, st);
     if (!rc && i->grid_bits)
         rc = ptq_h5_set_i64(h, "/model", "grid_bits", i->grid_bits, st);
     if (!rc && i->grid_bits)

@@ -221,6 +221,19 @@ int ptq_gpt_check(const struct ptq_model_info *m, struct ptq_status *st)
     return PTQ_OK;
 }
 
+int ptq_gpt_check_normed(const struct ptq_model_info *m, const char *positions,
+                         struct ptq_status *st)
+{
+    int rc = ptq_gpt_check(m, st);
+    if (rc || !(m->post_norm || m->no_final_norm || m->d_embd != m->d_model || m->position_offset))
+        return rc;
+    return ptq_status_set(st, PTQ_ERR_USAGE,
+                          "%s: a model of architecture %s has its norms before the halves of a "
+                          "block and before the head, %s and an embedding of its own width; "
+                          "config.json says otherwise: is its model_type right?",
+                          m->source, m->arch, positions);
+}
+
 enum { MOST = 1 << 24 };
 
 int ptq_gpt_count(const struct ptq_meta *m, const char *key, const char *other, int64_t *out,
@@ -270,12 +283,40 @@ int ptq_gpt_heads(const struct ptq_meta *m, struct ptq_model_info *i, struct ptq
 {
     if (i->d_model % i->n_heads != 0)
         return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: the width %lld is not a multiple of the %lld heads", m->source,
-                              (long long)i->d_model, (long long)i->n_heads);
+                              "%s: the width %lld is not a multiple of the %lld heads; repair the "
+                              "configuration",
+                              m->source, (long long)i->d_model, (long long)i->n_heads);
     i->head_dim = i->d_model / i->n_heads;
     i->n_kv_heads = i->n_heads;
     return PTQ_OK;
 }
+
+const struct ptq_name ptq_gpt_gguf_names[] = {
+    {"tok_embd", "token_embd.weight", 0, 0},
+    {"pos_embd", "position_embd.weight", 0, 0},
+    {"embd_norm", "token_embd_norm.weight", 0, 0},
+    {"embd_norm.bias", "token_embd_norm.bias", 0, 0},
+    {"output_norm", "output_norm.weight", 0, 0},
+    {"output_norm.bias", "output_norm.bias", 0, 0},
+    {"output", "output.weight", 0, 0},
+    {"attn_norm", "blk.%d.attn_norm.weight", 0, 0},
+    {"attn_norm.bias", "blk.%d.attn_norm.bias", 0, 0},
+    {"ffn_norm", "blk.%d.ffn_norm.weight", 0, 0},
+    {"ffn_norm.bias", "blk.%d.ffn_norm.bias", 0, 0},
+    {"attn_q", "blk.%d.attn_qkv.weight", PTQ_FUSED, 0},
+    {"attn_k", "blk.%d.attn_qkv.weight", PTQ_FUSED, 1},
+    {"attn_v", "blk.%d.attn_qkv.weight", PTQ_FUSED, 2},
+    {"attn_q.bias", "blk.%d.attn_qkv.bias", PTQ_FUSED, 0},
+    {"attn_k.bias", "blk.%d.attn_qkv.bias", PTQ_FUSED, 1},
+    {"attn_v.bias", "blk.%d.attn_qkv.bias", PTQ_FUSED, 2},
+    {"attn_o", "blk.%d.attn_output.weight", 0, 0},
+    {"attn_o.bias", "blk.%d.attn_output.bias", 0, 0},
+    {"ffn_up", "blk.%d.ffn_up.weight", 0, 0},
+    {"ffn_up.bias", "blk.%d.ffn_up.bias", 0, 0},
+    {"ffn_down", "blk.%d.ffn_down.weight", 0, 0},
+    {"ffn_down.bias", "blk.%d.ffn_down.bias", 0, 0},
+    {NULL, NULL, 0, 0},
+};
 
 int ptq_gpt_configure_gguf(const struct ptq_meta *m, struct ptq_model_info *i,
                            struct ptq_status *st)

@@ -21,6 +21,9 @@ int ptq_gpt_run(const struct ptq_sequence *, const struct ptq_gpt_kind *, struct
 /* Settings that none of them has: grouped heads, rotation, windows, norms of q and k, token types,
  * an output without head: PTQ_ERR_USAGE when one is on. */
 int ptq_gpt_check(const struct ptq_model_info *, struct ptq_status *);
+/* GPT-2 and BLOOM: the same, and the norms where they have them, no offset of positions and an
+ * embedding of the model's width. positions: what they are there, for the message. */
+int ptq_gpt_check_normed(const struct ptq_model_info *, const char *positions, struct ptq_status *);
 /* A setting under either of two names, the second may be NULL. */
 int ptq_gpt_count(const struct ptq_meta *, const char *key, const char *other, int64_t *out,
                   struct ptq_status *);
@@ -34,6 +37,8 @@ int ptq_gpt_fixed(const struct ptq_meta *, const char *key, bool wanted, const c
 int ptq_gpt_unpacked(const struct ptq_meta *, struct ptq_status *);
 /* d_model over n_heads, which must divide it, to head_dim and n_kv_heads. */
 int ptq_gpt_heads(const struct ptq_meta *, struct ptq_model_info *, struct ptq_status *);
-/* GGUF: the counts and the epsilon under the keys that GPT-2 and BLOOM share. */
+/* GGUF: names of tensors, and the counts and the epsilon under the keys that GPT-2 and BLOOM share.
+ */
+extern const struct ptq_name ptq_gpt_gguf_names[];
 int ptq_gpt_configure_gguf(const struct ptq_meta *, struct ptq_model_info *, struct ptq_status *);
 #endif

@@ -2,6 +2,7 @@
 #include "core/progress.h"
 #include "core/size.h"
 #include "datasets/hffolder.h"
+#include "model/config.h"
 #include "model/internal.h"
 #include "model/weights.h"
 #include <errno.h>
@@ -299,6 +300,16 @@ static int write_tensors(struct writing *w)
 
 /* ---- config.json and the tokenizer's files */
 
+/* Plain numbers do not show that they were on a grid: the next sweep of the folder must be told. */
+static int add_marks(const struct writing *w, json_t *config)
+{
+    json_t *marks = json_object();
+    int rc = ptq_config_marks(&w->m->info, marks, w->st);
+    if (json_object_set_new(config, PTQ_MARKS, marks) && !rc)
+        rc = ptq_status_nomem(w->st, "config.json", 0);
+    return rc;
+}
+
 static int make_config(const struct writing *w, json_t **config)
 {
     static const char *const types[] = {"float32", "float16", "bfloat16"};
@@ -306,6 +317,8 @@ static int make_config(const struct writing *w, json_t **config)
     *config = is_hf(w->m) ? json_deep_copy(w->m->files->meta) : json_object();
     if (*config && !is_hf(w->m))
         rc = w->m->arch->hf.to_hf(&w->m->info, *config, w->st);
+    if (!rc && w->m->info.quantized_as)
+        rc = add_marks(w, *config);
     if (rc)
         return rc;
     /* Newer files call it dtype. */

@@ -25,8 +25,11 @@ const json_t *ptq_meta_find(const struct ptq_meta *m, const char *key)
 
 static int missing(const struct ptq_meta *m, const char *key, struct ptq_status *st)
 {
-    return ptq_status_set(st, PTQ_ERR_USAGE, "%s: the setting %s%s is missing", m->source,
-                          m->prefix, key);
+    return ptq_status_set(st, PTQ_ERR_USAGE,
+                          "%s: the setting %s%s is missing; add it to the "
+                          "metadata (of a folder: config.json), or take the file anew from where "
+                          "it came from",
+                          m->source, m->prefix, key);
 }
 
 static int wrong(const struct ptq_meta *m, const char *key, const json_t *v, const char *wanted,
@@ -36,8 +39,11 @@ static int wrong(const struct ptq_meta *m, const char *key, const json_t *v, con
     char shown[PTQ_PRINTABLE];
     ptq_printable(text ? text : "?", shown);
     free(text);
-    return ptq_status_set(st, PTQ_ERR_USAGE, "%s: the setting %s%s is %s; expected %s", m->source,
-                          m->prefix, key, shown, wanted);
+    return ptq_status_set(
+        st, PTQ_ERR_USAGE,
+        "%s: the setting %s%s is %s; expected %s: repair the metadata (of a folder: "
+        "config.json), or take the file anew from where it came from",
+        m->source, m->prefix, key, shown, wanted);
 }
 
 int ptq_meta_i64(const struct ptq_meta *m, const char *key, bool required, int64_t min, int64_t max,

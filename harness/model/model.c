@@ -98,7 +98,10 @@ static int configure_dialect(struct ptq_model *m, struct ptq_status *st)
     char prefix[64] = "";
     struct ptq_meta meta = {m->info.source, m->files->meta, "", &m->arena};
     if (!hf && json_object_size(m->files->meta) == 0)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: holds no metadata", m->info.source);
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: holds no metadata, which say what kind of model it is: it is a "
+                              "part of a split file or was cut; name the whole model",
+                              m->info.source);
     if (hf && json_object_size(m->files->meta) == 0)
         return ptq_status_set(st, PTQ_ERR_USAGE,
                               "%s: no config.json lies beside the weights: put the checkpoint's in "
@@ -111,6 +114,10 @@ static int configure_dialect(struct ptq_model *m, struct ptq_status *st)
         snprintf(prefix, sizeof prefix, "%s.", type);
     meta.prefix = prefix;
     rc = m->dialect->configure(&meta, &m->info, st);
+    if (!rc && hf) {
+        meta.prefix = PTQ_MARKS ".";
+        rc = ptq_config_read_marks(&meta, &m->info, st);
+    }
     if (rc)
         return rc;
     find_prefix(m);

@@ -134,17 +134,17 @@ static bool is_window(const char *rules, const char *at)
     return *at == 'N' && (at == rules || !is_letter(at[-1])) && !is_letter(at[1]);
 }
 
-const char *ptq_protocol_rules(const struct ptq_protocol *p, int64_t window,
-                               struct ptq_arena *arena, struct ptq_status *st)
+const char *ptq_rules_of_window(const char *rules, int64_t window, struct ptq_arena *arena,
+                                struct ptq_status *st)
 {
     char number[24];
     int digits = snprintf(number, sizeof number, "%lld", (long long)window);
     int64_t n = 1;
-    for (const char *r = p->rules; *r; r++)
-        n += is_window(p->rules, r) ? digits : 1;
+    for (const char *r = rules; *r; r++)
+        n += is_window(rules, r) ? digits : 1;
     char *out = ptq_arena_alloc(arena, st, n, 1), *to = out;
-    for (const char *r = p->rules; out && *r; r++) {
-        if (is_window(p->rules, r)) {
+    for (const char *r = rules; out && *r; r++) {
+        if (is_window(rules, r)) {
             memcpy(to, number, (size_t)digits);
             to += digits;
         } else {
@@ -152,6 +152,12 @@ const char *ptq_protocol_rules(const struct ptq_protocol *p, int64_t window,
         }
     }
     return out;
+}
+
+const char *ptq_protocol_rules(const struct ptq_protocol *p, int64_t window,
+                               struct ptq_arena *arena, struct ptq_status *st)
+{
+    return ptq_rules_of_window(p->rules, window, arena, st);
 }
 
 static const struct ptq_draw_rule draws[] = {

@@ -40,6 +40,8 @@ const struct ptq_protocol *ptq_protocol_named(const char *name); /* a name of th
 /* The rules with the window in place of N, in the arena; NULL: no memory. */
 const char *ptq_protocol_rules(const struct ptq_protocol *, int64_t window, struct ptq_arena *,
                                struct ptq_status *);
+const char *ptq_rules_of_window(const char *rules, int64_t window, struct ptq_arena *,
+                                struct ptq_status *);
 
 /* How calibration windows are taken from a text. */
 enum ptq_draw_kind {
@@ -50,7 +52,7 @@ enum ptq_draw_kind {
     PTQ_DRAW_SENTENCES /* of encoders, which take no other */
 };
 struct ptq_draw_rule {
-    const char *name, *title, *rules;
+    const char *name, *title, *rules; /* rules: N is the window */
 };
 const struct ptq_draw_rule *ptq_draw_rules(int *n); /* [enum ptq_draw_kind] */
 int ptq_draw_parse(const char *name, enum ptq_draw_kind *, struct ptq_status *);

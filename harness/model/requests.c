@@ -336,9 +336,10 @@ int ptq_requests_run(const struct ptq_requests *ask, struct ptq_status *st)
     struct job j = {.ask = ask, .info = info, .st = st};
     if (info->encoder)
         return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s is an encoder, which predicts no tokens: requests ask for their "
-                              "log-likelihoods",
-                              info->source);
+                              "%s: the model %s is an encoder, which predicts no tokens, and "
+                              "requests ask for their log-likelihoods; name a model that predicts "
+                              "tokens, or score this one by its embeddings (--text)",
+                              ask->name, info->source);
     j.window = ask->window ? ask->window : info->max_context;
     if (j.window < 1 || j.window > info->max_context)
         return ptq_status_set(st, PTQ_ERR_USAGE,

@@ -18,9 +18,20 @@ static struct head head_of(const struct ptq_states_id *id, int64_t blocks_done,
     return x;
 }
 
-static int failed(const char *path, const char *doing, struct ptq_status *st)
+static int cannot_write(const char *path, struct ptq_status *st)
 {
-    return ptq_status_set(st, PTQ_ERR_IO, "%s: %s hidden states: %s", path, doing, strerror(errno));
+    return ptq_status_set(st, PTQ_ERR_IO,
+                          "%s: hidden states cannot be written: %s; make room there, or let its "
+                          "folder be written to",
+                          path, strerror(errno));
+}
+
+static int cannot_read(const char *path, struct ptq_status *st)
+{
+    return ptq_status_set(st, PTQ_ERR_IO,
+                          "%s: hidden states cannot be read: %s; remove the file: they are made "
+                          "again",
+                          path, strerror(errno));
 }
 
 static bool write_all(FILE *f, const struct head *x, const struct ptq_hidden *h)
@@ -36,15 +47,16 @@ int ptq_states_save(const struct ptq_states_id *id, int64_t blocks_done, const s
     char tmp[4096];
     const struct head x = head_of(id, blocks_done, h);
     if (snprintf(tmp, sizeof tmp, "%s.tmp", id->path) >= (int)sizeof tmp)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: the path is too long", id->path);
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: the path is too long; choose a shorter one",
+                              id->path);
     FILE *f = fopen(tmp, "wb");
     if (!f)
-        return failed(tmp, "writing", st);
+        return cannot_write(tmp, st);
     bool ok = write_all(f, &x, h);
     ok = fclose(f) == 0 && ok;
     if (ok && rename(tmp, id->path) == 0)
         return PTQ_OK;
-    int rc = failed(tmp, "writing", st);
+    int rc = cannot_write(tmp, st);
     unlink(tmp);
     return rc;
 }
@@ -70,7 +82,7 @@ int ptq_states_load(const struct ptq_states_id *id, int64_t *blocks_done, struct
         return PTQ_SKIP;
     int rc = fread(&x, sizeof x, 1, f) == 1 && fits(f, &x, &want) ? PTQ_OK : PTQ_SKIP;
     if (!rc && fread(h->at, sizeof *h->at, n, f) != n)
-        rc = failed(id->path, "reading", st);
+        rc = cannot_read(id->path, st);
     fclose(f);
     if (!rc)
         *blocks_done = x.blocks_done;

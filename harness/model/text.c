@@ -31,6 +31,12 @@ void ptq_cut_end(struct ptq_cut *c, int64_t len)
     c->n_total += len;
 }
 
+/* What makes values per byte and per word of those per token. */
+static void add_rate(struct ptq_hasher *h, double rate)
+{
+    ptq_hasher_add_f64(h, isnan(rate) ? 0 : rate); /* NaN has many bit patterns */
+}
+
 static int key_of(struct ptq_load *l)
 {
     const struct ptq_text *x = l->out;
@@ -45,6 +51,10 @@ static int key_of(struct ptq_load *l)
         ptq_hasher_add(h, x->first_scored, (size_t)t->n_seq * sizeof *x->first_scored);
     if (x->after)
         ptq_hasher_add(h, x->after, (size_t)t->n_seq * sizeof *x->after);
+    if (!l->ask->draw) { /* calibration reads tokens alone */
+        add_rate(h, x->bytes_per_token);
+        add_rate(h, x->words_per_token);
+    }
     ptq_hasher_done(h, l->out->key);
     return PTQ_OK;
 }
@@ -130,22 +140,11 @@ static int need(struct ptq_load *l, enum ptq_material material, const char *name
                           l->ask->source, name, l->ask->protocol);
 }
 
-static bool starts(const char *text, const char *with)
-{
-    return strncmp(text, with, strlen(with)) == 0;
-}
-
-static bool ends_in(const char *text, const char *end)
-{
-    size_t n = strlen(text), k = strlen(end);
-    return n >= k && strcmp(text + n - k, end) == 0;
-}
-
 static int load(struct ptq_load *l)
 {
-    const char *s = l->ask->source, *path = starts(s, "ids:") ? s + 4 : s;
+    const char *s = l->ask->source, *path = ptq_starts_with(s, "ids:") ? s + 4 : s;
     int rc;
-    if (starts(s, "synth:facts:")) {
+    if (ptq_starts_with(s, "synth:facts:")) {
         rc = need(l, PTQ_OF_FACTS, "facts");
         return rc ? rc : ptq_load_facts(l, s + 12);
     }
@@ -153,11 +152,12 @@ static int load(struct ptq_load *l)
         return need(l, PTQ_OF_IDS, "ids"); /* refused: ids without a text have no sentences */
     if (ptq_is_zipf(s))
         return ptq_zipf_text(l->model, l->ask, l->arena, l->out, l->st);
-    if (starts(s, "synth:")) {
+    if (ptq_starts_with(s, "synth:")) {
         static const char *const words[] = {"facts:SEED", "zipf:SEED", NULL};
         return ptq_unknown_word("source of text synth:...", s + 6, words, l->st);
     }
-    if (path != s || (!starts(s, "text:") && (ends_in(s, ".npy") || ends_in(s, ".ids")))) {
+    if (path != s ||
+        (!ptq_starts_with(s, "text:") && (ptq_ends_with(s, ".npy") || ptq_ends_with(s, ".ids")))) {
         rc = need(l, PTQ_OF_IDS, "ids");
         return rc ? rc : ptq_load_ids(l, path);
     }

@@ -36,7 +36,9 @@ struct ptq_text {
     char sha256[65]; /* of the file as it lies; "" for synth */
     bool verified;   /* sha256 is the known one */
     bool fallback;   /* prose stands in for the text that was asked for and is not here */
-    char key[33];    /* hash of ids, borders and what is scored */
+    /* Hash of ids, borders, what is scored, and of an evaluation the bytes and words a token below:
+     * where keys are equal, every metric's values are. */
+    char key[33];
     /* Bytes of the text over its tokens; 1 for byte models, NaN when unknown (ids files). */
     double bytes_per_token;
     double words_per_token; /* lm-eval-word: words of the original text; else NaN */
@@ -62,7 +64,7 @@ struct ptq_text_request {
     const char *source;
     int64_t n_seq;  /* windows wanted (lm-eval-word: documents); 0: all there are (facts: 256) */
     int64_t window; /* tokens a window; 0: the protocol's, else the model's context */
-    /* Calibration: how n_seq windows are taken, a name of draw.h ("first", "windows",
+    /* Calibration: how n_seq windows are taken, a draw of protocol.h ("first", "windows",
      * "gptq-windows", "gptq-documents"); NULL: evaluation, by the protocol. The facts language is
      * random by its own seed, id files are taken in order: they take "first" and "windows" alike.
      * Encoders take "sentences" alone. */

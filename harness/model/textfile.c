@@ -215,55 +215,51 @@ struct search {
     int64_t n;
 };
 
-static bool starts(const char *text, const char *with)
+static bool is_called(const struct ptq_known_text *t, const char *name, size_t length)
 {
-    return strncmp(text, with, strlen(with)) == 0;
+    return strlen(t->name) == length && strncmp(t->name, name, length) == 0;
 }
 
-static bool ends_in(const char *text, const char *end)
+const struct ptq_known_text *ptq_known_text_find(const struct ptq_known_text *list, int64_t n,
+                                                 const char *source, bool calibration)
 {
-    size_t n = strlen(text), k = strlen(end);
-    return n >= k && strcmp(text + n - k, end) == 0;
-}
-
-static const struct ptq_known_text *only_split(const struct search *s, size_t name_length)
-{
-    const struct ptq_known_text *only = NULL;
-    for (int64_t i = 0; i < s->n; i++) {
-        const struct ptq_known_text *t = &s->list[i];
-        if (strlen(t->name) != name_length || strncmp(t->name, s->ask->source, name_length) != 0)
+    const char *colon = strchr(source, ':');
+    size_t length = strcspn(source, ":");
+    const struct ptq_known_text *last = NULL;
+    for (int64_t i = 0; i < n; i++) {
+        const struct ptq_known_text *t = &list[i];
+        if (!is_called(t, source, length))
             continue;
-        if (s->ask->calibration ? t->calibration : t->evaluation)
+        if (colon ? strcmp(t->split, colon + 1) == 0 : calibration ? t->calibration : t->evaluation)
             return t;
-        only = t;
+        last = t;
     }
-    return only;
+    return colon ? NULL : last;
 }
 
-/* "wikitext2", "wikitext2:valid". NULL with no status set: no known text of that name. */
-static const struct ptq_known_text *find_known(const struct search *s)
+/* A status is set when the text is known and its split is not. */
+static void check_split(const struct search *s)
 {
     const char *source = s->ask->source, *colon = strchr(source, ':');
-    size_t n = colon ? (size_t)(colon - source) : strlen(source);
+    size_t length = strcspn(source, ":"), used = 0;
     char splits[256] = "";
-    size_t used = 0;
-    bool named = false;
-    if (!colon)
-        return only_split(s, n);
-    for (int64_t i = 0; i < s->n; i++) {
-        const struct ptq_known_text *t = &s->list[i];
-        if (strlen(t->name) != n || strncmp(t->name, source, n) != 0)
-            continue;
-        if (strcmp(t->split, colon + 1) == 0)
-            return t;
-        named = true;
-        if (used < sizeof splits)
-            used += (size_t)snprintf(splits + used, sizeof splits - used, " %s", t->split);
-    }
-    if (named)
+    for (int64_t i = 0; i < s->n && used < sizeof splits; i++)
+        if (is_called(&s->list[i], source, length))
+            used += (size_t)snprintf(splits + used, sizeof splits - used, " %s", s->list[i].split);
+    if (used)
         ptq_status_set(s->st, PTQ_ERR_USAGE, "%s: unknown split '%s'; the text %.*s has:%s", source,
-                       colon + 1, (int)n, source, splits);
-    return NULL;
+                       colon + 1, (int)length, source, splits);
+}
+
+/* NULL with no status set: no known text of that name. */
+static const struct ptq_known_text *find_known(const struct search *s)
+{
+    const char *source = s->ask->source;
+    const struct ptq_known_text *t =
+        ptq_known_text_find(s->list, s->n, source, s->ask->calibration);
+    if (!t && strchr(source, ':'))
+        check_split(s);
+    return t;
 }
 
 /* A path to a file that nobody named, or a misspelt name. */
@@ -368,12 +364,12 @@ static int open_known(const struct search *s, const struct ptq_known_text *known
 
 /* ---- a text that is not here */
 
-static const struct ptq_known_text *prose_of(const struct search *s)
+const struct ptq_known_text *ptq_known_text_stand_in(const struct ptq_known_text *list, int64_t n,
+                                                     bool calibration)
 {
-    for (int64_t i = 0; i < s->n; i++)
-        if (s->list[i].stands_for &&
-            (s->ask->calibration ? s->list[i].calibration : s->list[i].evaluation))
-            return &s->list[i];
+    for (int64_t i = 0; i < n; i++)
+        if (list[i].stands_for && (calibration ? list[i].calibration : list[i].evaluation))
+            return &list[i];
     return NULL;
 }
 
@@ -394,7 +390,8 @@ static int not_here(const struct search *s, const struct ptq_known_text *t)
 static int open_stand_in(const struct search *s, const struct ptq_known_text *wanted,
                          struct ptq_textfile *f)
 {
-    const struct ptq_known_text *prose = prose_of(s);
+    const struct ptq_known_text *prose =
+        ptq_known_text_stand_in(s->list, s->n, s->ask->calibration);
     const char *path;
     int rc =
         prose && prose != wanted ? ptq_known_text_path(prose, s->arena, &path, s->st) : PTQ_SKIP;
@@ -454,9 +451,10 @@ static int note_name(const struct search *s, struct ptq_textfile *f)
 static int open_path(const struct search *s, const char *path, struct ptq_textfile *f)
 {
     f->path = f->name = path;
-    f->rows = ends_in(path, ".json") || ends_in(path, ".jsonl") ? PTQ_ROWS_JSON : PTQ_ROWS_WHOLE;
+    f->rows = ptq_ends_with(path, ".json") || ptq_ends_with(path, ".jsonl") ? PTQ_ROWS_JSON
+                                                                            : PTQ_ROWS_WHOLE;
     f->join = f->rows == PTQ_ROWS_JSON ? "\n\n" : "";
-    if (ends_in(path, ".gz"))
+    if (ptq_ends_with(path, ".gz"))
         return ptq_status_set(s->st, PTQ_ERR_USAGE, "%s: packed; unpack it: gunzip -k %s", path,
                               path);
     int rc = read_whole(f, s->st);
@@ -473,7 +471,7 @@ int ptq_textfile_open(const struct ptq_textfile_request *ask, struct ptq_arena *
                       struct ptq_textfile *f, struct ptq_status *st)
 {
     struct search s = {.ask = ask, .arena = arena, .st = st};
-    bool is_path = starts(ask->source, "text:");
+    bool is_path = ptq_starts_with(ask->source, "text:");
     *f = (struct ptq_textfile){0};
     int rc = ptq_known_texts(arena, &s.list, &s.n, st);
     if (rc)

@@ -31,6 +31,13 @@ struct ptq_known_text {
 };
 int ptq_known_texts(struct ptq_arena *, const struct ptq_known_text **, int64_t *n,
                     struct ptq_status *);
+/* The text of the list that "wikitext2:valid" names; for "wikitext2" the split that is meant, else
+ * its last. NULL: none. */
+const struct ptq_known_text *ptq_known_text_find(const struct ptq_known_text *list, int64_t n,
+                                                 const char *source, bool calibration);
+/* The text that is read where another one's file is nowhere, or NULL. */
+const struct ptq_known_text *ptq_known_text_stand_in(const struct ptq_known_text *list, int64_t n,
+                                                     bool calibration);
 /* Where its file is; PTQ_SKIP (no status set): nowhere. */
 int ptq_known_text_path(const struct ptq_known_text *, struct ptq_arena *, const char **path,
                         struct ptq_status *);

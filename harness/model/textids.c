@@ -196,16 +196,10 @@ static int load_npy(struct ptq_load *l, const char *path, struct ptq_cut *c)
     return PTQ_OK;
 }
 
-static bool ends_in(const char *text, const char *end)
-{
-    size_t n = strlen(text), k = strlen(end);
-    return n >= k && strcmp(text + n - k, end) == 0;
-}
-
 int ptq_load_ids(struct ptq_load *l, const char *path)
 {
     struct ptq_cut c;
-    int rc = ends_in(path, ".npy") ? load_npy(l, path, &c) : load_lines(l, path, &c);
+    int rc = ptq_ends_with(path, ".npy") ? load_npy(l, path, &c) : load_lines(l, path, &c);
     l->out->bytes_per_token = takes_bytes(l) ? 1 : NAN;
     return rc ? rc
               : ptq_cut_finish(l, &c, ptq_cut_name(l, "ids", c.left, c.n_seq),

@@ -335,7 +335,7 @@ static int finish_draw(struct ptq_load *l, const struct ptq_draw_request *draw,
     return ptq_cut_finish(l, c,
                           ptq_arena_printf(l->arena, l->st, "%s-%lld/%lld", rule->name,
                                            (long long)l->window, (long long)c->n_seq),
-                          rule->rules);
+                          ptq_rules_of_window(rule->rules, l->window, l->arena, l->st));
 }
 
 /* ---- one file */

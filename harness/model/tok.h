@@ -117,6 +117,8 @@ struct ptq_tok_index;
 int ptq_tok_index_new(struct ptq_tok_index **, const struct ptq_tok_def *, struct ptq_status *);
 void ptq_tok_index_free(struct ptq_tok_index *); /* NULL is fine */
 int32_t ptq_tok_index_find(const struct ptq_tok_index *, const char *text, int64_t bytes); /* -1 */
+/* PTQ_ERR_USAGE when a lower id has the text of this token, which is not unused. */
+int ptq_tok_index_check(const struct ptq_tok_index *, int64_t id, struct ptq_status *);
 /* For readers: text and at of a definition are filled, merge lines "left right" become ids. A part
  * that is no token is PTQ_ERR_USAGE with source, number of the merge and its text. */
 int ptq_tok_merge_ids(const struct ptq_tok_index *, const char *source, int64_t number,
@@ -137,6 +139,11 @@ int ptq_symbol_byte(uint32_t symbol);
  * "gpt-2" "smollm" "llama-bpe" "qwen2" "bloom" ...; others are PTQ_ERR_USAGE with the list. */
 int ptq_pretok_named(const char *name, const char *source, struct ptq_tok_def *,
                      struct ptq_status *);
+
+/* The text with its spaces as PTQ_TOK_SPM sees it (tok_spm.c); replaces what the buffer holds. */
+struct ptq_text_buffer;
+int ptq_spm_normalize(const struct ptq_tok_def *, const char *text, int64_t bytes, bool first,
+                      struct ptq_text_buffer *, struct ptq_status *);
 
 /* A model: compiled from a definition that outlives it. encode sees text between added tokens,
  * valid UTF-8; `first`: nothing lies before it. */

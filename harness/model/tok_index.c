@@ -63,6 +63,18 @@ int32_t ptq_tok_index_find(const struct ptq_tok_index *x, const char *text, int6
     return x->slot[slot_of(x, text, bytes)];
 }
 
+int ptq_tok_index_check(const struct ptq_tok_index *x, int64_t id, struct ptq_status *st)
+{
+    const struct ptq_tok_def *def = x->def;
+    int32_t other = ptq_tok_index_find(x, def->text + def->at[id], def->at[id + 1] - def->at[id]);
+    if (other == id)
+        return PTQ_OK;
+    return ptq_status_set(st, PTQ_ERR_USAGE,
+                          "%s: tokens %d and %lld have the same text: which one is meant cannot be "
+                          "known",
+                          def->source, other, (long long)id);
+}
+
 /* Tokens are no C strings: a text for a message. */
 static void printable(const char *text, int64_t bytes, char out[PTQ_PRINTABLE])
 {

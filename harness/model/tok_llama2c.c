@@ -41,33 +41,19 @@ static int add_splits(struct llama2c *t, const struct ptq_tok_def *def, int32_t 
     return code;
 }
 
-struct scored {
-    float score;
-    int32_t id;
-};
-
-static int by_score(const void *a, const void *b)
-{
-    const struct scored *x = a, *y = b;
-    return (x->score < y->score) - (x->score > y->score);
-}
-
 static int add_pairs(struct llama2c *t, const struct ptq_tok_def *def, struct ptq_status *st)
 {
-    struct scored *order = malloc((size_t)def->n * sizeof *order);
+    struct ptq_scored *order = malloc((size_t)def->n * sizeof *order);
     int64_t n = 0;
-    int32_t rank = 0;
     if (!order)
         return ptq_status_nomem(st, "scores", (size_t)def->n * sizeof *order);
     for (int64_t i = 0; i < def->n; i++)
         if (def->score[i] > worst_score)
-            order[n++] = (struct scored){def->score[i], (int32_t)i};
-    qsort(order, (size_t)n, sizeof *order, by_score);
+            order[n++] = (struct ptq_scored){def->score[i], (int32_t)i, 0};
+    ptq_rank_scores(order, n);
     int code = PTQ_OK;
-    for (int64_t i = 0; i < n && code == PTQ_OK; i++) {
-        rank += i > 0 && order[i].score < order[i - 1].score;
-        code = add_splits(t, def, order[i].id, rank, st);
-    }
+    for (int64_t i = 0; i < n && code == PTQ_OK; i++)
+        code = add_splits(t, def, order[i].id, order[i].rank, st);
     free(order);
     return code;
 }
@@ -81,18 +67,15 @@ static int check(const struct llama2c *t, const struct ptq_tok_def *def, struct 
                               def->source, N_WITH_BYTES, FIRST_BYTE, (long long)def->n);
     for (int64_t i = 0; i < def->n; i++) {
         int64_t bytes = def->at[i + 1] - def->at[i];
-        int32_t other = ptq_tok_index_find(t->index, def->text + def->at[i], bytes);
         if (!isfinite(def->score[i]) || bytes < 1 || bytes > MOST_TOKEN_BYTES)
             return ptq_status_set(st, PTQ_ERR_USAGE,
                                   "%s: token %lld has %lld bytes and the score %g: not 1 .. %d "
                                   "bytes and a number",
                                   def->source, (long long)i, (long long)bytes,
                                   (double)def->score[i], MOST_TOKEN_BYTES);
-        if (other != i)
-            return ptq_status_set(st, PTQ_ERR_USAGE,
-                                  "%s: tokens %d and %lld have the same text: which one is meant "
-                                  "cannot be known",
-                                  def->source, other, (long long)i);
+        int code = ptq_tok_index_check(t->index, i, st);
+        if (code != PTQ_OK)
+            return code;
     }
     return PTQ_OK;
 }

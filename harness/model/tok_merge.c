@@ -63,6 +63,24 @@ void ptq_pairs_release(struct ptq_pairs *p)
     *p = (struct ptq_pairs){0};
 }
 
+/* ---- ranks ---- */
+
+static int by_score(const void *a, const void *b)
+{
+    const struct ptq_scored *x = a, *y = b;
+    return (x->score < y->score) - (x->score > y->score);
+}
+
+void ptq_rank_scores(struct ptq_scored *t, int64_t n)
+{
+    qsort(t, (size_t)n, sizeof *t, by_score);
+    int32_t rank = 0;
+    for (int64_t i = 0; i < n; i++) {
+        rank += i > 0 && t[i].score < t[i - 1].score;
+        t[i].rank = rank;
+    }
+}
+
 /* ---- merging ---- */
 
 /* Symbols are a list; one that was merged into its left neighbour has id -1. */

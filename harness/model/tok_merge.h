@@ -18,6 +18,15 @@ struct ptq_pairs {
 int ptq_pairs_add(struct ptq_pairs *, struct ptq_pair, struct ptq_status *);
 void ptq_pairs_release(struct ptq_pairs *);
 
+/* A token whose score says how early pairs that make it merge. */
+struct ptq_scored {
+    float score;
+    int32_t id, rank;
+};
+/* Sorts by score, the highest first, and fills the ranks; equal scores are one rank, where the left
+ * pair comes first. */
+void ptq_rank_scores(struct ptq_scored *, int64_t n);
+
 /* Working memory of one encoder; zeroed at first, for one thread of control. */
 struct ptq_merger {
     struct ptq_merge_node *node;

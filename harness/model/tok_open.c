@@ -1,5 +1,6 @@
 /* Which reader reads a source. */
 #include "model/tok_open.h"
+#include "core/words.h"
 #include "datasets/tensors.h"
 #include <errno.h>
 #include <stdio.h>
@@ -41,12 +42,6 @@ static int read_gguf(const char *path, struct ptq_arena *a, struct ptq_tok_def *
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-static bool ends_in(const char *path, const char *end)
-{
-    size_t n = strlen(path), m = strlen(end);
-    return n >= m && strcmp(path + n - m, end) == 0;
-}
-
 static bool begins_with(const char *path, const char *magic, size_t n)
 {
     char head[8] = {0};
@@ -72,7 +67,7 @@ static reader *reader_of(const char *path)
     if (begins_with(path, "GGUF", 4))
         return read_gguf;
     for (size_t i = 0; i < sizeof by_name / sizeof *by_name; i++)
-        if (ends_in(path, by_name[i].end))
+        if (ptq_ends_with(path, by_name[i].end))
             return by_name[i].read;
     return NULL;
 }

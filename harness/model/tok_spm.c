@@ -190,36 +190,21 @@ static int add_splits(struct spm *s, const struct ptq_tok_def *def, int32_t id, 
     return code;
 }
 
-struct scored {
-    float score;
-    int32_t id;
-};
-
-static int by_score(const void *a, const void *b)
-{
-    const struct scored *x = a, *y = b;
-    return (x->score < y->score) - (x->score > y->score);
-}
-
-/* Equal scores are one rank, where the left pair comes first. */
 static int pairs_by_score(struct spm *s, const struct ptq_tok_def *def, struct ptq_status *st)
 {
-    struct scored *order = malloc((size_t)(def->n + 1) * sizeof *order);
+    struct ptq_scored *order = malloc((size_t)(def->n + 1) * sizeof *order);
     int64_t n = 0;
-    int32_t rank = 0;
     int code = order ? PTQ_OK : ptq_status_nomem(st, "scores", (size_t)def->n * sizeof *order);
     for (int64_t i = 0; i < def->n && code == PTQ_OK; i++)
         if (!isfinite(def->score[i]))
             code = ptq_status_set(st, PTQ_ERR_USAGE, "%s: the score of token %lld is not a number",
                                   def->source, (long long)i);
         else if (can_merge(def, i))
-            order[n++] = (struct scored){def->score[i], (int32_t)i};
+            order[n++] = (struct ptq_scored){def->score[i], (int32_t)i, 0};
     if (code == PTQ_OK)
-        qsort(order, (size_t)n, sizeof *order, by_score);
-    for (int64_t i = 0; i < n && code == PTQ_OK; i++) {
-        rank += i > 0 && order[i].score < order[i - 1].score;
-        code = add_splits(s, def, order[i].id, rank, st);
-    }
+        ptq_rank_scores(order, n);
+    for (int64_t i = 0; i < n && code == PTQ_OK; i++)
+        code = add_splits(s, def, order[i].id, order[i].rank, st);
     free(order);
     return code;
 }
@@ -356,12 +341,9 @@ static int check(const struct spm *s, const struct ptq_tok_def *def, struct ptq_
                                   "%s: token %lld has %lld bytes; tokens of more than %d are not "
                                   "supported",
                                   def->source, (long long)i, (long long)v.bytes, MOST_TOKEN_BYTES);
-        int32_t other = ptq_tok_index_find(s->index, v.at, v.bytes);
-        if (other != i)
-            return ptq_status_set(st, PTQ_ERR_USAGE,
-                                  "%s: tokens %d and %lld have the same text: which one is meant "
-                                  "cannot be known",
-                                  def->source, other, (long long)i);
+        int code = ptq_tok_index_check(s->index, i, st);
+        if (code != PTQ_OK)
+            return code;
     }
     if (def->ignore_merges)
         return ptq_status_set(st, PTQ_ERR_USAGE,
@@ -443,9 +425,10 @@ static void add_spaced(const struct ptq_tok_def *def, struct view v, struct ptq_
     }
 }
 
-static int normalize(const struct ptq_tok_def *def, struct view v, bool first,
-                     struct ptq_text_buffer *out, struct ptq_status *st)
+int ptq_spm_normalize(const struct ptq_tok_def *def, const char *text, int64_t bytes, bool first,
+                      struct ptq_text_buffer *out, struct ptq_status *st)
 {
+    struct view v = {text, bytes};
     int64_t spaces = 1, room;
     out->n = 0;
     while (def->squeeze_spaces && v.bytes && v.at[0] == ' ') {
@@ -624,7 +607,7 @@ static int spm_encode(const struct ptq_tok_def *def, const void *own, const char
     if (!ids->call && !(ids->call = calloc(1, sizeof(struct call))))
         return ptq_status_nomem(st, "a tokenizer's call", sizeof(struct call));
     struct encoding e = {def, own, ids, ids->call, ids->n, 0, false, st};
-    int code = normalize(def, (struct view){text, bytes}, first, &e.call->text, st);
+    int code = ptq_spm_normalize(def, text, bytes, first, &e.call->text, st);
     return code == PTQ_OK ? encode_normalized(&e) : code;
 }
 

@@ -54,25 +54,12 @@ static int fill_info(struct ptq_tokenizer *t, const char *source, struct ptq_sta
     return i->source ? ptq_tok_key(d, i->key, st) : PTQ_ERR_MEMORY;
 }
 
-/* SentencePiece's normalizer of tokenizer.json (Prepend, Replace) for one text. */
-static int normalize_spaces(const struct ptq_tok_def *def, const char *text, int64_t bytes,
-                            struct ptq_text_buffer *out, struct ptq_status *st)
-{
-    static const char space[] = "\xE2\x96\x81"; /* U+2581 */
-    int code = PTQ_OK;
-    if (def->prefix == PTQ_PREFIX_EACH && bytes > 0)
-        code = ptq_text_buffer_add(out, space, 3, st);
-    for (int64_t i = 0; i < bytes && code == PTQ_OK; i++)
-        code = text[i] == ' ' ? ptq_text_buffer_add(out, space, 3, st)
-                              : ptq_text_buffer_add(out, text + i, 1, st);
-    return code;
-}
-
+/* A normalizer of tokenizer.json for one text: NFC, or SentencePiece's (Prepend, Replace). */
 static int normalize(const struct ptq_tok_def *def, const char *text, int64_t bytes,
                      struct ptq_text_buffer *out, struct ptq_status *st)
 {
     return def->norm == PTQ_NORM_NFC ? ptq_unicode_nfc(text, bytes, out, st)
-                                     : normalize_spaces(def, text, bytes, out, st);
+                                     : ptq_spm_normalize(def, text, bytes, true, out, st);
 }
 
 /* Metaspace replaces spaces behind the search for added tokens, the normalizers before it. */

@@ -126,6 +126,10 @@ enum ptq_leaves ptq_job_cell_ended(struct ptq_job *, int code, const struct ptq_
 /* Cells in flight that the memory budget allows, at least 1, at most the pool's threads. */
 int ptq_job_at_most(const struct ptq_job *, double bytes_per_cell);
 double ptq_layer_cell_bytes(int64_t rows, int64_t cols);
+/* Runs every one of the n points: side by side where they are as many as the threads, else one
+ * after another, each with the whole pool. */
+void ptq_job_each_model(struct ptq_job *, const int64_t *points, int64_t n, double bytes_per_cell,
+                        void (*run)(struct ptq_job *, int64_t point));
 /* Where hidden states of one text go that would take more than a thread's half of the budget: the
  * run's folder. */
 struct ptq_spill ptq_job_spill(const struct ptq_job *);

@@ -270,11 +270,6 @@ static int layers_outcome(struct ptq_job *job, int64_t point, char *reason, size
     return outcome;
 }
 
-struct models {
-    struct ptq_job *job;
-    int64_t *points, n;
-};
-
 static void run_model(struct ptq_job *job, int64_t point)
 {
     struct ptq_status st = {0}, io = {0};
@@ -284,13 +279,6 @@ static void run_model(struct ptq_job *job, int64_t point)
         snprintf(reason, sizeof reason, "%s", st.text);
     if (ptq_job_cell_ended(job, code, &st) == PTQ_LEAVES_ROW)
         ptq_model_outcome(job, point, code, reason, &io);
-}
-
-static void piece(void *arg, int64_t begin, int64_t end)
-{
-    struct models *m = arg;
-    for (int64_t i = begin; i < end && !ptq_job_stop(m->job); i++)
-        run_model(m->job, m->points[i]);
 }
 
 /* Hidden states, a block's weights twice (as they were, as they are), what scoring takes. */
@@ -304,29 +292,21 @@ static double cell_bytes(const struct ptq_job *job)
 
 int ptq_model_phase(struct ptq_job *job, struct ptq_status *st)
 {
-    struct models m = {.job = job};
+    int64_t *points, n = 0;
     for (int64_t p = 0; p < job->n_points; p++)
-        m.n += job->model_wants[p].need_row;
-    if (ptq_job_stop(job) || (!m.n && !job->reference_want.need_row))
+        n += job->model_wants[p].need_row;
+    if (ptq_job_stop(job) || (!n && !job->reference_want.need_row))
         return PTQ_OK;
     struct ptq_arena arena;
     ptq_arena_init(&arena, 0);
-    m.points = ptq_arena_alloc(&arena, st, m.n, sizeof *m.points);
-    int code = m.points ? ptq_model_reference(job, st) : PTQ_ERR_MEMORY;
-    m.n = 0;
+    points = ptq_arena_alloc(&arena, st, n, sizeof *points);
+    int code = points ? ptq_model_reference(job, st) : PTQ_ERR_MEMORY;
+    n = 0;
     for (int64_t p = 0; code >= 0 && p < job->n_points; p++)
         if (job->model_wants[p].need_row)
-            m.points[m.n++] = p;
-    if (code >= 0 && m.n) {
-        job->progress = ptq_progress_new("models", m.n, job->args->quiet);
-        if (m.n < ptq_pool_threads(job->args->pool))
-            piece(&m, 0, m.n);
-        else
-            ptq_pool_for_at_most(job->args->pool, ptq_job_at_most(job, cell_bytes(job)), m.n, 1,
-                                 piece, &m);
-        ptq_progress_free(job->progress);
-        job->progress = NULL;
-    }
+            points[n++] = p;
+    if (code >= 0 && n)
+        ptq_job_each_model(job, points, n, cell_bytes(job), run_model);
     ptq_arena_clear(&arena);
     return code;
 }

@@ -309,18 +309,6 @@ static void run_cell(struct ptq_job *job, int64_t point)
     ptq_arena_clear(&w.arena);
 }
 
-struct cells {
-    struct ptq_job *job;
-    int64_t *points, n;
-};
-
-static void piece(void *arg, int64_t begin, int64_t end)
-{
-    struct cells *c = arg;
-    for (int64_t i = begin; i < end && !ptq_job_stop(c->job); i++)
-        run_cell(c->job, c->points[i]);
-}
-
 /* Statistics of attention, and a second walk with its sums, where a method of the sweep takes them.
  */
 static double extra_bytes(const struct ptq_job *job, double widest)
@@ -358,12 +346,13 @@ static bool pending(const struct ptq_job *job, int64_t point)
     return any;
 }
 
-static int capture_needed(struct ptq_job *job, struct cells *c, struct ptq_status *st)
+static int capture_needed(struct ptq_job *job, const int64_t *points, int64_t n,
+                          struct ptq_status *st)
 {
     int code = PTQ_OK;
-    for (int64_t i = 0; code >= 0 && i < c->n; i++) {
-        struct ptq_draw *d = &job->draws[job->points[c->points[i]].draw];
-        if (needs(&job->points[c->points[i]], PTQ_NEEDS_ATTN))
+    for (int64_t i = 0; code >= 0 && i < n; i++) {
+        struct ptq_draw *d = &job->draws[job->points[points[i]].draw];
+        if (needs(&job->points[points[i]], PTQ_NEEDS_ATTN))
             code = ptq_attn_check(ptq_model_info(job->model), &d->text.tokens, &job->stats_options,
                                   ptq_pool_threads(job->args->pool), job->memory_bytes, st);
         if (code >= 0)
@@ -376,28 +365,20 @@ static int capture_needed(struct ptq_job *job, struct cells *c, struct ptq_statu
 
 int ptq_sequential_phase(struct ptq_job *job, struct ptq_status *st)
 {
-    struct cells c = {.job = job};
+    int64_t *points, n = 0;
     struct ptq_arena arena;
     ptq_arena_init(&arena, 0);
-    c.points = ptq_arena_alloc(&arena, st, job->n_points, sizeof *c.points);
-    for (int64_t p = 0; c.points && p < job->n_points; p++)
+    points = ptq_arena_alloc(&arena, st, job->n_points, sizeof *points);
+    for (int64_t p = 0; points && p < job->n_points; p++)
         if (pending(job, p))
-            c.points[c.n++] = p;
-    int code = c.points ? PTQ_OK : PTQ_ERR_MEMORY;
-    if (code >= 0 && c.n)
-        code = capture_needed(job, &c, st);
-    if (code >= 0 && job->has_eval && (c.n || job->reference_want.need_row) && !ptq_job_stop(job))
+            points[n++] = p;
+    int code = points ? PTQ_OK : PTQ_ERR_MEMORY;
+    if (code >= 0 && n)
+        code = capture_needed(job, points, n, st);
+    if (code >= 0 && job->has_eval && (n || job->reference_want.need_row) && !ptq_job_stop(job))
         code = ptq_model_reference(job, st);
-    if (code >= 0 && c.n) {
-        job->progress = ptq_progress_new("models", c.n, job->args->quiet);
-        if (c.n < ptq_pool_threads(job->args->pool))
-            piece(&c, 0, c.n);
-        else
-            ptq_pool_for_at_most(job->args->pool, ptq_job_at_most(job, cell_bytes(job)), c.n, 1,
-                                 piece, &c);
-        ptq_progress_free(job->progress);
-        job->progress = NULL;
-    }
+    if (code >= 0 && n)
+        ptq_job_each_model(job, points, n, cell_bytes(job), run_cell);
     ptq_arena_clear(&arena);
     return code;
 }

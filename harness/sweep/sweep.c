@@ -76,6 +76,33 @@ int ptq_job_at_most(const struct ptq_job *job, double bytes_per_cell)
     return n < 1 ? 1 : n > threads ? threads : (int)n;
 }
 
+struct models {
+    struct ptq_job *job;
+    const int64_t *points;
+    void (*run)(struct ptq_job *, int64_t point);
+};
+
+static void run_models(void *arg, int64_t begin, int64_t end)
+{
+    const struct models *m = arg;
+    for (int64_t i = begin; i < end && !ptq_job_stop(m->job); i++)
+        m->run(m->job, m->points[i]);
+}
+
+void ptq_job_each_model(struct ptq_job *job, const int64_t *points, int64_t n,
+                        double bytes_per_cell, void (*run)(struct ptq_job *, int64_t point))
+{
+    struct models m = {job, points, run};
+    struct ptq_pool *pool = job->args->pool;
+    job->progress = ptq_progress_new("models", n, job->args->quiet);
+    if (n < ptq_pool_threads(pool))
+        run_models(&m, 0, n);
+    else
+        ptq_pool_for_at_most(pool, ptq_job_at_most(job, bytes_per_cell), n, 1, run_models, &m);
+    ptq_progress_free(job->progress);
+    job->progress = NULL;
+}
+
 struct ptq_spill ptq_job_spill(const struct ptq_job *job)
 {
     return (struct ptq_spill){job->run_dir,

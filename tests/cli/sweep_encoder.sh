@@ -49,7 +49,7 @@ grep -q "\"embeddings_hash\":\"$hash\"" "$work/out" || fail "one thread gives ot
 says 'the protocol gptq scores predicted tokens, and bert is an encoder'
 echo '{"context": [1], "continuation": [2]}' | "$PTQ" eval "$model" --requests - >"$work/out" 2>"$work/err"
 [ $? = 2 ] || fail "requests on an encoder are no error"
-says 'is an encoder, which predicts no tokens'
+says 'standard input: the model .*/bert is an encoder, which predicts no tokens, .*; name a model that predicts tokens'
 "$PTQ" eval demo --text "$work/text.txt" --protocol sentences-32 >"$work/out" 2>"$work/err"
 [ $? = 2 ] || fail "sentences on a decoder are no error"
 says 'is no encoder'

@@ -122,4 +122,16 @@ exits 0 "$PTQ" merge --force "$work/merged3" "$work/undisturbed" "$work/other" >
 SET="sweep.bits=3 sweep.methods=rtn" exits 0 sweep "$config" undisturbed
 grep -q gptq "$work/out" && fail "the table shows rows that the configuration does not want"
 grep -q gptq "$work/undisturbed/cells.jsonl" || fail "rows of the wider configuration were lost"
+
+# Statistics of another precision are not used: they are made anew, and the old ones go.
+one="sweep.methods=gptq sweep.bits=3 sweep.group_size=64 sweep.layers=blk.0.attn_q calib.heldout=none"
+for pair in single:f32 double:f64; do
+    SET="$one run.precision=${pair%:*}" exits 0 sweep "$config" precision
+    stats=("$work"/precision/stats.*)
+    [ ${#stats[@]} = 1 ] || fail "statistics of several precisions: ${stats[*]}"
+    "$PTQ" inspect "${stats[0]}" | grep -Eq "/stats/calib/blk.0.attn_in/hess_rest +${pair#*:} " || fail "statistics of another precision than ${pair%:*}"
+done
+SET="$one run.precision=double" exits 0 sweep "$config" double
+double_rows() { rows "$1" | grep '"precision":"double"'; }
+[ -n "$(double_rows "$work/double")" ] && [ "$(double_rows "$work/double")" = "$(double_rows "$work/precision")" ] || fail "double precision behind single gives other rows"
 echo ok

@@ -39,4 +39,18 @@ grep -q in-domain "$work/domain/report.html" || fail "the page"
 head -c 20000 "$PTQ" | base64 -w 0 >"$work/text.txt"
 SET="$SET calib.text=$work/text.txt calib.seqlen=64 eval.text=text:$work/text.txt eval.window=64 calib.heldout=none" exits 0 sweep "$config" file
 grep -q '"in_domain":"same text"' "$work/file/cells.jsonl" || fail "in_domain of one file"
+
+# The same contents under other names; windows of other lengths, so that none of them are equal. A file of other bytes is another text.
+mkdir "$work/sub"
+ln -s ../text.txt "$work/sub/link.txt"
+cp "$work/text.txt" "$work/sub/copy.txt"
+sed s/A/B/g "$work/text.txt" >"$work/sub/other.txt"
+SET="$SET calib.text=$work/text.txt calib.seqlen=48 eval.window=64 calib.heldout=none"
+for name in sub/../text.txt sub/link.txt sub/copy.txt; do
+    SET="$SET eval.text=$work/$name" exits 0 sweep "$config" names
+    [ "$(grep -c '"in_domain":"same text"' "$work/names/cells.jsonl")" = 2 ] || fail "in_domain of one text under two names: $name"
+    rm -r "$work/names"
+done
+SET="$SET eval.text=$work/sub/other.txt" exits 0 sweep "$config" names
+grep -q in_domain "$work/names/cells.jsonl" && fail "in_domain of another text"
 echo ok

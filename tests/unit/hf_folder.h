@@ -14,6 +14,7 @@ struct hf_tensor {
     int rank;
     int64_t dim[2], n;
     float *value; /* malloc'ed */
+    int gguf;     /* how gguf_write stores it; quantized: codes at random, not these values */
 };
 struct hf_checkpoint {
     json_t *vector, *config; /* config is the caller's to edit */
@@ -140,7 +141,18 @@ static inline void hf_write_sharded(const struct hf_checkpoint *c, const char *d
 
 /* ---- GGUF, version 3 (github.com/ggml-org/ggml, docs/gguf.md) */
 
-enum { GGUF_U32 = 4, GGUF_F32 = 6, GGUF_STRING = 8, GGUF_F32_TENSOR = 0, GGUF_ALIGN = 32 };
+enum { GGUF_U32 = 4, GGUF_F32 = 6, GGUF_STRING = 8, GGUF_ALIGN = 32 };
+enum { GGUF_F32_TENSOR = 0, GGUF_Q4_0 = 2, GGUF_Q5_0 = 6, GGUF_Q8_0 = 8, GGUF_GROUP = 32 };
+
+/* The names that the tensors have in GGUF, as the vector file lists them. */
+static inline void gguf_rename(struct hf_checkpoint *c)
+{
+    const json_t *to = json_object_get(c->vector, "gguf");
+    for (int64_t i = 0; i < c->n; i++) {
+        c->tensor[i].name = json_string_value(json_object_get(to, c->tensor[i].name));
+        assert_non_null(c->tensor[i].name);
+    }
+}
 
 static inline void gguf_text(FILE *f, const char *text)
 {
@@ -172,6 +184,31 @@ static inline int64_t gguf_padding(int64_t n)
     return (GGUF_ALIGN - n % GGUF_ALIGN) % GGUF_ALIGN;
 }
 
+/* A group of 32 values is a scale, here 2^-8 as an f16, and codes. */
+static inline int64_t gguf_group_bytes(int type)
+{
+    return type == GGUF_Q4_0 ? 2 + 16 : type == GGUF_Q5_0 ? 2 + 4 + 16 : 2 + 32;
+}
+
+static inline int64_t gguf_bytes(const struct hf_tensor *t)
+{
+    return t->gguf ? t->n / GGUF_GROUP * gguf_group_bytes(t->gguf) : t->n * 4;
+}
+
+static inline void gguf_values(FILE *f, const struct hf_tensor *t)
+{
+    if (!t->gguf) {
+        fwrite(t->value, 4, (size_t)t->n, f);
+        return;
+    }
+    const int64_t group = gguf_group_bytes(t->gguf);
+    for (int64_t i = 0; i < gguf_bytes(t); i++)
+        fputc(i % group == 0   ? 0x00
+              : i % group == 1 ? 0x1C
+                               : (int)(ptq_hash_u64(hf_fnv1a(t->name), (uint64_t)i) & 255),
+              f);
+}
+
 /* All tensors of c under the names they have there. */
 static inline void gguf_write(const struct hf_checkpoint *c, const char *path, const char *arch,
                               const json_t *meta)
@@ -196,15 +233,48 @@ static inline void gguf_write(const struct hf_checkpoint *c, const char *path, c
         fwrite(&(uint32_t){(uint32_t)t->rank}, 4, 1, f);
         for (int k = t->rank - 1; k >= 0; k--)
             fwrite(&(uint64_t){(uint64_t)t->dim[k]}, 8, 1, f);
-        fwrite(&(uint32_t){GGUF_F32_TENSOR}, 4, 1, f);
+        fwrite(&(uint32_t){(uint32_t)t->gguf}, 4, 1, f);
         fwrite(&(uint64_t){(uint64_t)at}, 8, 1, f);
-        at += t->n * 4 + gguf_padding(t->n * 4);
+        at += gguf_bytes(t) + gguf_padding(gguf_bytes(t));
     }
     fwrite(zero, 1, (size_t)gguf_padding(ftell(f)), f);
     for (int64_t i = 0; i < c->n; i++) {
-        fwrite(c->tensor[i].value, 4, (size_t)c->tensor[i].n, f);
-        fwrite(zero, 1, (size_t)gguf_padding(c->tensor[i].n * 4), f);
+        gguf_values(f, &c->tensor[i]);
+        fwrite(zero, 1, (size_t)gguf_padding(gguf_bytes(&c->tensor[i])), f);
     }
     assert_int_equal(fclose(f), 0);
+}
+
+/* The vector file "llama" as a GGUF, its MLP widened to whole groups. Block matrices whose names
+ * are in a list are stored in its type, all others in `rest`; of a block's 9216 weights attn_q and
+ * attn_output are 1024 each, attn_k and attn_v 512, the three ffn 2048. */
+struct gguf_types {
+    const char *list; /* "attn_k attn_v"; "" for none */
+    int of_list, rest;
+};
+static inline void gguf_write_llama(const char *path, const struct gguf_types *types)
+{
+    struct hf_checkpoint c;
+    hf_load(&c, "llama");
+    gguf_rename(&c);
+    for (int64_t i = 0; i < c.n; i++) {
+        struct hf_tensor *t = &c.tensor[i];
+        char part[32];
+        if (t->rank != 2 || sscanf(t->name, "blk.%*d.%31[^.]", part) != 1)
+            continue;
+        for (int k = 0; k < 2; k++)
+            t->dim[k] = t->dim[k] == 56 ? 64 : t->dim[k];
+        t->n = t->dim[0] * t->dim[1];
+        free(t->value);
+        hf_fill(t);
+        t->gguf = strstr(types->list, part) ? types->of_list : types->rest;
+    }
+    json_t *meta = json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:f}", "embedding_length", 32,
+                             "block_count", 2, "attention.head_count", 4, "attention.head_count_kv",
+                             2, "feed_forward_length", 64, "context_length", 64, "vocab_size", 96,
+                             "attention.layer_norm_rms_epsilon", 1e-5);
+    gguf_write(&c, path, "llama", meta);
+    json_decref(meta);
+    hf_release(&c);
 }
 #endif

@@ -249,55 +249,112 @@ static void test_container(void **state)
 
 /* ---- GGUF: the values as they lie; which order of rows they stand for, the reader says */
 
-static void rename_to_gguf(struct hf_checkpoint *c)
-{
-    static const char *const parts[][2] = {{"self_attn.q_proj", "attn_q"},
-                                           {"self_attn.k_proj", "attn_k"},
-                                           {"self_attn.v_proj", "attn_v"},
-                                           {"self_attn.o_proj", "attn_output"},
-                                           {"mlp.gate_proj", "ffn_gate"},
-                                           {"mlp.up_proj", "ffn_up"},
-                                           {"mlp.down_proj", "ffn_down"},
-                                           {"input_layernorm", "attn_norm"},
-                                           {"post_attention_layernorm", "ffn_norm"},
-                                           {"model.embed_tokens", "token_embd"},
-                                           {"model.norm", "output_norm"},
-                                           {"lm_head", "output"}};
-    static char name[HF_MAX_TENSORS][64];
-    for (int64_t i = 0; i < c->n; i++)
-        for (int64_t k = 0; k < LENGTH(parts); k++) {
-            int block;
-            const char *old = c->tensor[i].name, *at = strstr(old, parts[k][0]);
-            if (!at || at[strlen(parts[k][0])] != '.' || (at != old && at[-1] != '.'))
-                continue;
-            if (sscanf(old, "model.layers.%d.", &block) == 1)
-                snprintf(name[i], sizeof name[i], "blk.%d.%s.weight", block, parts[k][1]);
-            else
-                snprintf(name[i], sizeof name[i], "%s.weight", parts[k][1]);
-            c->tensor[i].name = name[i];
-            break;
-        }
-}
-
 static void test_gguf(void **state)
 {
     (void)state;
     struct fixture f;
-    struct hf_checkpoint c;
+    struct ptq_model *m;
     begin(&f);
-    hf_load(&c, "llama");
-    rename_to_gguf(&c);
-    json_t *meta = json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:f}", "embedding_length", 32,
-                             "block_count", 2, "attention.head_count", 4, "attention.head_count_kv",
-                             2, "feed_forward_length", 56, "context_length", 64, "vocab_size", 96,
-                             "attention.layer_norm_rms_epsilon", 1e-5);
     test_path(f.dir, "m.gguf", f.source);
-    gguf_write(&c, f.source, "llama", meta);
+    gguf_write_llama(f.source, &(struct gguf_types){"", 0, GGUF_F32_TENSOR});
     sweep(&f, "");
     check_export(&f, 0);
-    json_decref(meta);
-    hf_release(&c);
+    assert_ok(ptq_model_open(&m, f.out, NULL, &f.st), &f.st);
+    assert_null(json_object_get(m->files->meta, PTQ_MARKS));
+    ptq_model_close(m);
     end(&f);
+}
+
+/* ---- weights that were on a grid before: their floats do not show it any more */
+
+static void check_marks(struct fixture *f, const char *source, const char *mark)
+{
+    struct ptq_model *m;
+    assert_ok(ptq_model_open(&m, source, NULL, &f->st), &f->st);
+    const struct ptq_model_info *i = ptq_model_info(m);
+    assert_non_null(i->quantized_as);
+    assert_string_equal(i->quantized_as, mark);
+    assert_int_equal(i->grid_bits, 4);
+    assert_int_equal(i->grid_group, 32);
+    ptq_model_close(m);
+}
+
+static void check_rows(struct fixture *f, const char *mark)
+{
+    struct ptq_rows rows = {.n = 0};
+    assert_ok(ptq_rows_read_run(f->run, &rows, &f->st), &f->st);
+    assert_true(rows.n > 0);
+    for (int64_t i = 0; i < rows.n; i++) {
+        assert_string_equal(ptq_row_text(rows.at[i], "weights_on_grid"), mark);
+        assert_true(ptq_row_num(rows.at[i], "weights_grid_bits") == 4);
+    }
+    ptq_rows_release(&rows);
+}
+
+/* From a GGUF, from the folder made of it, from a container made of that: each sweep says it. */
+static void test_marks(void **state)
+{
+    (void)state;
+    static const char mark[] = "Q4_0: 4 bits, groups of 32 (11 % of the block weights)";
+    struct fixture f;
+    struct ptq_model *m;
+    char container[TEST_PATH];
+    begin(&f);
+    test_path(f.dir, "m.gguf", f.source);
+    test_path(f.dir, "m.h5", container);
+    gguf_write_llama(f.source, &(struct gguf_types){"attn_k attn_v", GGUF_Q4_0, GGUF_Q8_0});
+    check_marks(&f, f.source, mark);
+    sweep(&f, "");
+    check_export(&f, 0);
+    check_marks(&f, f.out, mark);
+
+    snprintf(f.source, sizeof f.source, "%s", f.out);
+    test_path(f.dir, "out2", f.out);
+    sweep(&f, "run.name=again");
+    check_rows(&f, mark);
+    check_export(&f, 0);
+    check_marks(&f, f.out, mark);
+
+    assert_ok(ptq_model_open(&m, f.out, NULL, &f.st), &f.st);
+    const struct ptq_import_args args = {
+        .model = m, .out_path = container, .type = PTQ_H5_OTHER, .quiet = true};
+    assert_ok(ptq_import(&args, &f.st), &f.st);
+    ptq_model_close(m);
+    check_marks(&f, container, mark);
+    snprintf(f.source, sizeof f.source, "%s", container);
+    test_path(f.dir, "out3", f.out);
+    sweep(&f, "run.name=third");
+    check_export(&f, 0);
+    check_marks(&f, f.out, mark);
+    end(&f);
+}
+
+/* A mark that is none is a fault of the file, as in a container. */
+static void test_bad_marks(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key;
+        int value;
+    } bad[] = {{"quantized_as", 4}, {"grid_bits", 17}, {"grid_group", -1}};
+    for (int64_t i = 0; i < LENGTH(bad); i++) {
+        struct fixture f;
+        struct hf_checkpoint c;
+        struct ptq_model *m;
+        char said[64];
+        begin(&f);
+        hf_load(&c, "llama");
+        mkdir(f.source, 0777);
+        hf_set(&c, PTQ_MARKS, json_pack("{s:i}", bad[i].key, bad[i].value));
+        hf_write(&c, f.source, "");
+        assert_int_equal(ptq_model_open(&m, f.source, NULL, &f.st), PTQ_ERR_USAGE);
+        snprintf(said, sizeof said, "the setting ptqbench.%s is %d", bad[i].key, bad[i].value);
+        assert_status(&f.st, PTQ_ERR_USAGE, said);
+        assert_non_null(strstr(f.st.text, f.source));
+        assert_non_null(strstr(f.st.text, "config.json"));
+        hf_release(&c);
+        end(&f);
+    }
 }
 
 /* ---- what cannot be exported */
@@ -476,6 +533,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_folders),   cmocka_unit_test(test_some_layers),
         cmocka_unit_test(test_folders),   cmocka_unit_test(test_inputs),
         cmocka_unit_test(test_container), cmocka_unit_test(test_gguf),
+        cmocka_unit_test(test_marks),     cmocka_unit_test(test_bad_marks),
         cmocka_unit_test(test_refused),   cmocka_unit_test(test_types),
         cmocka_unit_test(test_round_trip)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

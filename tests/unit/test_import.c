@@ -148,6 +148,99 @@ static void test_same(void **state)
     end(&f);
 }
 
+/* ---- files of several grids: the narrowest one of a tenth of the weights or more is named */
+
+static void check_mark(const char *source, int bits, const char *mark)
+{
+    struct ptq_status st = {0};
+    struct ptq_model *m;
+    assert_ok(ptq_model_open(&m, source, NULL, &st), &st);
+    const struct ptq_model_info *i = ptq_model_info(m);
+    assert_int_equal(i->grid_bits, bits);
+    assert_int_equal(i->grid_group, mark ? 32 : 0);
+    if (mark)
+        assert_string_equal(i->quantized_as, mark);
+    else
+        assert_null(i->quantized_as);
+    ptq_model_close(m);
+}
+
+static void test_grids(void **state)
+{
+    (void)state;
+    static const struct {
+        struct gguf_types types;
+        int bits;
+        const char *mark;
+    } cases[] = {
+        /* 1024 of 9216 weights a block: 11.1 % */
+        {{"attn_k attn_v", GGUF_Q4_0, GGUF_Q8_0},
+         4,
+         "Q4_0: 4 bits, groups of 32 (11 % of the block weights)"},
+        {{"attn_q", GGUF_Q4_0, GGUF_Q5_0},
+         4, /* the first matrix of a block */
+         "Q4_0: 4 bits, groups of 32 (11 % of the block weights)"},
+        {{"attn_k attn_v", GGUF_Q8_0, GGUF_Q5_0},
+         5, /* 88.9 % */
+         "Q5_0: 5 bits, groups of 32 (89 % of the block weights)"},
+        /* 512: 5.6 % are too few; the others 94.4 % */
+        {{"attn_v", GGUF_Q4_0, GGUF_Q8_0},
+         8,
+         "Q8_0: 8 bits, groups of 32 (94 % of the block weights)"},
+        {{"attn_v", GGUF_Q4_0, GGUF_F32_TENSOR}, 0, NULL},
+        {{"", 0, GGUF_Q5_0}, 5, "Q5_0: 5 bits, groups of 32"},
+        {{"", 0, GGUF_F32_TENSOR}, 0, NULL},
+    };
+    for (int64_t i = 0; i < LENGTH(cases); i++) {
+        struct fixture f;
+        begin(&f, "llama");
+        test_path(f.dir, "m.gguf", f.folder);
+        gguf_write_llama(f.folder, &cases[i].types);
+        check_mark(f.folder, cases[i].bits, cases[i].mark);
+        assert_ok(import(&f, PTQ_H5_OTHER, -1), &f.st);
+        check_mark(f.out, cases[i].bits, cases[i].mark); /* the container keeps it */
+        end(&f);
+    }
+}
+
+/* ---- what is wrong with a configuration, where, and what to do */
+
+static void assert_said(struct fixture *f, const char *source, const char *place, const char *what,
+                        const char *remedy)
+{
+    struct ptq_model *m;
+    ptq_status_clear(&f->st);
+    assert_int_equal(ptq_model_open(&m, source, NULL, &f->st), PTQ_ERR_USAGE);
+    assert_status(&f->st, PTQ_ERR_USAGE, what);
+    assert_non_null(strstr(f->st.text, place));
+    assert_non_null(strstr(f->st.text, remedy));
+}
+
+static void test_said(void **state)
+{
+    (void)state;
+    static const char bare[] = "GGUF\3\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    struct fixture f;
+    char path[TEST_PATH];
+    begin(&f, "gpt2");
+    hf_set(&f.c, "n_head", NULL);
+    hf_write(&f.c, f.folder, "");
+    assert_said(&f, f.folder, f.folder, "the setting n_head is missing", "add it to");
+    hf_set(&f.c, "n_head", json_string("four"));
+    hf_write_config(&f.c, f.folder);
+    assert_said(&f, f.folder, f.folder,
+                "the setting n_head is \"four\"; expected a whole number, 1 .. ",
+                "repair the metadata (of a folder: config.json)");
+    hf_set(&f.c, "n_head", json_integer(5));
+    hf_write_config(&f.c, f.folder);
+    assert_said(&f, f.folder, f.folder, "the width 24 is not a multiple of the 5 heads",
+                "repair the configuration");
+    test_path(f.dir, "part.gguf", path);
+    assert_ok(ptq_write_file(path, bare, 24, &f.st), &f.st);
+    assert_said(&f, path, path, "holds no metadata", "name the whole model");
+    end(&f);
+}
+
 /* ---- the same answers, to the last bit */
 
 static void scores(const char *source, double nll[2])
@@ -271,6 +364,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_types), cmocka_unit_test(test_same),
+        cmocka_unit_test(test_grids), cmocka_unit_test(test_said),
         cmocka_unit_test(test_eval),  cmocka_unit_test(test_overflow),
         cmocka_unit_test(test_stop),  cmocka_unit_test(test_onto_itself)};
     return cmocka_run_group_tests(tests, NULL, NULL);

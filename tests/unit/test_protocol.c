@@ -228,6 +228,63 @@ static void test_rolling(void **state)
     teardown(&f);
 }
 
+static void key_of_page(struct fixture *f, const char *text, char key[33])
+{
+    static const char detokenized[] = "a-b x. y. z. w. q\n";
+    const char *path = put(f, "page.txt", text, strlen(text));
+    assert_ok(load(f, (struct ptq_text_request){path, .protocol = "lm-eval-word-64"}), &f->st);
+    check_window(f, 0, "^ a-b x. y. z. w. q", 1, '\n');
+    /* the tokens are the text's and the space in front */
+    assert_rel(f->t.bytes_per_token * sizeof detokenized, (double)strlen(text), 1e-15);
+    memcpy(key, f->t.key, 33);
+}
+
+/* One sequence of tokens out of three texts: " @-@ " is four bytes and two words more than "-", a
+ * space before '.' a byte and a word. What turns NLL into values per word and byte is in the key.
+ */
+static void test_keys_hold_rates(void **state)
+{
+    (void)state;
+    struct fixture f;
+    char plain[33], again[33], words[33], bytes[33];
+    setup(&f);
+    key_of_page(&f, "a @-@ b x. y. z. w. q\n", plain);
+    const double per_word = f.t.words_per_token, per_byte = f.t.bytes_per_token;
+    key_of_page(&f, "a @-@ b x. y. z. w. q\n", again);
+    assert_string_equal(plain, again);
+    key_of_page(&f, "a-b x . y . z . w . q\n", words);
+    assert_true(f.t.bytes_per_token == per_byte && f.t.words_per_token != per_word);
+    assert_string_not_equal(plain, words);
+    key_of_page(&f, "a-b x . y . z. w. q\n", bytes);
+    assert_true(f.t.bytes_per_token != per_byte && f.t.words_per_token == per_word);
+    assert_string_not_equal(plain, bytes);
+    teardown(&f);
+}
+
+/* Calibration reads tokens alone: the same ones from a text and as ids are one draw, or held-out
+ * text could be the calibration text under another name. */
+static void test_keys_of_draws(void **state)
+{
+    (void)state;
+    struct fixture f;
+    char key[33];
+    setup(&f);
+    const char *path = put(&f, "t.txt", "01234567", 8);
+    const struct ptq_text_request text = {path, 2, 4, "first", 1};
+    assert_ok(ptq_text_load(&bytes_model, &text, &f.arena, &f.t, &f.st), &f.st);
+    assert_true(f.t.bytes_per_token == 1);
+    memcpy(key, f.t.key, sizeof key);
+    path = put(&f, "t.ids", "48 49 50 51 52 53 54 55\n", 24);
+    struct ptq_text_request ids = {path, 2, 4, "first", 1, .tokenizer = f.tokenizer};
+    assert_ok(ptq_text_load(&bytes_model, &ids, &f.arena, &f.t, &f.st), &f.st);
+    assert_true(isnan(f.t.bytes_per_token));
+    assert_string_equal(f.t.key, key);
+    ids.draw = NULL;
+    assert_ok(ptq_text_load(&bytes_model, &ids, &f.arena, &f.t, &f.st), &f.st);
+    assert_string_not_equal(f.t.key, key); /* of an evaluation, though */
+    teardown(&f);
+}
+
 /* What the task's detokenizer makes of it in Python (re.sub and str.replace, run once). */
 static void test_pages(void **state)
 {
@@ -320,6 +377,8 @@ static void test_gptq_windows(void **state)
         for (int i = 0; i < 8; i++)
             assert_int_equal(f.t.tokens.id[8 * s + i], text[at[s] + i]);
     assert_string_equal(f.t.protocol, "gptq-windows-8/6");
+    assert_string_equal(f.t.rules, "windows of 8 at positions randint(0, tokens - 8 - 1) of "
+                                   "Python's random.seed(seed) in the tokens of the text");
     assert_null(f.t.first_scored);
     /* 8 bytes have no window for randint(0, -1), but one for the other draws */
     path = put(&f, "s.txt", text, 8);
@@ -361,6 +420,8 @@ static void test_gptq_documents(void **state)
         for (int i = 0; i < 8; i++)
             assert_int_equal(f.t.tokens.id[8 * s + i], want[s][i]);
     assert_string_equal(f.t.protocol, "gptq-documents-8/6");
+    assert_non_null(strstr(f.t.rules, "until it has more than 8 tokens; of it the 8 from "
+                                      "randint(0, tokens - 8 - 1) on"));
     const struct ptq_text_request wide = {path, 1, 32, "gptq-documents", 4};
     assert_int_equal(ptq_text_load(&bytes_model, &wide, &f.arena, &f.t, &f.st), PTQ_ERR_USAGE);
     assert_status(&f.st, PTQ_ERR_USAGE, "have no more than 32 tokens");
@@ -430,11 +491,12 @@ static void test_scored(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),          cmocka_unit_test(test_gptq),
-        cmocka_unit_test(test_llamacpp),       cmocka_unit_test(test_bos),
-        cmocka_unit_test(test_rolling),        cmocka_unit_test(test_pages),
-        cmocka_unit_test(test_wikitext_pages), cmocka_unit_test(test_gptq_windows),
-        cmocka_unit_test(test_gptq_documents), cmocka_unit_test(test_scored),
+        cmocka_unit_test(test_names),           cmocka_unit_test(test_gptq),
+        cmocka_unit_test(test_llamacpp),        cmocka_unit_test(test_bos),
+        cmocka_unit_test(test_rolling),         cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_wikitext_pages),  cmocka_unit_test(test_gptq_windows),
+        cmocka_unit_test(test_gptq_documents),  cmocka_unit_test(test_scored),
+        cmocka_unit_test(test_keys_hold_rates), cmocka_unit_test(test_keys_of_draws),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,8 @@
 /* Statistics of layer inputs: against direct fp64 sums over the inputs that the block shows, in
  * memory and through a container. */
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include "model/states.h"
 #include "model/stats.h"
 #include "model_cases.h"
@@ -540,6 +543,13 @@ static void test_states_are_used(void **state)
     assert_ok(ptq_states_load(&id, &done, &back, &f.st), &f.st);
     assert_int_equal(done, 3);
     assert_memory_equal(h.at, back.at, (size_t)(f.text.tokens.n_total * h.d_model) * sizeof *h.at);
+    id.path = "/nonexistent/x.states";
+    assert_int_equal(ptq_states_save(&id, 3, &h, &f.st), PTQ_ERR_IO);
+    assert_status(&f.st, PTQ_ERR_IO,
+                  "/nonexistent/x.states.tmp: hidden states cannot be written: ");
+    assert_non_null(strstr(f.st.text, "make room there"));
+    ptq_status_clear(&f.st);
+    id.path = path;
     id.key[0] = '1';
     assert_int_equal(ptq_states_load(&id, &done, &back, &f.st), PTQ_SKIP);
     id.key[0] = '0';
@@ -618,6 +628,99 @@ static void test_capture_goes_on(void **state)
     args.name = "a/b";
     assert_int_equal(ptq_capture(&args, &f.st), PTQ_ERR_USAGE);
     assert_status(&f.st, PTQ_ERR_USAGE, "slash");
+    teardown(&f);
+}
+
+/* What decides bits and is not the statistics' own: refused, and the file is left as it is. */
+static void test_capture_of_another_request(void **state)
+{
+    (void)state;
+    static const struct {
+        struct ptq_stats_options o;
+        const char *arithmetic;
+        int rc;
+    } cases[] = {{{SINK, N_ACTS, false}, "SKYLAKEX avx512", PTQ_OK},
+                 {{SINK, N_ACTS, false}, "HASWELL avx2", PTQ_ERR_USAGE},
+                 {{SINK, N_ACTS, true}, "SKYLAKEX avx512", PTQ_ERR_USAGE},
+                 {{SINK, N_ACTS + 1, false}, "SKYLAKEX avx512", PTQ_ERR_USAGE}};
+    struct fixture f;
+    struct ptq_input_stats before, after;
+    char out[TEST_PATH];
+    setup(&f);
+    test_path(f.dir, "a.h5", out);
+    struct ptq_capture_args args = {f.model, &f.text, &cases[0].o, out, "calib", NULL, true};
+    args.arithmetic = cases[0].arithmetic;
+    assert_ok(ptq_capture(&args, &f.st), &f.st);
+    read_one(&f, out, "blk.1.ffn_in", &before);
+    for (int64_t i = 0; i < LENGTH(cases); i++) {
+        ptq_status_clear(&f.st);
+        args.options = &cases[i].o;
+        args.arithmetic = cases[i].arithmetic;
+        assert_int_equal(ptq_capture(&args, &f.st), cases[i].rc);
+        if (cases[i].rc)
+            assert_status(&f.st, PTQ_ERR_USAGE, "choose another --name or another --out");
+        read_one(&f, out, "blk.1.ffn_in", &after);
+        same_stats(&before, &after);
+    }
+    teardown(&f);
+}
+
+/* No file of this process may grow beyond `bytes`; a write beyond is an error and no signal. */
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit l;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &l), 0);
+    l.rlim_cur = bytes < l.rlim_max ? bytes : l.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &l), 0);
+    signal(SIGXFSZ, bytes == RLIM_INFINITY ? SIG_DFL : SIG_IGN);
+}
+
+/* Room is asked for before a block is appended: the file that is short of it is whole, holds the
+ * blocks before, and is gone on with. The limit is one that the file itself does not reach. */
+static void test_capture_without_room(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct ptq_input_stats whole, there;
+    struct ptq_h5 *h;
+    struct stat size;
+    char a[TEST_PATH], b[TEST_PATH], room[TEST_PATH + 8];
+    int64_t done;
+    int after = 1;
+    setup(&f);
+    test_path(f.dir, "a.h5", a);
+    test_path(f.dir, "b.h5", b);
+    snprintf(room, sizeof room, "%s.room", b);
+    capture(&f, a, false);
+    assert_int_equal(stat(a, &size), 0);
+    const struct ptq_stats_options o = {SINK, N_ACTS, false};
+    struct ptq_capture_args args = {f.model, &f.text, &o, b, "calib", NULL, true};
+    args.stop = stop_after;
+    args.stop_arg = &after;
+    args.whole_blocks = true;
+    assert_int_equal(ptq_capture(&args, &f.st), PTQ_ERR_CANCELLED); /* block 0 is there */
+    ptq_status_clear(&f.st);
+    args.stop = NULL;
+    limit_files((rlim_t)size.st_size + 4096);
+    int rc = ptq_capture(&args, &f.st);
+    limit_files(RLIM_INFINITY);
+    assert_int_equal(rc, PTQ_ERR_IO);
+    assert_status(&f.st, PTQ_ERR_IO, "b.h5: no room for another 1 MiB of statistics");
+    assert_non_null(strstr(f.st.text, "make room and start again"));
+    ptq_status_clear(&f.st);
+    assert_int_equal(access(room, F_OK), -1);
+    assert_ok(ptq_h5_open(&h, b, PTQ_H5_READ, &f.st), &f.st);
+    assert_ok(ptq_h5_get_i64(h, "/stats/calib", "blocks_done", &done, &f.st), &f.st);
+    assert_int_equal(done, 1);
+    assert_false(ptq_h5_exists(h, "/stats/calib/blk.1.attn_in"));
+    assert_ok(ptq_h5_close(h, &f.st), &f.st);
+    capture(&f, b, false);
+    for (int block = 0; block < 2; block++) {
+        const char *input = block ? "blk.1.ffn_in" : "blk.0.ffn_in";
+        read_one(&f, a, input, &whole);
+        read_one(&f, b, input, &there);
+        same_stats(&whole, &there);
+    }
     teardown(&f);
 }
 
@@ -710,6 +813,8 @@ int main(void)
         cmocka_unit_test(test_capture_goes_on),
         cmocka_unit_test(test_states_are_used),
         cmocka_unit_test(test_capture_spills),
+        cmocka_unit_test(test_capture_of_another_request),
+        cmocka_unit_test(test_capture_without_room),
         cmocka_unit_test(test_bad_stats_files),
         cmocka_unit_test(test_layer_view),
     };

@@ -274,6 +274,21 @@ static void globs(void **state)
             fail_msg("ptq_glob(\"%s\", \"%s\") is wrong", g[i].pattern, g[i].text);
 }
 
+static void beginnings_and_ends(void **state)
+{
+    (void)state;
+    assert_true(ptq_starts_with("text:a", "text:"));
+    assert_true(ptq_starts_with("text:", "text:"));
+    assert_true(ptq_starts_with("a", ""));
+    assert_false(ptq_starts_with("text", "text:"));
+    assert_false(ptq_starts_with("a text:", "text:"));
+    assert_true(ptq_ends_with("a.npy", ".npy"));
+    assert_true(ptq_ends_with(".npy", ".npy"));
+    assert_true(ptq_ends_with("a", ""));
+    assert_false(ptq_ends_with("npy", ".npy"));
+    assert_false(ptq_ends_with("a.npy.gz", ".npy"));
+}
+
 /* Backtracking over every star would take longer than the universe is old. */
 static void a_hostile_glob_ends(void **state)
 {
@@ -305,6 +320,7 @@ int main(void)
         CASE(unknown_words),
         CASE(long_words_and_lists_are_cut),
         CASE(globs),
+        CASE(beginnings_and_ends),
         CASE(a_hostile_glob_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
