@@ -290,10 +290,7 @@ enum ptq_caps {
     PTQ_CAP_GRID_HESS = 32,
     PTQ_CAP_ZERO_FREE = 64,  /* zero_in_range = false */
     PTQ_CAP_ACT = 128,       /* a_bits below 16 */
-    PTQ_CAP_NO_PRODUCT = 256, /* matrices that multiply nothing: K and V caches */
-    /* no ability, a promise that `ptq check` holds it to: under an identity Hessian, and without
-     * statistics of attention, every option gives rtn's values */
-    PTQ_CAP_IDENTITY = 512
+    PTQ_CAP_NO_PRODUCT = 256 /* matrices that multiply nothing: K and V caches */
 };
 enum ptq_bits_meaning { PTQ_BITS_CODE, PTQ_BITS_BUDGET };
 
@@ -318,7 +315,7 @@ struct ptq_cost {
 struct ptq_method {
     const char *name, *title, *cite;
     const char *status;   /* "reference" or "reimplementation: methods/README.md" */
-    unsigned needs, caps; /* enum ptq_needs, enum ptq_caps */
+    unsigned needs, caps; /* enum ptq_needs (with any options), enum ptq_caps */
     enum ptq_bits_meaning bits_mean;
     size_t opts_size;           /* 0: no options */
     const struct ptq_opt *opts; /* ends with name == NULL; NULL when opts_size == 0 */
@@ -326,6 +323,12 @@ struct ptq_method {
      * settings which differ in nothing are one cell: called when the options were parsed, before
      * they become keys. The label stays as the user wrote it. */
     void (*normalise)(void *opts);
+    /* Optional. What of `needs` cells with these options need: the rest is not captured for them,
+     * may be absent, and must not be read. */
+    unsigned (*needs_of)(const void *opts);
+    /* Optional. The promise that with these options a Hessian of 2 I gives rtn's stored values,
+     * since no column then tells another anything: `ptq check` holds the method to it. */
+    bool (*rtn_under_identity)(const void *opts);
     /* Optional. 0, or PTQ_SKIP with ptq_skip(). Called before prepare, with the cell. */
     int (*check)(struct ptq_ctx *, const struct ptq_layer *, const struct ptq_cell *,
                  const void *opts);
@@ -476,8 +479,8 @@ struct ptq_factor_args {
     /* lambda = percdamp * mean(diag H) after the dead inputs were filled in */
     double percdamp;
     enum ptq_dead_rule dead;
-    bool act_order; /* order columns by diag H descending, stable, lower index first */
-    bool no_hess;   /* factor the identity instead (tests) */
+    bool act_order;            /* order columns by diag H descending, stable, lower index first */
+    bool no_hess;              /* factor the identity instead (tests) */
     enum ptq_arena_kind arena; /* ptq_factor_make: where the factor lives; 0 is CALL */
 };
 /* Index-reversed Cholesky of the permuted damped Hessian: P (H + lambda I) P^T = R R^T, R upper;

@@ -536,7 +536,7 @@ static void store_component(const ptq_real *x, int64_t n, int64_t stride, enum p
     *scale = top > 0 ? ptq_round_fmt(top / most, fmt) : 1;
     for (int64_t i = 0; i < n; i++) {
         double v = __builtin_rint((double)x[i * stride] / (double)*scale);
-        out[i * stride] = (float)fmax(-most, fmin(most, v));
+        out[i * stride] = (float)fmax(-most, fmin(most, v)) + 0.0F; /* an integer has one zero */
     }
 }
 

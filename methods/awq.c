@@ -262,8 +262,10 @@ static int choose_divisor(struct job *job, bool *divides)
     int best = 0, rc = PTQ_OK;
     if (scales(job->layer, job->opts))
         rc = search_exponent(job, &best);
-    if (rc == PTQ_OK)
+    if (rc == PTQ_OK && best > 0)
         rc = divisor_of(job, best, job->s);
+    for (int64_t j = 0; best == 0 && j < job->n; j++)
+        job->s[j] = 1; /* without reading ranges, which cells without scales do not have */
     ptq_note(job->ctx, "exponent", (double)best / STEPS);
     *divides = best > 0;
     return rc;
@@ -449,6 +451,16 @@ static int quantize(struct ptq_ctx *ctx, const struct ptq_layer *layer, const st
     return PTQ_OK;
 }
 
+/* Ranges and losses are the scales' (the Hessian serves layers scored by their own output), samples
+ * the clipping's. */
+static unsigned needs_of(const void *opts)
+{
+    const struct opts *o = opts;
+    unsigned scales = PTQ_NEEDS_HESS | PTQ_NEEDS_RANGES |
+                      (o->objective == OBJECTIVE_MODULE ? PTQ_NEEDS_MODULE : 0);
+    return (o->scale ? scales : 0) | (o->clip ? PTQ_NEEDS_ACTS : 0);
+}
+
 static int check(struct ptq_ctx *ctx, const struct ptq_layer *layer, const struct ptq_cell *cell,
                  const void *opts)
 {
@@ -518,6 +530,7 @@ PTQ_METHOD(awq) = {
     .cite = "Lin et al., MLSys 2024, arXiv 2306.00978",
     .status = "reference",
     .needs = PTQ_NEEDS_HESS | PTQ_NEEDS_ACTS | PTQ_NEEDS_RANGES | PTQ_NEEDS_MODULE,
+    .needs_of = needs_of,
     .caps = PTQ_CAP_SYM | PTQ_CAP_ASYM | PTQ_CAP_GROUPS | PTQ_CAP_GRID_MSE | PTQ_CAP_ZERO_FREE |
             PTQ_CAP_ACT,
     .opts_size = sizeof(struct opts),

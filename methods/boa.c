@@ -101,6 +101,13 @@ static int check_attention(struct ptq_ctx *ctx, const struct ptq_layer *l, const
     return PTQ_OK;
 }
 
+/* Full precision is walked a second time for cells with an upstream alone. */
+static unsigned needs_of(const void *opts)
+{
+    const struct opts *o = opts;
+    return PTQ_NEEDS_HESS | PTQ_NEEDS_ATTN | (o->upstream > 0 ? PTQ_NEEDS_CROSS : 0);
+}
+
 static int check(struct ptq_ctx *ctx, const struct ptq_layer *l, const struct ptq_cell *cell,
                  const void *opts)
 {
@@ -945,18 +952,26 @@ static const struct ptq_opt options[] = {
     {.name = NULL},
 };
 
+/* Refined scales are other scales. */
+static bool rtn_under_identity(const void *opts)
+{
+    return !((const struct opts *)opts)->refine_scales;
+}
+
 PTQ_METHOD(boa) = {
     .name = "boa",
     .title = "BoA: GPTQ with attention-aware Hessians, rows of a head compensate each other",
     .cite = "Kim et al., ICML 2025, arXiv 2406.13474; TurboBoA: arXiv 2602.04929",
     .status = "reference",
     .needs = PTQ_NEEDS_HESS | PTQ_NEEDS_ATTN | PTQ_NEEDS_CROSS,
+    .needs_of = needs_of,
     .caps = PTQ_CAP_SYM | PTQ_CAP_ASYM | PTQ_CAP_GROUPS | PTQ_CAP_TENSOR | PTQ_CAP_GRID_MSE |
-            PTQ_CAP_GRID_HESS | PTQ_CAP_ZERO_FREE | PTQ_CAP_ACT | PTQ_CAP_IDENTITY,
+            PTQ_CAP_GRID_HESS | PTQ_CAP_ZERO_FREE | PTQ_CAP_ACT,
     .opts_size = sizeof(struct opts),
     .opts = options,
     .check = check,
     .prepare = prepare,
+    .rtn_under_identity = rtn_under_identity,
     .quantize = quantize,
     .cost = cost,
 };

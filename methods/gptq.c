@@ -565,6 +565,13 @@ static const struct ptq_opt options[] = {
     {.name = NULL},
 };
 
+/* Nothing is fed back, and fresh groups read weights that nobody has moved. */
+static bool rtn_under_identity(const void *opts)
+{
+    (void)opts;
+    return true;
+}
+
 PTQ_METHOD(gptq) = {
     .name = "gptq",
     .title = "GPTQ: column by column with error feedback through the inverse Hessian",
@@ -572,11 +579,12 @@ PTQ_METHOD(gptq) = {
     .status = "reference",
     .needs = PTQ_NEEDS_HESS,
     .caps = PTQ_CAP_SYM | PTQ_CAP_ASYM | PTQ_CAP_GROUPS | PTQ_CAP_TENSOR | PTQ_CAP_GRID_MSE |
-            PTQ_CAP_GRID_HESS | PTQ_CAP_ZERO_FREE | PTQ_CAP_ACT | PTQ_CAP_IDENTITY,
+            PTQ_CAP_GRID_HESS | PTQ_CAP_ZERO_FREE | PTQ_CAP_ACT,
     .opts_size = sizeof(struct opts),
     .opts = options,
     .normalise = normalise,
     .prepare = prepare,
+    .rtn_under_identity = rtn_under_identity,
     .quantize = quantize,
     .cost = cost,
 };

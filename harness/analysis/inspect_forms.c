@@ -104,7 +104,8 @@ static void check_rotation(const struct ptq_quant *q, int part, char fault[200])
     const int64_t n = ptq_quant_kcols(q);
     const float *r = q->part[part].rot.at;
     for (int64_t k = 0; k < PAIRS && !*fault; k++) {
-        int64_t i = (int64_t)(ptq_uniform(11, (uint64_t)k) * (double)n), j = k % 2 ? i : (i + k) % n;
+        int64_t i = (int64_t)(ptq_uniform(11, (uint64_t)k) * (double)n),
+                j = k % 2 ? i : (i + k) % n;
         double sum = 0;
         for (int64_t m = 0; m < n; m++)
             sum += (double)r[i * n + m] * (double)r[j * n + m];
@@ -196,6 +197,7 @@ static int look(const struct ptq_quant *q, struct ptq_form_look *f, struct ptq_s
 struct looking {
     struct ptq_pack *pack;
     struct ptq_form_look *forms;
+    bool damaged_is_absent;
     struct ptq_status *st; /* [n], one a form: pieces share nothing */
 };
 
@@ -207,7 +209,7 @@ static void look_at(struct looking *l, int64_t i)
     struct ptq_result r;
     if (!ptq_pack_has(l->pack, key))
         return;
-    f->state = PTQ_FORM_DAMAGED;
+    f->state = l->damaged_is_absent ? PTQ_FORM_ABSENT : PTQ_FORM_DAMAGED;
     if (!ptq_pack_verify(l->pack, key)) /* forgets it: two rows of one form would differ */
         return;
     f->state = PTQ_FORM_INVALID;
@@ -250,7 +252,7 @@ static int first_fault(const struct looking *l, int64_t n, struct ptq_status *st
 
 int ptq_look_at_forms(struct ptq_inspection *in)
 {
-    struct looking l = {.pack = NULL};
+    struct looking l = {.damaged_is_absent = in->args->damaged_is_absent};
     if (in->forms)
         return PTQ_OK;
     l.forms = ptq_arena_alloc(in->arena, in->st, in->n_layers, sizeof *l.forms);
@@ -259,9 +261,9 @@ int ptq_look_at_forms(struct ptq_inspection *in)
     for (int64_t i = 0; !code && i < in->n_layers; i++)
         l.forms[i].row = in->layers[i];
     if (!code)
-        code = ptq_pack_read(&l.pack, in->run_dir, in->st);
+        code = ptq_pack_read(&l.pack, in->args->run_dir, in->st);
     if (!code)
-        ptq_pool_for_at_most(in->pool, at_most(in), in->n_layers, 1, look_at_some, &l);
+        ptq_pool_for_at_most(in->args->pool, at_most(in), in->n_layers, 1, look_at_some, &l);
     if (!code)
         code = first_fault(&l, in->n_layers, in->st);
     ptq_pack_close(l.pack);

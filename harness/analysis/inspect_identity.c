@@ -1,6 +1,6 @@
-/* inspect_identity.c: the rule that needs a layer: under an identity Hessian no column tells another
- * anything, so methods of feedback must give what rtn gives. Run anew on a corner of the smallest
- * such layer of the run, with the cells and options of its rows. */
+/* inspect_identity.c: the rule that needs a layer: under an identity Hessian no column tells
+ * another anything, so methods of feedback must give what rtn gives. Run anew on a corner of the
+ * smallest such layer of the run, with the cells and options of its rows. */
 #include "analysis/inspection.h"
 #include "datasets/synth_layer.h"
 #include "model/model.h"
@@ -23,10 +23,29 @@ struct trial {
 /* ---- the layer ---------------------------------------------------------------------------------
  */
 
-static bool promises(const json_t *row)
+/* The method and options of a row as a SPEC. */
+static const char *spec_text(const struct ptq_inspection *in, const json_t *row)
+{
+    const char *options = ptq_row_text(row, "options");
+    return ptq_arena_printf(in->arena, in->st, "%s%s%s", ptq_row_text(row, "base"),
+                            *options ? ":" : "", options);
+}
+
+static bool promises(const struct ptq_inspection *in, const json_t *row)
 {
     const struct ptq_method_entry *e = ptq_method_find(ptq_row_text(row, "base"));
-    return e && (e->single->caps & PTQ_CAP_IDENTITY);
+    if (!e || !e->single->rtn_under_identity)
+        return false;
+    struct ptq_status why = {0};
+    struct ptq_spec spec;
+    const char *text = spec_text(in, row);
+    return text && !ptq_spec_parse(text, in->arena, &spec, &why) &&
+           e->single->rtn_under_identity(spec.opts);
+}
+
+static int64_t whole(const json_t *row, const char *field)
+{
+    return json_integer_value(json_object_get(row, field));
 }
 
 static double weights_of(const json_t *row)
@@ -38,25 +57,25 @@ static const json_t *smallest(const struct ptq_inspection *in)
 {
     const json_t *best = NULL;
     for (int64_t i = 0; i < in->n_layers; i++)
-        if (promises(in->layers[i]) && (!best || weights_of(in->layers[i]) < weights_of(best)))
+        if ((!best || weights_of(in->layers[i]) < weights_of(best)) && promises(in, in->layers[i]))
             best = in->layers[i];
     return best;
 }
 
-static int weights_of_model(const struct ptq_inspection *in, const json_t *row,
-                            struct ptq_cmat *w, struct ptq_status *st)
+static int weights_of_model(const struct ptq_inspection *in, const json_t *row, struct ptq_cmat *w,
+                            struct ptq_status *st)
 {
     const struct ptq_model_options options = {.outliers = false};
     struct ptq_model *model;
     struct ptq_block block;
-    const int index = (int)ptq_row_num(row, "block");
+    const int64_t index = whole(row, "block");
     int code = ptq_model_open(&model, ptq_row_text(row, "source"), &options, st);
     if (code)
         return code;
     if (index < 0 || index >= ptq_model_info(model)->n_blocks)
-        code = ptq_status_set(st, PTQ_ERR_USAGE, "the model has no block %d", index);
+        code = ptq_status_set(st, PTQ_ERR_USAGE, "the model has no block %lld", (long long)index);
     if (!code)
-        code = ptq_model_load_block(model, index, in->arena, &block, st);
+        code = ptq_model_load_block(model, (int)index, in->arena, &block, st);
     for (int i = 0; !code && i < block.n_linears; i++)
         if (!strcmp(block.lin[i].name, ptq_row_text(row, "layer")))
             *w = (struct ptq_cmat){block.lin[i].w, block.lin[i].d_out, block.lin[i].d_in,
@@ -129,10 +148,10 @@ static int word_index(const json_t *row, const char *field, const char *const *w
 
 static struct ptq_cell cell_of(const json_t *row, int64_t cols)
 {
-    const double group = ptq_row_num(row, "group_size");
+    const int64_t group = whole(row, "group_size"), bits = whole(row, "bits");
     return (struct ptq_cell){
-        .w_bits = (int)ptq_row_num(row, "bits"),
-        .group_size = group > (double)cols ? PTQ_GROUP_ROW : (int64_t)group,
+        .w_bits = bits < 0 || bits > 64 ? 0 : (int)bits, /* the session refuses 0 */
+        .group_size = group > cols ? PTQ_GROUP_ROW : group,
         .sym = ptq_row_num(row, "sym") != 0,
         .sym_kind = (enum ptq_sym_kind)word_index(row, "sym_kind", ptq_sym_kind_words),
         .grid = (enum ptq_grid)word_index(row, "grid", ptq_grid_words),
@@ -140,61 +159,59 @@ static struct ptq_cell cell_of(const json_t *row, int64_t cols)
         .scale_fmt = (enum ptq_fmt)(PTQ_FMT_F16 + word_index(row, "scale", ptq_scale_words))};
 }
 
-static int quantize(struct trial *t, const char *text, const struct ptq_cell *cell,
-                    enum ptq_precision precision, struct ptq_result *r, struct ptq_status *st)
+static int quantize(const struct ptq_inspection *in, const struct ptq_session_args *args,
+                    const char *text, const struct ptq_cell *cell, struct ptq_result *r,
+                    struct ptq_status *st)
 {
-    const struct ptq_session_args args = {.layer = &t->layer, .precision = precision};
     struct ptq_session *session;
     struct ptq_spec spec;
-    int code = ptq_spec_parse(text, t->in->arena, &spec, st);
+    int code = ptq_spec_parse(text, in->arena, &spec, st);
     if (code)
         return code;
-    code = ptq_session_new(&session, &args, st);
+    code = ptq_session_new(&session, args, st);
     if (!code)
         code = ptq_session_quantize(session, &spec, cell, r, st);
     ptq_session_free(session);
     return code;
 }
 
-static void compare(struct trial *t, const json_t *row, const struct ptq_result *a,
-                    const struct ptq_result *b)
+static void compare(struct ptq_inspection *in, const struct ptq_cmat *w, const json_t *row,
+                    const struct ptq_result *a, const struct ptq_result *b)
 {
-    const int64_t cols = t->layer.w.cols, n = t->layer.w.rows * cols;
-    t->in->now->n_checked++;
-    for (int64_t i = 0; i < n; i++)
+    in->now->n_checked++;
+    for (int64_t i = 0; i < w->rows * w->cols; i++)
         if (a->what[i] != b->what[i]) {
-            ptq_broken(t->in,
-                       "%s with H = 2 I: row %" PRId64 ", column %" PRId64
-                       " is %.9g, rtn has %.9g",
-                       ptq_row_place(t->in, row), i / cols, i % cols, (double)a->what[i],
+            ptq_broken(in,
+                       "%s with H = 2 I: row %" PRId64 ", column %" PRId64 " is %.9g, rtn has %.9g",
+                       ptq_row_place(in, row), i / w->cols, i % w->cols, (double)a->what[i],
                        (double)b->what[i]);
             return;
         }
 }
 
-static int try_row(struct trial *t, const json_t *row)
+int ptq_try_identity(struct ptq_inspection *in, const struct ptq_layer *l, const json_t *row)
 {
-    const struct ptq_cell cell = cell_of(row, t->layer.w.cols);
-    const char *options = ptq_row_text(row, "options"),
-               *precision = ptq_row_text(row, "precision");
-    char *text = ptq_arena_printf(t->in->arena, t->in->st, "%s%s%s", ptq_row_text(row, "base"),
-                                  *options ? ":" : "", options);
-    enum ptq_precision p = strcmp(precision, "double") != 0 ? PTQ_SINGLE : PTQ_DOUBLE_PRECISION;
+    const struct ptq_cell cell = cell_of(row, l->w.cols);
+    const char *text = spec_text(in, row);
+    const struct ptq_session_args args = {
+        .layer = l,
+        .precision = strcmp(ptq_row_text(row, "precision"), "double") != 0 ? PTQ_SINGLE
+                                                                           : PTQ_DOUBLE_PRECISION};
     struct ptq_result mine, rtn;
     struct ptq_status why = {0};
-    int code = text ? quantize(t, text, &cell, p, &mine, &why) : PTQ_ERR_MEMORY;
+    int code = text ? quantize(in, &args, text, &cell, &mine, &why) : PTQ_ERR_MEMORY;
     if (!code) {
-        code = quantize(t, "rtn", &cell, p, &rtn, &why);
+        code = quantize(in, &args, "rtn", &cell, &rtn, &why);
         if (!code) {
-            compare(t, row, &mine, &rtn);
+            compare(in, &l->w, row, &mine, &rtn);
             ptq_result_release(&rtn);
         }
         ptq_result_release(&mine);
     }
     if (code == PTQ_ERR_MEMORY || code == PTQ_ERR_IO)
-        return ptq_status_set(t->in->st, (enum ptq_code)code, "%s", why.text);
+        return ptq_status_set(in->st, (enum ptq_code)code, "%s", why.text);
     if (code)
-        ptq_not_checked(t->in, "%s: %s", ptq_row_place(t->in, row), why.text);
+        ptq_not_checked(in, "%s: %s", ptq_row_place(in, row), why.text);
     return PTQ_OK;
 }
 
@@ -203,9 +220,9 @@ static bool is_new(struct trial *t, const json_t *row)
 {
     char cell[96];
     const struct ptq_cell c = cell_of(row, t->layer.w.cols);
-    const char *one = ptq_arena_printf(t->in->arena, t->in->st, "\n%s:%s %s\n",
-                                       ptq_row_text(row, "base"), ptq_row_text(row, "options"),
-                                       ptq_cell_text(&c, cell));
+    const char *one =
+        ptq_arena_printf(t->in->arena, t->in->st, "\n%s:%s %s\n", ptq_row_text(row, "base"),
+                         ptq_row_text(row, "options"), ptq_cell_text(&c, cell));
     if (!one || strstr(t->done, one))
         return false;
     t->done = ptq_arena_printf(t->in->arena, t->in->st, "%s%s", t->done, one);
@@ -223,7 +240,7 @@ int ptq_check_identity(struct ptq_inspection *in)
         ptq_not_checked(in, "no method of the run promises it");
         return PTQ_OK;
     }
-    if (weights_of(row) > MOST_WEIGHTS) {
+    if (!(weights_of(row) <= MOST_WEIGHTS)) {
         ptq_not_checked(in, "the smallest layer has more than %d weights", MOST_WEIGHTS);
         return PTQ_OK;
     }
@@ -234,7 +251,7 @@ int ptq_check_identity(struct ptq_inspection *in)
     }
     int code = make_corner(&t, row, w);
     for (int64_t i = 0; !code && i < in->n_layers; i++)
-        if (promises(in->layers[i]) && is_new(&t, in->layers[i]))
-            code = try_row(&t, in->layers[i]);
+        if (is_new(&t, in->layers[i]) && promises(in, in->layers[i]))
+            code = ptq_try_identity(in, &t.layer, in->layers[i]);
     return code;
 }

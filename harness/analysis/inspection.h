@@ -15,13 +15,12 @@ struct ptq_form_look { /* what a stored form showed; a fault is a text, "" when 
 };
 
 struct ptq_inspection {
-    const char *run_dir;
+    const struct ptq_invariants_args *args;
     const json_t **layers; /* finished layer rows, report order */
     int64_t n_layers;
     /* layer, cell and text of a row, without method and calibration draw -> indices in layers */
     json_t *by_cell;
     struct ptq_form_look *forms; /* [n_layers], looked at when a rule first asks */
-    struct ptq_pool *pool;
     struct ptq_arena *arena;
     struct ptq_status *st;
     struct ptq_rule_result *now; /* of the rule that runs */
@@ -43,4 +42,6 @@ bool ptq_row_is_base(const json_t *row, const char *base);
 int ptq_look_at_forms(struct ptq_inspection *);
 /* inspect_identity.c */
 int ptq_check_identity(struct ptq_inspection *);
+/* One row's method and cell on a layer whose Hessian is a multiple of the identity. */
+int ptq_try_identity(struct ptq_inspection *, const struct ptq_layer *, const json_t *row);
 #endif

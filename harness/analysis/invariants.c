@@ -57,10 +57,9 @@ static const char *group_text(int64_t group, char buf[24])
 const char *ptq_row_place(const struct ptq_inspection *in, const json_t *row)
 {
     char group[24];
-    const char *text =
-        ptq_arena_printf(in->arena, in->st, "%s b%" PRId64 " %s %s", ptq_row_text(row, "label"),
-                         whole(row, "bits"), group_text(whole(row, "group_size"), group),
-                         ptq_row_text(row, "layer"));
+    const char *text = ptq_arena_printf(
+        in->arena, in->st, "%s b%" PRId64 " %s %s", ptq_row_text(row, "label"), whole(row, "bits"),
+        group_text(whole(row, "group_size"), group), ptq_row_text(row, "layer"));
     return text ? text : "";
 }
 
@@ -174,8 +173,8 @@ static int check_hess(struct ptq_inspection *in)
                        trace, dead, ptq_row_num(r, "cols"));
     }
     if (without)
-        ptq_not_checked(in, "%" PRId64 " layer cells: their rows do not hold their Hessian's health",
-                        without);
+        ptq_not_checked(
+            in, "%" PRId64 " layer cells: their rows do not hold their Hessian's health", without);
     return PTQ_OK;
 }
 
@@ -207,9 +206,9 @@ static void end_setting(struct ptq_inspection *in, struct setting_count *c)
 /* Report order: the layers of a setting and draw stand together. */
 static bool same_setting(const json_t *a, const json_t *b)
 {
-    static const char *const fields[] = {"model", "label",         "bits", "group_size", "sym",
-                                         "grid",  "zero_in_range", "scale", "a_bits",    "precision",
-                                         NULL};
+    static const char *const fields[] = {
+        "model",         "label", "bits",   "group_size", "sym", "grid",
+        "zero_in_range", "scale", "a_bits", "precision",  NULL};
     return same_fields(a, b, fields) && same_fields(a, b, draw_fields);
 }
 
@@ -242,8 +241,8 @@ static int check_changed(struct ptq_inspection *in)
  */
 
 /* Over all forms: those that are absent, and those that the rule speaks of. */
-static int each_form(struct ptq_inspection *in, void (*one)(struct ptq_inspection *,
-                                                            const struct ptq_form_look *))
+static int each_form(struct ptq_inspection *in,
+                     void (*one)(struct ptq_inspection *, const struct ptq_form_look *))
 {
     int64_t absent = 0;
     int code = ptq_look_at_forms(in);
@@ -257,7 +256,7 @@ static int each_form(struct ptq_inspection *in, void (*one)(struct ptq_inspectio
         ptq_not_checked(in,
                         "INCOMPLETE: %" PRId64 " of %" PRId64
                         " stored forms are not in forms.pack ([run] keep_forms = 0, another build, "
-                        "or deleted)",
+                        "deleted or damaged)",
                         absent, in->n_layers);
     return code;
 }
@@ -266,8 +265,9 @@ static void codes_of(struct ptq_inspection *in, const struct ptq_form_look *f)
 {
     in->now->n_checked += f->state != PTQ_FORM_DAMAGED;
     if (f->state == PTQ_FORM_INVALID)
-        ptq_broken(in, "%s: bytes are whole, but make no valid form: a code, index or side array "
-                       "out of range (form %.12s...)",
+        ptq_broken(in,
+                   "%s: bytes are whole, but make no valid form: a code, index or side array "
+                   "out of range (form %.12s...)",
                    ptq_row_place(in, f->row), ptq_row_text(f->row, "form"));
 }
 
@@ -289,7 +289,8 @@ static void ledger_of(struct ptq_inspection *in, const struct ptq_form_look *f)
     if (*f->ledger)
         ptq_broken(in, "%s: %s", ptq_row_place(in, f->row), f->ledger);
     if (f->no_bits)
-        ptq_not_checked(in, "rows without bits_stored: the ledger was compared with the bytes alone");
+        ptq_not_checked(in,
+                        "rows without bits_stored: the ledger was compared with the bytes alone");
 }
 
 static void transforms_of(struct ptq_inspection *in, const struct ptq_form_look *f)
@@ -457,10 +458,10 @@ static int check_boa(struct ptq_inspection *in)
                 option_is(r, "act_order_col", "1") != option_is(g, "act_order", "1"))
                 continue;
             char group[24];
-            const char *name = ptq_arena_printf(
-                in->arena, in->st, "%s against %s b%" PRId64 " %s", ptq_row_text(r, "label"),
-                ptq_row_text(g, "label"), whole(r, "bits"),
-                group_text(whole(r, "group_size"), group));
+            const char *name =
+                ptq_arena_printf(in->arena, in->st, "%s against %s b%" PRId64 " %s",
+                                 ptq_row_text(r, "label"), ptq_row_text(g, "label"),
+                                 whole(r, "bits"), group_text(whole(r, "group_size"), group));
             if (name)
                 gather(series, name, ptq_row_metric(r, "attn_loss") / its, r);
         }
@@ -491,7 +492,7 @@ static int64_t fineness(const char *field, int64_t v)
 {
     if (strcmp(field, "group_size") != 0)
         return v;
-    return v == PTQ_GROUP_TENSOR ? INT64_MIN : v == PTQ_GROUP_ROW ? INT64_MIN + 1 : -v;
+    return v == PTQ_GROUP_TENSOR ? INT64_MIN : v <= PTQ_GROUP_ROW ? INT64_MIN + 1 : -v;
 }
 
 /* Values of the field over the run, rising in fineness. */
@@ -574,7 +575,7 @@ static int check_groups(struct ptq_inspection *in)
 
 static const struct ptq_rule rules[] = {
     {"identity_is_rtn", true,
-     "under an identity Hessian a method that declares it (PTQ_CAP_IDENTITY) gives rtn's codes",
+     "under an identity Hessian a method that promises it (rtn_under_identity) gives rtn's codes",
      "feedback between columns that do not correlate: a transposed or mis-scaled factor",
      ptq_check_identity},
     {"hessian_not_zero", true, "every Hessian behind a row has a positive trace and live inputs",
@@ -622,10 +623,9 @@ const struct ptq_rule *ptq_invariant_rules(int *n)
 static int order_rows(const void *pa, const void *pb)
 {
     const json_t *a = *(const json_t *const *)pa, *b = *(const json_t *const *)pb;
-    static const char *const fields[] = {"model", "label",      "options", "sym",
-                                         "grid",  "zero_in_range", "scale",   "a_bits",
-                                         "bits",  "group_size", "calib",   "calib_seed",
-                                         "layer", "key",        NULL};
+    static const char *const fields[] = {
+        "model", "label",      "options", "sym",        "grid",  "zero_in_range", "scale", "a_bits",
+        "bits",  "group_size", "calib",   "calib_seed", "layer", "key",           NULL};
     for (int i = 0; fields[i]; i++) {
         const json_t *x = json_object_get(a, fields[i]), *y = json_object_get(b, fields[i]);
         int c = json_is_string(x) || json_is_string(y)
@@ -673,14 +673,14 @@ static int run_rules(struct ptq_inspection *in, struct ptq_invariants *out)
     return code ? code : in->st->code < 0 ? in->st->code : PTQ_OK;
 }
 
-int ptq_invariants_check(const char *run_dir, struct ptq_pool *pool, struct ptq_arena *arena,
+int ptq_invariants_check(const struct ptq_invariants_args *args, struct ptq_arena *arena,
                          struct ptq_invariants *out, struct ptq_status *st)
 {
     struct ptq_rows rows = {0};
-    struct ptq_inspection in = {.run_dir = run_dir, .pool = pool, .arena = arena, .st = st};
+    struct ptq_inspection in = {.args = args, .arena = arena, .st = st};
     *out = (struct ptq_invariants){.n = N_RULES};
     out->at = ptq_arena_alloc(arena, st, N_RULES, sizeof *out->at);
-    int code = out->at ? ptq_rows_read_run(run_dir, &rows, st) : PTQ_ERR_MEMORY;
+    int code = out->at ? ptq_rows_read_run(args->run_dir, &rows, st) : PTQ_ERR_MEMORY;
     if (!code)
         code = index_rows(&in, &rows);
     if (!code)

@@ -32,8 +32,15 @@ struct ptq_invariants {
     int n;
     int64_t n_violated, n_warned, n_not_checked; /* rules */
 };
-/* Everything in the arena. pool may be NULL. PTQ_OK also when rules are broken; PTQ_ERR_USAGE: no
- * rows, or broken ones. */
-int ptq_invariants_check(const char *run_dir, struct ptq_pool *, struct ptq_arena *,
+struct ptq_invariants_args {
+    const char *run_dir;
+    struct ptq_pool *pool; /* NULL: serial */
+    /* Stored forms whose bytes are damaged count as absent, as a sweep takes them: forms.pack is its
+     * cache, and no number came from what lies there now. Else they break a rule. */
+    bool damaged_is_absent;
+};
+/* Everything in the arena. PTQ_OK also when rules are broken; PTQ_ERR_USAGE: no rows, or broken
+ * ones. */
+int ptq_invariants_check(const struct ptq_invariants_args *, struct ptq_arena *,
                          struct ptq_invariants *, struct ptq_status *);
 #endif

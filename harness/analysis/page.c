@@ -87,7 +87,7 @@ static const char css[] =
     "figcaption,.soft{color:var(--soft);font-size:.88rem}\n"
     "code,pre{font-family:ui-monospace,monospace;font-size:.86rem}pre{background:var(--band);"
     "padding:.7rem;overflow:auto}\n"
-    "summary{cursor:pointer}nav a{margin-right:.9rem}a{color:inherit}\n"
+    "summary{cursor:pointer}nav a{margin-right:.9rem;white-space:nowrap}a{color:inherit}\n"
     "@media print{.scroll{max-height:none}}\n";
 
 /* Sorting only: the page is whole without it. */
@@ -139,7 +139,8 @@ static void put_head(const struct ptq_tables *t, FILE *f)
     ptq_put_html(f, ptq_verdict(t));
     fputs("</p>\n<nav><a href=\"#results\">results</a><a href=\"#pictures\">pictures</a><a "
           "href=\"#front\">Pareto front</a>"
-          "<a href=\"#cells\">not run</a><a href=\"#layers\">layers</a><a "
+          "<a href=\"#crossloss\">objectives</a><a href=\"#cells\">not run</a><a "
+          "href=\"#layers\">layers</a><a "
           "href=\"#health\">numerical health</a>"
           "<a href=\"#definitions\">definitions</a><a href=\"#run\">run</a></nav>\n",
           f);
@@ -272,14 +273,18 @@ static int put_layers(const struct ptq_tables *t, FILE *f)
 static const char about_inputs[] =
     "Of the Hessian that the layers are scored under, once for every distinct input. Condition: "
     "largest over smallest eigenvalue of H + 0.01 mean(diag H) over the live inputs (estimate). "
-    "Effective rank: (tr H)^2 / tr(H^2). Clipped codes: of the cells whose method notes them; what a "
-    "code was to hold lay outside its grid. Damping, retries, clipped codes and scales at an end of "
+    "Effective rank: (tr H)^2 / tr(H^2). Clipped codes: of the cells whose method notes them; what "
+    "a "
+    "code was to hold lay outside its grid. Damping, retries, clipped codes and scales at an end "
+    "of "
     "their format: over all cells of these layers.";
 static const char about_crossloss[] =
-    "Each method's weights under every objective, relative to rtn's of the same bits and group (the "
+    "Each method's weights under every objective, relative to rtn's of the same bits and group "
+    "(the "
     "first, where there are several): geometric mean over layers of the ratio of losses. "
     "* smallest of its column in that block; ~ not told apart from it (95 % interval of the mean "
-    "log ratio, paired over layers). A method that is best only under the statistics it was given has "
+    "log ratio, paired over layers). A method that is best only under the statistics it was given "
+    "has "
     "fitted those.";
 
 static int put_health(const struct ptq_tables *t, FILE *f)

@@ -9,14 +9,14 @@
 
 static const struct {
     const char *id, *head;
-} objectives[] = {{"w_relerr", "weight\nerror\nw_relerr"},
-                  {"out_relerr", "calibration\nH\nout_relerr"},
-                  {"out_relerr_heldout", "held-out\nH\nout_relerr_heldout"},
-                  {"out_relerr_nosink", "calibration\nwithout sink\nout_relerr_nosink"},
-                  {"out_relerr_heldout_nosink",
-                   "held-out\nwithout sink\nout_relerr_heldout_nosink"},
-                  {"attn_loss", "attention\n(q, k, v)\nattn_loss"},
-                  {"out_relerr_wa", "inputs\nquantized too\nout_relerr_wa"}};
+} objectives[] = {
+    {"w_relerr", "weight\nerror\nw_relerr"},
+    {"out_relerr", "calibration\nH\nout_relerr"},
+    {"out_relerr_heldout", "held-out\nH\nout_relerr_heldout"},
+    {"out_relerr_nosink", "calibration\nwithout sink\nout_relerr_nosink"},
+    {"out_relerr_heldout_nosink", "held-out\nwithout sink\nout_relerr_heldout_nosink"},
+    {"attn_loss", "attention\n(q, k, v)\nattn_loss"},
+    {"out_relerr_wa", "inputs\nquantized too\nout_relerr_wa"}};
 enum { N_OBJECTIVES = sizeof objectives / sizeof *objectives };
 
 struct entry { /* one row: a setting over its calibration seeds */
@@ -46,9 +46,15 @@ static int64_t whole(const json_t *row, const char *field)
 
 /* The layer in another setting: under the same calibration seed where there is such a row; methods
  * without statistics have one for all seeds. */
-static const json_t *layer_of(const struct entry *e, const json_t *row)
+static const json_t *layer_of(const struct entry *e, const json_t *row, int64_t point, int64_t at)
 {
     const json_t *any = NULL;
+    if (point < e->combo->n && at < e->first[point].layers.n) { /* mostly both stand in one order */
+        const json_t *same = e->first[point].layers.at[at];
+        if (!strcmp(ptq_row_text(same, "layer"), ptq_row_text(row, "layer")) &&
+            whole(same, "calib_seed") == whole(row, "calib_seed"))
+            return same;
+    }
     for (int64_t p = 0; p < e->combo->n; p++) {
         const struct ptq_cells *c = &e->first[p].layers;
         for (int64_t i = 0; i < c->n; i++) {
@@ -69,7 +75,7 @@ static int64_t log_ratios(const struct entry *a, const struct entry *b, const ch
     for (int64_t p = 0; p < a->combo->n; p++) {
         const struct ptq_cells *c = &a->first[p].layers;
         for (int64_t i = 0; i < c->n; i++) {
-            const json_t *other = layer_of(b, c->at[i]);
+            const json_t *other = layer_of(b, c->at[i], p, i);
             double u = ptq_row_metric(c->at[i], id), v = other ? ptq_row_metric(other, id) : NAN;
             if (u > 0 && v > 0)
                 x[n++] = log(u / v);
@@ -85,8 +91,7 @@ static void mark(struct cross *c, struct entry *block, int64_t n, int k)
 {
     struct entry *best = NULL;
     for (int64_t i = 0; i < n; i++)
-        if (!isnan(block[i].mean_log[k]) &&
-            (!best || block[i].mean_log[k] < best->mean_log[k]))
+        if (!isnan(block[i].mean_log[k]) && (!best || block[i].mean_log[k] < best->mean_log[k]))
             best = &block[i];
     if (!best)
         return;
@@ -117,11 +122,17 @@ static bool fill_block(struct cross *c, struct entry *block, int64_t n)
     return rtn && n > 1;
 }
 
+/* Coarse to fine, as a number that rises: the tensor, the row, large groups, small ones. */
+static int64_t fineness(int64_t group)
+{
+    return group == PTQ_GROUP_TENSOR ? INT64_MIN : group <= PTQ_GROUP_ROW ? INT64_MIN + 1 : -group;
+}
+
 static int order_entries(const void *pa, const void *pb)
 {
     const struct entry *a = pa, *b = pb;
-    const int64_t x[] = {a->first->bits, a->a_bits, -a->first->group, a->combo->first},
-                  y[] = {b->first->bits, b->a_bits, -b->first->group, b->combo->first};
+    const int64_t x[] = {a->first->bits, a->a_bits, fineness(a->first->group), a->combo->first},
+                  y[] = {b->first->bits, b->a_bits, fineness(b->first->group), b->combo->first};
     for (int i = 0; i < 4; i++)
         if (x[i] != y[i])
             return x[i] < y[i] ? -1 : 1;
@@ -186,7 +197,7 @@ static void put_ratio(struct ptq_sheet *s, int column, const struct entry *e, in
     if (isnan(e->mean_log[k]))
         ptq_sheet_set(s, column, "-");
     else
-        ptq_sheet_set(s, column, "%.4g%s", exp(e->mean_log[k]), sign);
+        ptq_sheet_set(s, column, "%.3f%s", exp(e->mean_log[k]), sign);
 }
 
 int ptq_table_crossloss(const struct ptq_tables *t, const struct ptq_board *d, struct ptq_sheet *s)
@@ -203,10 +214,10 @@ int ptq_table_crossloss(const struct ptq_tables *t, const struct ptq_board *d, s
     int group = ptq_sheet_column(s, "group_size", "group", true, 0);
     int a_bits = acts ? ptq_sheet_column(s, "a_bits", "inputs\nbits", true, 0) : -1;
     int method = ptq_sheet_column(s, "method", NULL, false, 0);
+    int stored = ptq_sheet_column(s, "bits_stored", "stored\nbits/w", true, 0);
     for (int k = 0; k < N_OBJECTIVES; k++)
-        column[k] = held(&c, k)
-                        ? ptq_sheet_column(s, objectives[k].id, objectives[k].head, true, 0)
-                        : -1;
+        column[k] =
+            held(&c, k) ? ptq_sheet_column(s, objectives[k].id, objectives[k].head, true, 0) : -1;
     for (int64_t i = 0; i < c.n; i++) {
         const struct entry *e = &c.at[i];
         ptq_sheet_row(s);
@@ -215,6 +226,7 @@ int ptq_table_crossloss(const struct ptq_tables *t, const struct ptq_board *d, s
         if (acts)
             ptq_sheet_set(s, a_bits, "%" PRId64, e->a_bits ? e->a_bits : 16);
         ptq_sheet_set(s, method, "%s", d->series[e->first->series]);
+        ptq_sheet_set(s, stored, "%.3f", e->combo->bits);
         for (int k = 0; k < N_OBJECTIVES; k++)
             if (column[k] >= 0)
                 put_ratio(s, column[k], e, k);
@@ -222,7 +234,7 @@ int ptq_table_crossloss(const struct ptq_tables *t, const struct ptq_board *d, s
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }
 
-static void put_exact(const struct cross *c, const struct entry *e, int k, struct ptq_sheet *s)
+static void put_exact(const struct entry *e, int k, struct ptq_sheet *s)
 {
     int at = 0;
     ptq_sheet_row(s);
@@ -231,12 +243,12 @@ static void put_exact(const struct cross *c, const struct entry *e, int k, struc
     ptq_sheet_set(s, at++, "%" PRId64, e->first->group);
     ptq_sheet_set(s, at++, "%" PRId64, e->a_bits);
     ptq_sheet_set(s, at++, "%s", e->d->series[e->first->series]);
+    ptq_sheet_set(s, at++, "%.17g", e->combo->bits);
     ptq_sheet_set(s, at++, "%s", objectives[k].id);
     ptq_sheet_set(s, at++, "%.17g", exp(e->mean_log[k]));
     ptq_sheet_set(s, at++, "%" PRId64, e->n[k]);
     ptq_sheet_set(s, at++, "%d", e->smallest[k]);
     ptq_sheet_set(s, at++, "%d", e->tied[k]);
-    (void)c;
 }
 
 bool ptq_first_of_model(const struct ptq_view *v, int64_t board)
@@ -249,14 +261,19 @@ bool ptq_first_of_model(const struct ptq_view *v, int64_t board)
 
 int ptq_table_crossloss_exact(const struct ptq_tables *t, struct ptq_sheet *s)
 {
-    static const char *const heads[] = {"model",     "bits",  "group_size", "a_bits",   "method",
-                                        "objective", "ratio", "n_layers",   "smallest", "tied"};
+    static const struct {
+        const char *id;
+        bool numeric;
+    } heads[] = {{"model", false},   {"bits", true},        {"group_size", true}, {"a_bits", true},
+                 {"method", false},  {"bits_stored", true}, {"objective", false}, {"ratio", true},
+                 {"n_layers", true}, {"smallest", true},    {"tied", true}};
+    enum { N_HEADS = sizeof heads / sizeof *heads };
     int64_t room = 0;
     for (int64_t b = 0; b < t->v->n_boards; b++)
         room += t->v->boards[b].n_combos * N_OBJECTIVES;
-    int code = ptq_sheet_init(s, 10, room, t->arena, t->st);
-    for (int k = 0; !code && k < 10; k++)
-        ptq_sheet_column(s, heads[k], NULL, k != 0 && k != 4 && k != 5, 0);
+    int code = ptq_sheet_init(s, N_HEADS, room, t->arena, t->st);
+    for (int k = 0; !code && k < N_HEADS; k++)
+        ptq_sheet_column(s, heads[k].id, NULL, heads[k].numeric, 0);
     for (int64_t b = 0; !code && b < t->v->n_boards; b++) {
         struct cross c = {.t = t};
         if (!ptq_first_of_model(t->v, b))
@@ -265,7 +282,7 @@ int ptq_table_crossloss_exact(const struct ptq_tables *t, struct ptq_sheet *s)
         for (int64_t i = 0; !code && i < c.n; i++)
             for (int k = 0; k < N_OBJECTIVES; k++)
                 if (!isnan(c.at[i].mean_log[k]))
-                    put_exact(&c, &c.at[i], k, s);
+                    put_exact(&c.at[i], k, s);
     }
     return code ? code : t->st->code < 0 ? t->st->code : PTQ_OK;
 }

@@ -25,20 +25,20 @@ struct inputs {
 static const char *input_key(const struct inputs *g, const json_t *row)
 {
     const char *input = ptq_row_text(json_object_get(row, "health"), "input");
-    const char *key = ptq_arena_printf(
-        g->t->arena, g->t->st, "%s|%s|%s|%s", ptq_row_text(row, "model"),
-        ptq_row_text(row, "calib"), ptq_field_text(row, "calib_seed", g->t->arena, g->t->st),
-        *input ? input : ptq_row_text(row, "layer"));
+    const char *key = ptq_arena_printf(g->t->arena, g->t->st, "%s|%s|%s|%s",
+                                       ptq_row_text(row, "model"), ptq_row_text(row, "calib"),
+                                       ptq_field_text(row, "calib_seed", g->t->arena, g->t->st),
+                                       *input ? input : ptq_row_text(row, "layer"));
     return key ? key : "";
 }
 
 static bool has_word(const char *text, const char *word)
 {
     const size_t n = strlen(word);
-    for (const char *s = text; (s = strstr(s, word)); s += n)
+    for (const char *s = text; n && (s = strstr(s, word)); s += n)
         if ((s == text || s[-1] == ' ') && (!s[n] || s[n] == ' '))
             return true;
-    return false;
+    return !n;
 }
 
 /* Behind the first name only what differs from it: "blk.0.attn_q attn_k". */

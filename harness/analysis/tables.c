@@ -515,12 +515,35 @@ int ptq_table_layers(const struct ptq_tables *t, bool exact, int64_t max_rows, s
 
 /* ---- skipped and failed ---- */
 
+/* Equal but for numbers and for the rows' own layers. */
+static bool reasons_alike(const json_t *row_a, const json_t *row_b)
+{
+    static const char digits[] = "0123456789.";
+    const char *a = ptq_row_text(row_a, "reason"), *b = ptq_row_text(row_b, "reason"),
+               *layer_a = ptq_row_text(row_a, "layer"), *layer_b = ptq_row_text(row_b, "layer");
+    const size_t len_a = strlen(layer_a), len_b = strlen(layer_b);
+    while (*a && *b) {
+        bool own = len_a && len_b && !strncmp(a, layer_a, len_a) && !strncmp(b, layer_b, len_b);
+        size_t skip_a = own ? len_a : strspn(a, digits), skip_b = own ? len_b : strspn(b, digits);
+        if (!skip_a != !skip_b || (!skip_a && *a != *b))
+            return false;
+        a += skip_a ? skip_a : 1;
+        b += skip_b ? skip_b : 1;
+    }
+    return *a == *b;
+}
+
+/* Neighbours in the order of the report. Within one cell's layers reasons may differ in numbers. */
 static bool same_fault(const json_t *a, const json_t *b)
 {
-    return !strcmp(ptq_row_text(a, "status"), ptq_row_text(b, "status")) &&
-           !strcmp(ptq_row_text(a, "kind"), ptq_row_text(b, "kind")) &&
-           !strcmp(ptq_row_text(a, "label"), ptq_row_text(b, "label")) &&
-           !strcmp(ptq_row_text(a, "reason"), ptq_row_text(b, "reason"));
+    static const char *const fields[] = {"status", "kind", "label"};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (strcmp(ptq_row_text(a, fields[i]), ptq_row_text(b, fields[i])))
+            return false;
+    const bool one_cell = ptq_row_num(a, "bits") == ptq_row_num(b, "bits") &&
+                          ptq_row_num(a, "group_size") == ptq_row_num(b, "group_size");
+    return !strcmp(ptq_row_text(a, "reason"), ptq_row_text(b, "reason")) ||
+           (one_cell && reasons_alike(a, b));
 }
 
 int ptq_table_bad(const struct ptq_tables *t, struct ptq_sheet *s)
@@ -533,7 +556,7 @@ int ptq_table_bad(const struct ptq_tables *t, struct ptq_sheet *s)
         ptq_sheet_column(s, heads[c], c == 3 ? "first cell" : NULL, c == 1, 0);
     for (int64_t i = 0, n; i < t->v->n_bad; i += n) {
         const json_t *r = t->v->bad[i];
-        for (n = 1; i + n < t->v->n_bad && same_fault(r, t->v->bad[i + n]); n++)
+        for (n = 1; i + n < t->v->n_bad && same_fault(t->v->bad[i + n - 1], t->v->bad[i + n]); n++)
             ;
         const json_t *group = json_object_get(r, "group_size");
         ptq_sheet_row(s);
@@ -655,20 +678,22 @@ static const char *time_line(const struct ptq_tables *t, const struct ptq_board 
     const char *text = "quantizing every layer, without preparation, which cells share:";
     const char *label = NULL;
     double sum = 0;
+    int64_t n = 0;
     for (int64_t i = 0; i <= t->v->n_layers && text; i++) {
         const json_t *r = i < t->v->n_layers ? t->v->layers[i] : NULL;
         if (r && strcmp(ptq_row_text(r, "model"), d->model))
             continue;
         if (label && (!r || strcmp(label, ptq_row_text(r, "label")))) {
-            text =
-                ptq_arena_printf(t->arena, t->st, "%s %s %.2g s%s", text, label, sum, r ? "," : "");
+            if (sum > 0) /* methods without preparation are not listed */
+                text = ptq_arena_printf(t->arena, t->st, "%s%s %s %.2g s", text, n++ ? "," : "",
+                                        label, sum);
             sum = 0;
         }
         label = r ? ptq_row_text(r, "label") : NULL;
         double v = r ? ptq_row_sub(r, "time", "prepare_s") : NAN;
         sum += isnan(v) ? 0 : v;
     }
-    return text && d->n_layers ? text : "quantizing every layer, without preparation";
+    return text && n ? text : "quantizing every layer, without preparation";
 }
 
 int ptq_board_facts(const struct ptq_tables *t, const struct ptq_board *d,

@@ -39,8 +39,9 @@ static int add_result(struct ptq_table *t, const struct ptq_rule_result *r)
         snprintf(text, sizeof text, "not checked: %s", r->not_checked);
         code = add_row(t, r, text);
     }
-    return code || r->n_broken || r->not_checked ? code
-                                                 : add_row(t, r, r->n_checked ? "" : r->rule->what);
+    if (code || r->n_broken || r->not_checked)
+        return code;
+    return add_row(t, r, r->n_checked ? "" : "nothing in this run that it speaks of");
 }
 
 static int print_table(const struct ptq_invariants *all, enum ptq_format format,
@@ -95,7 +96,8 @@ static int check(const char *word, enum ptq_format format, struct ptq_status *st
     ptq_arena_init(&arena, 0);
     int code = ptq_run_folder(word, &arena, &dir, st);
     code = code ? code : ptq_pool_new(&pool, 0, st);
-    code = code ? code : ptq_invariants_check(dir, pool, &arena, &all, st);
+    const struct ptq_invariants_args args = {.run_dir = dir, .pool = pool};
+    code = code ? code : ptq_invariants_check(&args, &arena, &all, st);
     code = code ? code : print_table(&all, format, st);
     if (!code && format == PTQ_TEXT)
         print_verdict(&all);

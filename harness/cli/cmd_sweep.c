@@ -1,6 +1,7 @@
 /* cmd_sweep.c: `ptq sweep CONFIG`: runs what is missing, then prints the table and writes the
  * report. */
 #include "analysis/invariants.h"
+#include "analysis/put.h"
 #include "analysis/report.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
@@ -111,15 +112,19 @@ static void tell_broken(const struct ptq_args *a, const struct ptq_invariants *a
             continue;
         fprintf(stderr, "ptq sweep: %s %s: %s\n", r->rule->hard ? "VIOLATED" : "warning",
                 r->rule->name, r->rule->what);
-        for (int k = 0; k < r->n_findings; k++)
-            fprintf(stderr, "  %s\n", r->findings[k]);
+        for (int k = 0; k < r->n_findings; k++) {
+            fputs("  ", stderr);
+            ptq_put_text(stderr, r->findings[k]);
+            fputc('\n', stderr);
+        }
         if (r->n_broken > r->n_findings)
             fprintf(stderr, "  and %lld more\n", (long long)(r->n_broken - r->n_findings));
         fprintf(stderr, "  likely: %s\n", r->rule->cause);
     }
     if (all->n_violated || !ptq_arg(a, "quiet"))
-        fprintf(stderr, "check: %lld of %d rules violated, %lld with warnings; `ptq check` says "
-                        "more\n",
+        fprintf(stderr,
+                "check: %lld of %d rules violated, %lld with warnings; `ptq check` says "
+                "more\n",
                 (long long)all->n_violated, all->n, (long long)all->n_warned);
 }
 
@@ -133,7 +138,8 @@ static int check(const struct ptq_args *a, const struct ptq_sweep_summary *s, st
     if (ptq_arg(a, "shard"))
         return PTQ_OK;
     ptq_arena_init(&arena, 0);
-    int code = ptq_invariants_check(s->run_dir, pool, &arena, &all, st);
+    const struct ptq_invariants_args args = {s->run_dir, pool, true};
+    int code = ptq_invariants_check(&args, &arena, &all, st);
     if (code >= 0) {
         *violated = all.n_violated > 0;
         tell_broken(a, &all);

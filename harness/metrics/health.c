@@ -13,11 +13,11 @@ static const double settled = 1e-4;
 struct work {
     const struct ptq_cdmat *hess;
     double lambda;
-    int64_t n;              /* live inputs */
-    const int64_t *live;    /* [n] */
-    float *a;               /* (n x n) H + lambda I, then its Cholesky factor */
-    float *x, *y;           /* [n] */
-    double *v;              /* [n] */
+    int64_t n;           /* live inputs */
+    const int64_t *live; /* [n] */
+    float *a;            /* (n x n) H + lambda I, then its Cholesky factor */
+    float *x, *y;        /* [n] */
+    double *v;           /* [n] */
 };
 
 /* ---- vectors */

@@ -236,6 +236,8 @@ static int check_value(const struct ptq_arr *a, int64_t i, const struct place *a
         fault = "is not a whole number";
     else if (v > most || v < least)
         fault = "does not fit its bits";
+    else if (v == 0 && signbit(v))
+        fault = "is a negative zero, which an integer does not have";
     if (!fault)
         return PTQ_OK;
     char text[WHERE];

@@ -372,6 +372,12 @@ int ptq_spec_parse(const char *text, struct ptq_arena *arena, struct ptq_spec *o
     return set_options(&p, fields, n, preset_options);
 }
 
+unsigned ptq_spec_needs(const struct ptq_spec *spec)
+{
+    const struct ptq_method *m = spec->entry->single;
+    return m->needs_of ? m->needs_of(spec->opts) : m->needs;
+}
+
 void ptq_spec_cell(const struct ptq_spec *spec, const struct ptq_cell *cell, struct ptq_cell *out)
 {
     *out = *cell;

@@ -29,6 +29,8 @@ struct ptq_spec {
     bool has_grid; /* the spec names a grid of its own: it wins over the cell's */
     enum ptq_grid grid;
 };
+/* What its method needs with these options (enum ptq_needs). */
+unsigned ptq_spec_needs(const struct ptq_spec *);
 /* The cell as the spec runs it: its own grid put in. Keys and rows take this one. */
 void ptq_spec_cell(const struct ptq_spec *, const struct ptq_cell *cell, struct ptq_cell *out);
 /* Parses one SPEC without sweep alternatives. Unknown method or option: PTQ_ERR_USAGE with the

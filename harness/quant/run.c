@@ -134,21 +134,23 @@ static int check_caps(const struct ptq_method *m, const struct ptq_cell *c,
     return PTQ_OK;
 }
 
-static int check_needs(const struct ptq_method *m, const struct ptq_cell *c,
+static int check_needs(const struct ptq_spec *spec, const struct ptq_cell *c,
                        const struct ptq_layer *l, struct ptq_status *st)
 {
-    if ((m->needs & PTQ_NEEDS_HESS) && !l->hess.at)
+    const char *name = spec->entry->name;
+    const unsigned needs = ptq_spec_needs(spec);
+    if ((needs & PTQ_NEEDS_HESS) && !l->hess.at)
         return ptq_status_set(st, PTQ_SKIP,
-                              "%s needs a Hessian or activations; layer %s has neither", m->name,
+                              "%s needs a Hessian or activations; layer %s has neither", name,
                               l->name);
-    if ((m->needs & PTQ_NEEDS_ACTS) && !l->acts.at)
-        return ptq_status_set(st, PTQ_SKIP, "%s needs activations; layer %s has none", m->name,
+    if ((needs & PTQ_NEEDS_ACTS) && !l->acts.at)
+        return ptq_status_set(st, PTQ_SKIP, "%s needs activations; layer %s has none", name,
                               l->name);
-    if ((m->needs & PTQ_NEEDS_RANGES) && (!l->x_absmax || !l->x_absmean))
+    if ((needs & PTQ_NEEDS_RANGES) && (!l->x_absmax || !l->x_absmean))
         return ptq_status_set(st, PTQ_SKIP,
                               "%s needs ranges of the inputs (x_absmax, x_absmean); layer %s has "
                               "none",
-                              m->name, l->name);
+                              name, l->name);
     if (c->grid == PTQ_GRID_HESS && !l->hess.at)
         return ptq_status_set(st, PTQ_SKIP,
                               "grid = hess needs a Hessian or activations; layer %s has neither",
@@ -377,7 +379,7 @@ int ptq_session_quantize(struct ptq_session *s, const struct ptq_spec *spec,
     if (rc == PTQ_OK)
         rc = check_caps(c.m, &c.cell, c.layer, c.st);
     if (rc == PTQ_OK)
-        rc = check_needs(c.m, &c.cell, c.layer, c.st);
+        rc = check_needs(spec, &c.cell, c.layer, c.st);
     if (rc == PTQ_OK)
         rc = run_check(&c);
     if (rc == PTQ_OK)

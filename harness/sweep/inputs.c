@@ -164,7 +164,7 @@ static int attention_wanted(const struct ptq_config *c)
 {
     bool asked = c->calib.attention != PTQ_ATTENTION_AUTO;
     for (int64_t i = 0; i < c->sweep.n_specs; i++)
-        asked = asked || (c->sweep.specs[i].entry->single->needs & PTQ_NEEDS_ATTN);
+        asked = asked || (ptq_spec_needs(&c->sweep.specs[i]) & PTQ_NEEDS_ATTN);
     if (!asked || c->calib.attention == PTQ_ATTENTION_OFF)
         return PTQ_ATTN_NONE;
     return c->calib.attention == PTQ_ATTENTION_ROWS ? PTQ_ATTN_ROWS : PTQ_ATTN_ALL;

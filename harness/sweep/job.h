@@ -193,10 +193,10 @@ int ptq_layer_cell_run(const struct ptq_layer_cell *, struct ptq_result *out, st
  * gets what its product needs. */
 int ptq_linear_take(struct ptq_linear *, const struct ptq_result *, struct ptq_arena *,
                     struct ptq_status *);
-/* Whether its method asks for losses of modules. */
+/* Whether it asks for losses of modules. */
 static inline bool ptq_needs_module(const struct ptq_point *p)
 {
-    return (p->spec->entry->single->needs & PTQ_NEEDS_MODULE) != 0;
+    return (ptq_spec_needs(p->spec) & PTQ_NEEDS_MODULE) != 0;
 }
 /* The layer as a method without needs sees it: weights alone. */
 struct ptq_layer ptq_layer_blind(const struct ptq_layer *);

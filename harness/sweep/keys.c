@@ -98,5 +98,5 @@ void ptq_row_key(const char *kind, const char *form, const char *evaluated_on,
 
 bool ptq_sees_stats(const struct ptq_spec *spec, const struct ptq_cell *cell)
 {
-    return spec->entry->single->needs != 0 || cell->grid == PTQ_GRID_HESS;
+    return ptq_spec_needs(spec) != 0 || cell->grid == PTQ_GRID_HESS;
 }

@@ -40,7 +40,7 @@ void ptq_row_key(const char *kind, const char *form, const char *evaluated_on,
 void ptq_key_of(char out[PTQ_KEY_CHARS], ...) __attribute__((sentinel));
 /* The arithmetic that every computed input depends on: precision, BLAS core, ISA, harness. */
 void ptq_arithmetic_key(enum ptq_precision, const struct ptq_machine *, char out[PTQ_KEY_CHARS]);
-/* A method that declares no needs is given no statistics unless the cell's grid search uses the
- * Hessian: then its form does not depend on them. */
+/* A method that needs nothing with these options is given no statistics unless the cell's grid
+ * search uses the Hessian: then its form does not depend on them. */
 bool ptq_sees_stats(const struct ptq_spec *, const struct ptq_cell *);
 #endif

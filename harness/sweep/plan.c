@@ -223,7 +223,7 @@ static void stats_key(const struct ptq_job *job, const struct ptq_point *p,
         snprintf(tokens, sizeof tokens, "%lld", (long long)job->cfg->calib.module_tokens);
         ptq_key_of(out, out, "module", tokens, (char *)NULL);
     }
-    if (job->stats_options.attention && (p->spec->entry->single->needs & PTQ_NEEDS_ATTN))
+    if (job->stats_options.attention && (ptq_spec_needs(p->spec) & PTQ_NEEDS_ATTN))
         ptq_key_of(out, "attention", out,
                    job->stats_options.attention == PTQ_ATTN_ALL ? "all" : "rows", (char *)NULL);
 }

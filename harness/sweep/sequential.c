@@ -144,7 +144,7 @@ static const char *input_of_stage(const struct ptq_block *b, int stage)
 
 static bool needs(const struct ptq_point *p, unsigned what)
 {
-    return p->spec->entry->single->needs & what;
+    return ptq_spec_needs(p->spec) & what;
 }
 
 static int take_stats(struct seq_walk *w, int stage, struct ptq_status *st)

@@ -263,12 +263,123 @@ static void cells_at_once(void **state)
     }
 }
 
+/* ---- what cells with given options need ---- */
+
+/* "name:option=value" at both ends of an option and between, a bool's and choice's every value. */
+enum { MAX_SETTINGS = 64 };
+static int settings_of(struct bench *f, const struct ptq_method *m, const char *out[MAX_SETTINGS])
+{
+    int n = 0;
+    for (const struct ptq_opt *o = m->opts; o && o->name; o++) {
+        const char *const numbers[] = {ptq_arena_printf(&f->arena, &f->st, "%.9g", o->min),
+                                       ptq_arena_printf(&f->arena, &f->st, "%.9g", o->def),
+                                       ptq_arena_printf(&f->arena, &f->st, "%.9g", o->max), NULL};
+        static const char *const bools[] = {"0", "1", NULL};
+        const char *const *values = o->type == PTQ_OPT_CHOICE ? o->choices
+                                    : o->type == PTQ_OPT_BOOL ? bools
+                                                              : numbers;
+        for (; *values; values++) {
+            assert_true(n < MAX_SETTINGS);
+            out[n++] = ptq_arena_printf(&f->arena, &f->st, "%s=%s", o->name, *values);
+        }
+    }
+    return n;
+}
+
+/* Only what cells with these options need is there. */
+static struct ptq_layer needed(const struct ptq_layer *l, const struct ptq_spec *spec,
+                               const struct ptq_cell *cell)
+{
+    const unsigned needs = ptq_spec_needs(spec);
+    struct ptq_layer out = *l;
+    if (!(needs & PTQ_NEEDS_HESS) && cell->grid != PTQ_GRID_HESS) {
+        out.hess = (struct ptq_cdmat){0};
+        out.hess_key = 0;
+    }
+    if (!(needs & PTQ_NEEDS_ACTS))
+        out.acts = (struct ptq_cmat){0};
+    if (!(needs & PTQ_NEEDS_RANGES))
+        out.x_absmax = out.x_absmean = out.x_mean = NULL;
+    if (!(needs & PTQ_NEEDS_CROSS))
+        out.cross = (struct ptq_cdmat){0};
+    return out;
+}
+
+static void check_enough(struct bench *f, const struct ptq_layer *full, const char *text)
+{
+    struct ptq_spec spec;
+    assert_ok(ptq_spec_parse(text, &f->arena, &spec, &f->st), &f->st);
+    for (int k = 0; k < 2; k++) {
+        char hash[2][33] = {"", ""};
+        int rc[2];
+        struct run_args a = {full, text, cell_of(3 + k, PTQ_GROUP_ROW), PTQ_SINGLE, NULL};
+        for (int less = 0; less < 2; less++) {
+            struct ptq_result r;
+            struct ptq_layer l = needed(full, &spec, &a.cell);
+            a.layer = less ? &l : full;
+            rc[less] = run_checked(f, &a, &r);
+            if (rc[less] == PTQ_OK)
+                form_hash(&r, hash[less]);
+            ptq_result_release(&r);
+        }
+        if (rc[0] != rc[1] || strcmp(hash[0], hash[1]) != 0)
+            fail_msg("%s: another result without what it says it does not need", text);
+    }
+}
+
+/* Every pair of settings: a subset of the method's needs, in both precisions the same. */
+static void check_subset(struct bench *f, const struct ptq_method_entry *e, const char *text,
+                         unsigned *all)
+{
+    struct ptq_spec spec;
+    assert_ok(ptq_spec_parse(text, &f->arena, &spec, &f->st), &f->st);
+    unsigned needs = ptq_spec_needs(&spec);
+    if (needs & ~e->single->needs)
+        fail_msg("%s needs %#x, its method %#x", text, needs, e->single->needs);
+    assert_int_equal(needs, e->dbl->needs_of(spec.opts));
+    *all |= needs;
+}
+
+/* Nothing that a method says it does not need decides anything. */
+static void needs_are_enough(void **state)
+{
+    struct bench *f = *state;
+    int n;
+    struct ptq_layer full = f->small;
+    const struct ptq_method_entry *e = ptq_methods(&n);
+    full.cross = full.hess;
+    for (int s = 0; s < f->n_specs; s++)
+        check_enough(f, &full, f->specs[s]);
+    for (int i = 0; i < n; i++) {
+        const char *settings[MAX_SETTINGS];
+        unsigned all = 0;
+        assert_int_equal(e[i].single->needs, e[i].dbl->needs);
+        if (!e[i].single->needs_of)
+            continue;
+        int n_settings = settings_of(f, e[i].single, settings);
+        for (int a = 0; a < n_settings; a++)
+            for (int b = a; b < n_settings; b++) {
+                if (b > a && strcspn(settings[a], "=") == strcspn(settings[b], "=") &&
+                    !strncmp(settings[a], settings[b], strcspn(settings[a], "=")))
+                    continue; /* two values of one option */
+                const char *text = ptq_arena_printf(&f->arena, &f->st, "%s:%s:%s", e[i].name,
+                                                    settings[a], settings[b]);
+                if (a == b)
+                    text = ptq_arena_printf(&f->arena, &f->st, "%s:%s", e[i].name, settings[a]);
+                check_subset(f, &e[i], text, &all);
+                check_enough(f, &full, text);
+            }
+        assert_int_equal(all, e[i].single->needs); /* not wider than any cell */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(stored_forms, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(same_bits_for_any_threads, open_bench, close_bench),
         cmocka_unit_test_setup_teardown(cells_at_once, open_bench, close_bench),
+        cmocka_unit_test_setup_teardown(needs_are_enough, open_bench, close_bench),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

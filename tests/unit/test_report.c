@@ -78,13 +78,19 @@ static void add_layer(struct run *r, const char *label, int bits, int group, int
              r->n, label, bits, group, seed, seed, layer, block, rows, relerr, stored);
 }
 
-static void add_bad(struct run *r, const char *status, const char *label, const char *reason)
+static void add_bad_at(struct run *r, const char *status, const char *label, int bits,
+                       const char *layer, const char *reason)
 {
     add_line(r,
              "{\"schema\":1,\"kind\":\"layer\",\"key\":\"b%d\",\"status\":\"%s\",\"reason\":\"%s\","
-             "\"model\":\"toy\",\"label\":\"%s\",\"bits\":2,\"group_size\":-1," SETTING
-             "\"calib\":\"facts:1\",\"calib_seed\":1,\"layer\":\"blk.0.q\",\"block\":0}",
-             r->n, status, reason, label);
+             "\"model\":\"toy\",\"label\":\"%s\",\"bits\":%d,\"group_size\":-1," SETTING
+             "\"calib\":\"facts:1\",\"calib_seed\":1,\"layer\":\"%s\",\"block\":0}",
+             r->n, status, reason, label, bits, layer);
+}
+
+static void add_bad(struct run *r, const char *status, const char *label, const char *reason)
+{
+    add_bad_at(r, status, label, 2, "blk.0.q", reason);
 }
 
 static void write_rows(const struct run *r, bool backwards)
@@ -800,6 +806,30 @@ static void a_run_is_invalid_for_a_reason(void **state)
     test_rmdir(r.dir);
 }
 
+/* Reasons of one cell's layers that differ in numbers and layers alone are a line; so are equal ones
+ * of several cells. Other words, and other numbers at other bits, are lines of their own. */
+static void reasons_are_joined(void **state)
+{
+    (void)state;
+    struct run r;
+    toy_run(&r);
+    add_bad_at(&r, "skipped", "opq", 3, "blk.0.a", "blk.0.a: it takes 32 of 3.5 bits");
+    add_bad_at(&r, "skipped", "opq", 3, "blk.0.bc", "blk.0.bc: it takes 10.25 of 4 bits");
+    add_bad_at(&r, "skipped", "opq", 3, "blk.0.d", "blk.0.d: it takes 32 of some bits");
+    add_bad_at(&r, "skipped", "opq", 4, "blk.0.a", "blk.0.a: it takes 7 of some bits");
+    add_bad_at(&r, "skipped", "pq", 2, "blk.0.a", "never");
+    add_bad_at(&r, "skipped", "pq", 3, "blk.0.a", "never");
+    add_bad_at(&r, "failed", "pq", 3, "blk.0.b", "never");
+    write_rows(&r, false);
+    assert_verdict(
+        &r, "\nskipped      opq b3 row blk.0.a (2 cells, first): blk.0.a: it takes 32 of 3.5 bits\n"
+            "skipped      opq b3 row blk.0.d: blk.0.d: it takes 32 of some bits\n"
+            "skipped      opq b4 row blk.0.a: blk.0.a: it takes 7 of some bits\n"
+            "skipped      pq b2 row blk.0.a (2 cells, first): never\n"
+            "failed       pq b3 row blk.0.b: never\n");
+    test_rmdir(r.dir);
+}
+
 static void broken_input_is_named(void **state)
 {
     (void)state;
@@ -868,6 +898,7 @@ int main(void)
         cmocka_unit_test(settings_that_vary_are_shown),
         cmocka_unit_test(protocols_are_never_mixed),
         cmocka_unit_test(a_run_is_invalid_for_a_reason),
+        cmocka_unit_test(reasons_are_joined),
         cmocka_unit_test(broken_input_is_named),
         cmocka_unit_test(odd_rows_do_no_harm),
     };
