@@ -6,7 +6,7 @@
 #
 # model.tsv, a line a point: series (from 1) name method base bits group_size calib_seed bits_stored loss loss_lo loss_hi, loss_shown
 # lo_shown hi_shown (not below loss_floor), at_floor, mean_bits mean_shown (over calibration seeds; on the first line of a setting),
-# front (1: on the Pareto front), unranked (1: crossed out, not ranked), ppl ppl_lo ppl_hi out_relerr (geometric mean over layers) time_s n_layers, then every other metric.
+# front (1: on the Pareto front), hull (1: a corner of its method's lower hull), unranked (1: crossed out, not ranked), ppl ppl_lo ppl_hi out_relerr (geometric mean over layers) time_s n_layers, then every other metric.
 # layer.tsv, a line a layer cell: layer label y_label x_label (texts, empty where no label stands) y x (from 1) bits group_size
 # calib_seed time_s, then every metric.
 if (!exists("width")) width = 900

@@ -23,24 +23,11 @@ struct trial {
 /* ---- the layer ---------------------------------------------------------------------------------
  */
 
-/* The method and options of a row as a SPEC. */
-static const char *spec_text(const struct ptq_inspection *in, const json_t *row)
+static bool promises(struct ptq_inspection *in, const json_t *row)
 {
-    const char *options = ptq_row_text(row, "options");
-    return ptq_arena_printf(in->arena, in->st, "%s%s%s", ptq_row_text(row, "base"),
-                            *options ? ":" : "", options);
-}
-
-static bool promises(const struct ptq_inspection *in, const json_t *row)
-{
-    const struct ptq_method_entry *e = ptq_method_find(ptq_row_text(row, "base"));
-    if (!e || !e->single->rtn_under_identity)
-        return false;
-    struct ptq_status why = {0};
-    struct ptq_spec spec;
-    const char *text = spec_text(in, row);
-    return text && !ptq_spec_parse(text, in->arena, &spec, &why) &&
-           e->single->rtn_under_identity(spec.opts);
+    const struct ptq_spec *s = ptq_row_spec(in, row);
+    return s && s->entry->single->rtn_under_identity &&
+           s->entry->single->rtn_under_identity(s->opts);
 }
 
 static int64_t whole(const json_t *row, const char *field)
@@ -53,7 +40,7 @@ static double weights_of(const json_t *row)
     return ptq_row_num(row, "rows") * ptq_row_num(row, "cols");
 }
 
-static const json_t *smallest(const struct ptq_inspection *in)
+static const json_t *smallest(struct ptq_inspection *in)
 {
     const json_t *best = NULL;
     for (int64_t i = 0; i < in->n_layers; i++)
@@ -159,18 +146,13 @@ static struct ptq_cell cell_of(const json_t *row, int64_t cols)
         .scale_fmt = (enum ptq_fmt)(PTQ_FMT_F16 + word_index(row, "scale", ptq_scale_words))};
 }
 
-static int quantize(const struct ptq_inspection *in, const struct ptq_session_args *args,
-                    const char *text, const struct ptq_cell *cell, struct ptq_result *r,
-                    struct ptq_status *st)
+static int quantize(const struct ptq_session_args *args, const struct ptq_spec *spec,
+                    const struct ptq_cell *cell, struct ptq_result *r, struct ptq_status *st)
 {
     struct ptq_session *session;
-    struct ptq_spec spec;
-    int code = ptq_spec_parse(text, in->arena, &spec, st);
-    if (code)
-        return code;
-    code = ptq_session_new(&session, args, st);
+    int code = ptq_session_new(&session, args, st);
     if (!code)
-        code = ptq_session_quantize(session, &spec, cell, r, st);
+        code = ptq_session_quantize(session, spec, cell, r, st);
     ptq_session_free(session);
     return code;
 }
@@ -192,16 +174,20 @@ static void compare(struct ptq_inspection *in, const struct ptq_cmat *w, const j
 int ptq_try_identity(struct ptq_inspection *in, const struct ptq_layer *l, const json_t *row)
 {
     const struct ptq_cell cell = cell_of(row, l->w.cols);
-    const char *text = spec_text(in, row);
+    const struct ptq_spec *spec = ptq_row_spec(in, row);
     const struct ptq_session_args args = {
         .layer = l,
         .precision = strcmp(ptq_row_text(row, "precision"), "double") != 0 ? PTQ_SINGLE
                                                                            : PTQ_DOUBLE_PRECISION};
     struct ptq_result mine, rtn;
     struct ptq_status why = {0};
-    int code = text ? quantize(in, &args, text, &cell, &mine, &why) : PTQ_ERR_MEMORY;
+    struct ptq_spec plain;
+    int code = spec ? ptq_spec_parse("rtn", in->arena, &plain, &why)
+                    : ptq_status_set(&why, PTQ_ERR_USAGE, "a method of another build");
+    if (!code)
+        code = quantize(&args, spec, &cell, &mine, &why);
     if (!code) {
-        code = quantize(in, &args, "rtn", &cell, &rtn, &why);
+        code = quantize(&args, &plain, &cell, &rtn, &why);
         if (!code) {
             compare(in, &l->w, row, &mine, &rtn);
             ptq_result_release(&rtn);

@@ -2,6 +2,7 @@
 #ifndef PTQ_ANALYSIS_INSPECTION_H
 #define PTQ_ANALYSIS_INSPECTION_H
 #include "analysis/invariants.h"
+#include "quant/method.h"
 #include "sweep/formpack.h"
 #include "sweep/row.h"
 
@@ -24,6 +25,10 @@ struct ptq_inspection {
     struct ptq_arena *arena;
     struct ptq_status *st;
     struct ptq_rule_result *now; /* of the rule that runs */
+    /* The last SPEC that ptq_row_spec parsed and its text: rows of one setting follow each other.
+     */
+    struct ptq_spec spec;
+    const char *spec_text;
 };
 
 /* A broken rule: n_broken is counted, the text kept while there is room. */
@@ -36,6 +41,8 @@ void ptq_not_checked(struct ptq_inspection *, const char *fmt, ...)
 const char *ptq_row_place(const struct ptq_inspection *, const json_t *row);
 /* Rows of the same layer and cell, of any method and draw. */
 const json_t *ptq_same_cell(const struct ptq_inspection *, const json_t *row);
+/* The row's method with its options; NULL: not of this build. Valid until the next call. */
+const struct ptq_spec *ptq_row_spec(struct ptq_inspection *, const json_t *row);
 bool ptq_row_is_base(const json_t *row, const char *base);
 
 /* inspect_forms.c */

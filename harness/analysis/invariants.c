@@ -133,10 +133,26 @@ static const json_t *partner(const struct ptq_inspection *in, const json_t *row,
     return NULL;
 }
 
-static const struct ptq_method *method_of(const json_t *row)
+const struct ptq_spec *ptq_row_spec(struct ptq_inspection *in, const json_t *row)
 {
-    const struct ptq_method_entry *e = ptq_method_find(ptq_row_text(row, "base"));
-    return e ? e->single : NULL;
+    const char *base = ptq_row_text(row, "base"), *options = ptq_row_text(row, "options");
+    const size_t n = strlen(base);
+    const char *last = in->spec_text;
+    if (!last || strncmp(last, base, n) != 0 || last[n] != ':' || strcmp(last + n + 1, options)) {
+        struct ptq_status why = {0};
+        const char *text =
+            ptq_arena_printf(in->arena, in->st, "%s%s%s", base, *options ? ":" : "", options);
+        in->spec_text = ptq_arena_printf(in->arena, in->st, "%s:%s", base, options);
+        if (!text || ptq_spec_parse(text, in->arena, &in->spec, &why))
+            in->spec.entry = NULL;
+    }
+    return in->spec_text && in->spec.entry ? &in->spec : NULL;
+}
+
+static unsigned needs_of(struct ptq_inspection *in, const json_t *row)
+{
+    const struct ptq_spec *s = ptq_row_spec(in, row);
+    return s ? ptq_spec_needs(s) : 0;
 }
 
 /* Value of an option in the canonical text ("act_order=1:block=128"); "" when absent. */
@@ -159,8 +175,7 @@ static int check_hess(struct ptq_inspection *in)
     in->now->unit = "layer cells";
     for (int64_t i = 0; i < in->n_layers; i++) {
         const json_t *r = in->layers[i], *h = json_object_get(r, "health");
-        const struct ptq_method *m = method_of(r);
-        if (!m || !(m->needs & PTQ_NEEDS_HESS))
+        if (!(needs_of(in, r) & PTQ_NEEDS_HESS))
             continue;
         const double trace = ptq_row_num(h, "trace"), dead = ptq_row_num(h, "n_dead");
         if (!h) {
@@ -186,10 +201,9 @@ struct setting_count { /* layers of one setting */
     const json_t *first;
 };
 
-static bool is_calibrated(const json_t *r)
+static bool is_calibrated(struct ptq_inspection *in, const json_t *r)
 {
-    const struct ptq_method *m = method_of(r);
-    return m && (m->needs & (PTQ_NEEDS_HESS | PTQ_NEEDS_ACTS)) && !option_is(r, "no_hess", "1");
+    return (needs_of(in, r) & (PTQ_NEEDS_HESS | PTQ_NEEDS_ACTS)) && !option_is(r, "no_hess", "1");
 }
 
 static void end_setting(struct ptq_inspection *in, struct setting_count *c)
@@ -221,7 +235,7 @@ static int check_changed(struct ptq_inspection *in)
         const json_t *r = in->layers[i];
         if (i && !same_setting(in->layers[i - 1], r))
             end_setting(in, &c);
-        if (!is_calibrated(r))
+        if (!is_calibrated(in, r))
             continue;
         const json_t *rtn = partner(in, r, "rtn", false);
         alone += !rtn;

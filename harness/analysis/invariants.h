@@ -35,8 +35,8 @@ struct ptq_invariants {
 struct ptq_invariants_args {
     const char *run_dir;
     struct ptq_pool *pool; /* NULL: serial */
-    /* Stored forms whose bytes are damaged count as absent, as a sweep takes them: forms.pack is its
-     * cache, and no number came from what lies there now. Else they break a rule. */
+    /* Stored forms whose bytes are damaged count as absent, as a sweep takes them: forms.pack is
+     * its cache, and no number came from what lies there now. Else they break a rule. */
     bool damaged_is_absent;
 };
 /* Everything in the arena. PTQ_OK also when rules are broken; PTQ_ERR_USAGE: no rows, or broken

@@ -1,4 +1,5 @@
 #include "analysis/page.h"
+#include "analysis/page_methods.h"
 #include "analysis/put.h"
 #include "core/json.h"
 #include <inttypes.h>
@@ -139,7 +140,8 @@ static void put_head(const struct ptq_tables *t, FILE *f)
     ptq_put_html(f, ptq_verdict(t));
     fputs("</p>\n<nav><a href=\"#results\">results</a><a href=\"#pictures\">pictures</a><a "
           "href=\"#front\">Pareto front</a>"
-          "<a href=\"#crossloss\">objectives</a><a href=\"#cells\">not run</a><a "
+          "<a href=\"#equal\">equal bits</a><a href=\"#crossloss\">objectives</a><a "
+          "href=\"#cells\">not run</a><a "
           "href=\"#layers\">layers</a><a "
           "href=\"#health\">numerical health</a>"
           "<a href=\"#definitions\">definitions</a><a href=\"#run\">run</a></nav>\n",
@@ -418,6 +420,7 @@ int ptq_page_html(const struct ptq_page *g, FILE *f)
         return code;
     put_pictures(g, f);
     code = put_front(t, f);
+    code = code ? code : ptq_page_methods_html(t, f);
     code = code ? code : put_crossloss(t, f);
     code = code ? code : put_bad(t, f);
     code = code ? code : put_layers(t, f);
@@ -517,6 +520,7 @@ int ptq_page_md(const struct ptq_page *g, FILE *f)
             fprintf(f, "\n%s: %s\n", p->plot->title, p->reason);
     }
     code = code ? code : put_md_sheet("Skipped and failed cells", ptq_table_bad, t, f);
+    code = code ? code : ptq_page_methods_md(t, f);
     for (int64_t k = 0; k < t->v->n_boards && !code; k++)
         code = put_md_crossloss(t, k, f);
     code = code ? code : put_md_inputs(t, f);

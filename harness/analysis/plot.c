@@ -1,4 +1,5 @@
 #include "analysis/plot.h"
+#include "analysis/equal.h"
 #include "analysis/gnuplot.h"
 #include "analysis/put.h"
 #include "core/json.h"
@@ -169,7 +170,8 @@ static void ppl_interval(const struct ptq_board *d, const struct ptq_point *p, d
 static const char model_head[] =
     "series\tname\tmethod\tbase\tbits\tgroup_size\tcalib_seed\tbits_stored\tloss\tloss_lo\tloss_"
     "hi\t"
-    "loss_shown\tlo_shown\thi_shown\tat_floor\tmean_bits\tmean_shown\tfront\tunranked\tppl\tppl_"
+    "loss_shown\tlo_shown\thi_shown\tat_floor\tmean_bits\tmean_"
+    "shown\tfront\thull\tunranked\tppl\tppl_"
     "lo\tppl_hi\t"
     "out_relerr\ttime_s\tn_layers";
 
@@ -179,7 +181,7 @@ static bool is_own_column(const char *id)
 }
 
 static void put_point(const struct ptq_board *d, const struct ptq_point *p,
-                      const struct ptq_combo *c, double floor, FILE *f)
+                      const struct ptq_combo *c, bool corner, double floor, FILE *f)
 {
     bool first = p == d->points + c->first;
     double lo = NAN, hi = NAN;
@@ -200,7 +202,7 @@ static void put_point(const struct ptq_board *d, const struct ptq_point *p,
     fprintf(f, "\t%d", p->loss <= 0);
     put_value(f, first && !c->unranked ? c->bits : NAN);
     put_value(f, first ? shown(c->loss, floor) : NAN);
-    fprintf(f, "\t%d\t%d", first && c->front, p->unranked);
+    fprintf(f, "\t%d\t%d\t%d", first && c->front, first && corner, p->unranked);
     ppl_interval(d, p, &lo, &hi);
     put_value(f, ptq_point_metric(p, "ppl"));
     put_value(f, lo);
@@ -217,7 +219,8 @@ static int write_model_data(const struct ptq_tables *t, int64_t board)
     const char **ids = ptq_metric_ids(t, d->by_layers ? "layer" : "model", &n_ids);
     struct ptq_buffer b;
     double floor = loss_floor(d, &n_floor);
-    if (!ids || ptq_buffer_open(&b, t->st))
+    bool *corner = ptq_arena_alloc(t->arena, t->st, d->n_combos, sizeof *corner);
+    if (!ids || !corner || ptq_hull_corners(t, d, corner) || ptq_buffer_open(&b, t->st))
         return PTQ_ERR_MEMORY;
     fputs(model_head, b.f);
     for (int64_t i = 0; i < n_ids; i++)
@@ -228,7 +231,7 @@ static int write_model_data(const struct ptq_tables *t, int64_t board)
     fputc('\n', b.f);
     for (int64_t i = 0; i < d->n; i++) {
         c += i == d->combos[c].first + d->combos[c].n;
-        put_point(d, &d->points[i], &d->combos[c], floor, b.f);
+        put_point(d, &d->points[i], &d->combos[c], corner[c], floor, b.f);
         for (int64_t k = 0; k < n_ids; k++)
             if (!is_own_column(ids[k]))
                 put_value(b.f, ptq_point_metric(&d->points[i], ids[k]));

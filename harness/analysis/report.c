@@ -1,4 +1,5 @@
 #include "analysis/report.h"
+#include "analysis/equal.h"
 #include "analysis/page.h"
 #include "analysis/plot.h"
 #include "analysis/put.h"
@@ -237,6 +238,53 @@ static int print_inputs_csv(const struct ptq_tables *t, FILE *f)
     return code;
 }
 
+static int print_equal_csv(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_equal_exact(t, &s);
+    if (!code)
+        ptq_sheet_csv(&s, f);
+    return code;
+}
+
+static int print_equal_latex(const struct ptq_tables *t, FILE *f)
+{
+    int code = PTQ_OK;
+    for (int64_t k = 0; k < t->v->n_boards; k++)
+        for (int q = 0; q < PTQ_N_QUANTITIES && !code; q++) {
+            struct ptq_equal e;
+            struct ptq_sheet s;
+            code = ptq_equal_make(t, &t->v->boards[k], (enum ptq_quantity)q, &e);
+            if (code || !e.n_rates || (q == PTQ_OF_LAYERS && !ptq_first_of_model(t->v, k)))
+                continue;
+            fputs("% ", f);
+            ptq_put_text(f, e.d->model);
+            fprintf(f, ", %s at equal stored bits; *: best, ~: not told apart from it\n", e.id);
+            code = ptq_table_equal(t, &e, &s);
+            if (!code)
+                ptq_sheet_latex(&s, f);
+        }
+    return code;
+}
+
+static int print_books_csv(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_books(t, NULL, &s);
+    if (!code)
+        ptq_sheet_csv(&s, f);
+    return code;
+}
+
+static int print_wins_csv(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_wins(t, NULL, &s);
+    if (!code)
+        ptq_sheet_csv(&s, f);
+    return code;
+}
+
 static int write_tables(const struct ptq_tables *t)
 {
     char *folder = ptq_arena_printf(t->arena, t->st, "%s/tables", t->v->run_dir);
@@ -247,6 +295,10 @@ static int write_tables(const struct ptq_tables *t)
     code = code ? code : save(t, "tables/crossloss.csv", print_crossloss_csv);
     code = code ? code : save(t, "tables/crossloss.jsonl", print_crossloss_jsonl);
     code = code ? code : save(t, "tables/inputs.csv", print_inputs_csv);
+    code = code ? code : save(t, "tables/equal_bits.csv", print_equal_csv);
+    code = code ? code : save(t, "tables/equal_bits.tex", print_equal_latex);
+    code = code ? code : save(t, "tables/books.csv", print_books_csv);
+    code = code ? code : save(t, "tables/wins.csv", print_wins_csv);
     return code ? code : save(t, "tables/not_run.csv", print_bad_csv);
 }
 

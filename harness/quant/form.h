@@ -39,6 +39,10 @@ struct ptq_ledger { /* bits, exact, padding included in its section */
     double paper;
 };
 void ptq_quant_ledger(const struct ptq_quant *, struct ptq_ledger *);
+/* Bits of the form's books (steps and minima included, without padding) were the matrix rows x
+ * cols: as many entries of as many values in a book; one that serves all rows (columns) serves all
+ * there, others serve as many as here. Vectors of a whole row grow with it. */
+double ptq_quant_books_at(const struct ptq_quant *, int64_t rows, int64_t cols);
 
 /* ---- the shape of a form without its arrays: enough to unpack ---- */
 

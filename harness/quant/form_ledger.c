@@ -1,5 +1,6 @@
 /* form_ledger.c: the bits of a stored form: those of its packed bytes, and those of papers. */
 #include "quant/pack.h"
+#include <math.h>
 #include <string.h>
 
 static double array_bits(const struct ptq_arr_head *a)
@@ -75,4 +76,37 @@ void ptq_quant_ledger(const struct ptq_quant *q, struct ptq_ledger *l)
                               bytes[PTQ_SECTION_LIMIT]);
     l->total += l->divisor + l->act_scale + l->split;
     l->paper = paper_bits(&h);
+}
+
+/* ---- books elsewhere ---- */
+
+static double blocks_along(int64_t here, int64_t block, double there)
+{
+    return block >= here ? 1 : ceil(there / (double)block);
+}
+
+static double books_at(const struct ptq_form_head *h, const struct ptq_part_head *p, double rows,
+                       double kcols)
+{
+    const double books = blocks_along(h->rows, p->book_rows, rows) *
+                         blocks_along(ptq_head_kcols(h), p->book_cols, kcols);
+    const double dim = p->dim == ptq_head_kcols(h) ? kcols : (double)p->dim;
+    const struct ptq_arr_head *book = &p->arr[PTQ_ARR_BOOK], *step = &p->arr[PTQ_ARR_BOOK_STEP],
+                              *min = &p->arr[PTQ_ARR_BOOK_MIN];
+    return books * (double)p->book_len * dim * ptq_fmt_bits(book->fmt, book->bits) +
+           (step->n == 1 ? 1 : books) *
+               (ptq_fmt_bits(step->fmt, step->bits) + ptq_fmt_bits(min->fmt, min->bits));
+}
+
+double ptq_quant_books_at(const struct ptq_quant *q, int64_t rows, int64_t cols)
+{
+    struct ptq_form_head h;
+    double bits = 0;
+    ptq_quant_head(q, &h);
+    /* a split makes as many columns of a column */
+    const double kcols = (double)cols * ((double)ptq_head_kcols(&h) / (double)h.cols);
+    for (int k = 0; k < h.n_parts; k++)
+        if (h.part[k].kind == PTQ_PART_CODEBOOK)
+            bits += books_at(&h, &h.part[k], (double)rows, kcols);
+    return bits;
 }

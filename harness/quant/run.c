@@ -140,9 +140,8 @@ static int check_needs(const struct ptq_spec *spec, const struct ptq_cell *c,
     const char *name = spec->entry->name;
     const unsigned needs = ptq_spec_needs(spec);
     if ((needs & PTQ_NEEDS_HESS) && !l->hess.at)
-        return ptq_status_set(st, PTQ_SKIP,
-                              "%s needs a Hessian or activations; layer %s has neither", name,
-                              l->name);
+        return ptq_status_set(
+            st, PTQ_SKIP, "%s needs a Hessian or activations; layer %s has neither", name, l->name);
     if ((needs & PTQ_NEEDS_ACTS) && !l->acts.at)
         return ptq_status_set(st, PTQ_SKIP, "%s needs activations; layer %s has none", name,
                               l->name);

@@ -15,11 +15,29 @@
 #include <unistd.h>
 
 /* What tells a setting from another; layer rows and the model row of one setting agree in them. */
-static const char *const setting[] = {
-    "label", "method",     "options", "bits",       "group_size",      "sym",
-    "grid",  "sym_kind",   "scale",   "precision",  "zero_in_range",   "seed",
-    "calib", "calib_seed", "stats",   "calib_draw", "true_sequential", "nsamples",
-    "model", "seqlen",     "source",  "a_bits",     NULL};
+static const char *const setting[] = {"label",
+                                      "method",
+                                      "options",
+                                      "bits",
+                                      "group_size",
+                                      "sym",
+                                      "grid",
+                                      "sym_kind",
+                                      "scale",
+                                      "precision",
+                                      "zero_in_range",
+                                      "seed",
+                                      "calib",
+                                      "calib_seed",
+                                      "stats",
+                                      "calib_draw",
+                                      "true_sequential",
+                                      "nsamples",
+                                      "model",
+                                      "seqlen",
+                                      "source",
+                                      "a_bits",
+                                      NULL};
 /* Those of model rows alone. */
 static const char *const scoring[] = {"text", "protocol", NULL};
 enum { MOST_LISTED = 10 };

@@ -36,12 +36,12 @@ int ptq_layerfile_names(struct ptq_h5 *h5, struct ptq_arena *arena, char ***name
 static const struct {
     const char *suffix, *name;
     enum ptq_role role;
-} roles[] = {{"attn_q", "q", PTQ_ROLE_Q},         {"attn_k", "k", PTQ_ROLE_K},
-             {"attn_v", "v", PTQ_ROLE_V},         {"attn_o", "o", PTQ_ROLE_O},
-             {"ffn_gate", "gate", PTQ_ROLE_GATE}, {"ffn_up", "up", PTQ_ROLE_UP},
-             {"ffn_down", "down", PTQ_ROLE_DOWN}, {"fc1", "fc1", PTQ_ROLE_FC1},
-             {"fc2", "fc2", PTQ_ROLE_FC2},        {"tok_embd", "embed", PTQ_ROLE_EMBED},
-             {"output", "head", PTQ_ROLE_HEAD},   {"kcache", "kcache", PTQ_ROLE_KCACHE},
+} roles[] = {{"attn_q", "q", PTQ_ROLE_Q},          {"attn_k", "k", PTQ_ROLE_K},
+             {"attn_v", "v", PTQ_ROLE_V},          {"attn_o", "o", PTQ_ROLE_O},
+             {"ffn_gate", "gate", PTQ_ROLE_GATE},  {"ffn_up", "up", PTQ_ROLE_UP},
+             {"ffn_down", "down", PTQ_ROLE_DOWN},  {"fc1", "fc1", PTQ_ROLE_FC1},
+             {"fc2", "fc2", PTQ_ROLE_FC2},         {"tok_embd", "embed", PTQ_ROLE_EMBED},
+             {"output", "head", PTQ_ROLE_HEAD},    {"kcache", "kcache", PTQ_ROLE_KCACHE},
              {"vcache", "vcache", PTQ_ROLE_VCACHE}};
 enum { N_ROLES = sizeof roles / sizeof *roles };
 

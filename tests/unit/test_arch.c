@@ -2,7 +2,7 @@
  * tests/vectors/arch_reference.py. Logits within 2e-4 and NLL to 1e-5 of the reference; every
  * feature matters ("moves" in the vector files, and here where a setting alone switches it off);
  * the same model from a folder, shards, GGUF and a pickle; settings that cannot be run are refused.
- * Trained models: test_trained.c. */
+ * Trained models: test_babyllama.c, test_atome.c. */
 #include "datasets/tensors.h"
 #include "hf_folder.h"
 #include "model/eval.h"

@@ -806,8 +806,8 @@ static void a_run_is_invalid_for_a_reason(void **state)
     test_rmdir(r.dir);
 }
 
-/* Reasons of one cell's layers that differ in numbers and layers alone are a line; so are equal ones
- * of several cells. Other words, and other numbers at other bits, are lines of their own. */
+/* Reasons of one cell's layers that differ in numbers and layers alone are a line; so are equal
+ * ones of several cells. Other words, and other numbers at other bits, are lines of their own. */
 static void reasons_are_joined(void **state)
 {
     (void)state;

@@ -1,0 +1,8 @@
+/* page_methods.h: the part of a report that compares methods (equal.h). */
+#ifndef PTQ_ANALYSIS_PAGE_METHODS_H
+#define PTQ_ANALYSIS_PAGE_METHODS_H
+#include "analysis/tables.h"
+
+int ptq_page_methods_html(const struct ptq_tables *, FILE *);
+int ptq_page_methods_md(const struct ptq_tables *, FILE *);
+#endif
