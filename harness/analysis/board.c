@@ -611,11 +611,13 @@ static int64_t adopt_group(const struct builder *b, const json_t *row)
     return -1;
 }
 
-/* Another setting with the very same stored forms has the model row. */
+/* Another setting with the very same stored forms has the model row, or the row that says why there
+ * is none. */
 static bool has_twin(const struct builder *b, int64_t g)
 {
     for (int64_t u = 0; u < b->n_groups; u++)
-        if (b->used[u] && same_but_statistics(b->setting[u], b->setting[g]) &&
+        if ((b->used[u] || has_bad_model(b->v, b->setting[u])) &&
+            same_but_statistics(b->setting[u], b->setting[g]) &&
             same_forms(&b->groups[u], &b->groups[g]))
             return true;
     return false;

@@ -38,8 +38,8 @@ int ptq_table_equal_exact(const struct ptq_tables *, struct ptq_sheet *); /* eve
 int ptq_table_books(const struct ptq_tables *, const struct ptq_board *, struct ptq_sheet *);
 /* At each (bits, group): in which share of the layers each method has the lowest held-out error
  * (equal errors share a win; a setting that stores over 5 % more than rtn does not take part), by
- * draw of the calibration text: mean, least and most. beyond: in
- * which it is lower than every other's by more than that difference moves over the draws. */
+ * draw of the calibration text: mean, least and most. beyond: in which it is lower than every
+ * other's by more than that difference moves over the draws. */
 int ptq_table_wins(const struct ptq_tables *, const struct ptq_board *, struct ptq_sheet *);
 
 /* "out_relerr_heldout" where the board's layers hold it, else "out_relerr". */

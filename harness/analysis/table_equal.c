@@ -40,12 +40,12 @@ static double window_of(const json_t *row, int64_t w)
     return json_is_number(v) ? json_number_value(v) : NAN;
 }
 
-/* d log L = dL / L: the windows' differences to full precision around their mean, over the loss.
- * Windows count alike here (protocols cut them alike, but for a last one). */
+/* d log L = dL / L: the windows' differences to full precision, over the loss. Their spread is that
+ * of the log loss; windows count alike here (protocols cut them alike, but for a last one). */
 static double *windows(struct maker *m, const struct ptq_combo *c, double loss)
 {
     const struct ptq_board *d = m->e->d;
-    double *x = ptq_arena_alloc(m->t->arena, m->t->st, m->n_x, sizeof *x), mean;
+    double *x = ptq_arena_alloc(m->t->arena, m->t->st, m->n_x, sizeof *x);
     for (int64_t w = 0; x && w < m->n_x; w++) {
         for (int64_t p = c->first; p < c->first + c->n; p++)
             x[w] += (window_of(d->points[p].row, w) - window_of(d->reference, w)) /
@@ -53,9 +53,6 @@ static double *windows(struct maker *m, const struct ptq_combo *c, double loss)
         if (!isfinite(x[w]))
             return NULL;
     }
-    mean = x ? ptq_mean(x, m->n_x) : NAN;
-    for (int64_t w = 0; x && w < m->n_x; w++)
-        x[w] -= mean;
     return x;
 }
 

@@ -331,7 +331,7 @@ static void put_rival(const struct contest *c, const struct rival *r, bool exact
     ptq_sheet_set(s, w->layers, "%" PRId64, n_layers);
     ptq_sheet_set(s, w->draws, "%" PRId64, c->n_draws);
     put_share(s, w->share, sum / (double)c->n_draws, exact);
-    const bool many = c->n_draws > 1;
+    const bool many = c->n_draws > 1 && isfinite(sum);
     put_share(s, w->least, many ? least : NAN, exact);
     put_share(s, w->most, many ? most : NAN, exact);
     put_share(s, w->beyond, r->beyond, exact);

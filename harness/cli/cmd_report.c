@@ -35,7 +35,7 @@ const struct ptq_verb ptq_verb_report = {
                "text rounds; csv and jsonl hold 17 digits, every metric and every setting. Written "
                "into the run folder:\n"
                "report.html (one file, pictures inside), report.md, tables/*.csv, "
-               "tables/crossloss.jsonl, tables/main.tex "
+               "tables/crossloss.jsonl, tables/main.tex, tables/equal_bits.tex "
                "(booktabs), plots/*.svg, plots/*.tsv.\n"
                "Without gnuplot the pictures are left out and the report says so.\n"
                "Exit codes: 0 ok (also when the run is INVALID), 2 no such run or a broken row, 6 "

@@ -128,7 +128,8 @@ static void rates_are_those_that_most_reach(void **state)
     assert_int_equal(ptq_hull_rates(h, 4, 6, rates), 4);
     assert_true(rates[0] == 2.5 && rates[1] == 3 && rates[3] == 4);
     assert_int_equal(ptq_hull_rates(h, 1, 6, rates), 0);
-    assert_int_equal(ptq_hull_rates(h + 2, 2, 6, rates), 0);
+    assert_int_equal(ptq_hull_rates(h + 2, 2, 6, rates), 1);
+    assert_true(rates[0] == 3);
 }
 
 int main(void)
