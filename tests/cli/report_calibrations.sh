@@ -14,3 +14,8 @@ for calib in calib.seed=4444,4445 calib.seed=4444 calib.seed=4450 "calib.seed=44
     awk '/^(rtn|gptq) / && $(NF - 1) !~ /e-/ { bad = 1 } END { exit bad }' <<<"$out" || fail "$calib: a setting without its layers: $out"
 done
 echo "one model row serves every calibration of a method without statistics"
+# The same where its one model row only says why there is none: hera's budget of 2 bits leaves some layers nothing.
+out=$("$PTQ" sweep configs/demo.ini --quiet --set "run.out=$dir run.name=budget sweep.methods=rtn,hera sweep.bits=2 sweep.group_size=-1 \
+calib.nsamples=2 eval.windows=2 calib.seed=4444,4445" 2>&1) || fail "hera at 2 bits: $out"
+grep -q '^VALID' <<<"$out" || fail "hera at 2 bits: $(grep INVALID <<<"$out")"
+echo "a skipped model row does too"
