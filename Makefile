@@ -60,7 +60,7 @@ UNIT := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_BIN := $(UNIT:%.c=$(O)/%)
 REGISTRIES := $(addprefix $(O)/gen/,methods.inc metrics.inc archs.inc verbs.inc synths.inc formats.inc version.inc)
 
-.PHONY: all program help doctor deps test-deps regress test test-unit test-cli lint format install clean sweep fetch prose
+.PHONY: all program help doctor deps test-deps regress table test test-unit test-cli lint format install clean sweep fetch prose
 
 all: deps ## build the program (installs missing packages where it may)
 	@$(MAKE) --no-print-directory $(JOBS) program
@@ -83,6 +83,10 @@ NEEDS_FETCH = $(if $(MODEL)$(findstring model.source=,$(SET)),,$(shell grep -sl 
 sweep: all prose $(if $(NEEDS_FETCH),fetch) ## sweep CONFIG (default configs/demo.ini), then write its report; finished cells are never run again
 	$(PTQ) sweep '$(CONFIG_PATH)' $(SWEEP_FLAGS) $(if $(THREADS),--threads $(THREADS))
 
+TABLE ?= qet
+table: all ## run what this machine can of a paper's TABLE (configs/tables/NAME.ini) and print its numbers beside ours; MODEL_DIR= FORMAT=md|csv|latex
+	@$(PTQ) table '$(TABLE)' $(if $(MODEL_DIR),--model-dir '$(MODEL_DIR)') $(if $(FORMAT),--format '$(FORMAT)') $(TABLE_FLAGS)
+
 BASELINE := results/baselines/demo.jsonl
 regress: all ## run configs/regress.ini and compare it with the committed baseline: bits, quality, exit code
 	$(PTQ) sweep configs/regress.ini --portable --quiet --no-report >/dev/null
@@ -102,6 +106,8 @@ install: all ## install the program, its plots and the demo model under PREFIX
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share/ptqbench/configs' '$(DESTDIR)$(PREFIX)/share/ptqbench/plots' '$(DESTDIR)$(PREFIX)/share/ptqbench/datasets'
 	install -m 755 $(PTQ) '$(DESTDIR)$(PREFIX)/bin/ptq'
 	install -m 644 configs/*.ini '$(DESTDIR)$(PREFIX)/share/ptqbench/configs/'
+	install -d '$(DESTDIR)$(PREFIX)/share/ptqbench/configs/tables'
+	install -m 644 configs/tables/*.ini '$(DESTDIR)$(PREFIX)/share/ptqbench/configs/tables/'
 	install -m 644 plots/*.gp '$(DESTDIR)$(PREFIX)/share/ptqbench/plots/'
 	install -m 644 datasets/demo.h5 '$(DESTDIR)$(PREFIX)/share/ptqbench/datasets/'
 	install -m 755 datasets/fetch.sh '$(DESTDIR)$(PREFIX)/share/ptqbench/datasets/'

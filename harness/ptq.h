@@ -262,6 +262,9 @@ struct ptq_quant {
     struct ptq_part part[PTQ_MAX_PARTS]; /* the stored matrix = sum of the parts */
     struct ptq_act act;
     struct ptq_split split;
+    /* 0, or: another program's file gave the matrix, and there it takes so many bits, whatever form
+     * it was put into here. Counted in place of the bytes; methods leave it 0. */
+    int64_t file_bits;
 };
 /* Columns of the stored matrix. */
 static inline int64_t ptq_quant_kcols(const struct ptq_quant *q)
@@ -613,8 +616,12 @@ int64_t ptq_product_most(int64_t rows, int64_t cols, int64_t subspaces, int book
 enum { PTQ_PRODUCT_DIM = 4 };
 int ptq_product_subspaces(struct ptq_ctx *, const struct ptq_layer *, int64_t m,
                           int64_t *subspaces);
-/* PTQ_SKIP with the reason when k centroids, got for `budget` bits of the layer, are no book. */
-int ptq_product_enough(struct ptq_ctx *, const struct ptq_layer *, double budget, int64_t k);
+/* Bits a weight of codes and books of 2 centroids, the fewest there are. */
+double ptq_product_least(const struct ptq_layer *, int64_t subspaces, int book_bits);
+/* PTQ_SKIP with the reason when k centroids, got for `budget` bits of the layer, are no book;
+ * least: bits a weight that the cell must have for 2 centroids, everything else paid. */
+int ptq_product_enough(struct ptq_ctx *, const struct ptq_layer *, double budget, int64_t k,
+                       double least);
 
 /* ---- random numbers: no state, the same everywhere
  * ------------------------------------------------ */

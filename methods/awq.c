@@ -146,7 +146,7 @@ static int without_module(struct ptq_ctx *ctx, const struct ptq_layer *layer)
 {
     return ptq_skip(ctx,
                     "%s: awq scores the output of its attention or MLP, which a layer by itself "
-                    "lacks; run it on a model, or as awq-layer, which scores the outputs of layers",
+                    "lacks; `ptq sweep` a model, or take awq-layer, which scores the outputs of layers",
                     layer->name);
 }
 

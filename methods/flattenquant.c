@@ -604,12 +604,10 @@ static int check(struct ptq_ctx *ctx, const struct ptq_layer *layer, const struc
     (void)opts;
     if (cell->a_bits == 0)
         return ptq_skip(ctx,
-                        "%s: flattenquant splits inputs that become integers; give a_bits of 2 to "
-                        "8",
+                        "%s: inputs are split where they become integers; set a_bits to 2 .. 8",
                         layer->name);
     if (cell->group_size != PTQ_GROUP_TENSOR)
-        return ptq_skip(ctx, "%s: flattenquant has one grid for the tensor; use group_size = 0",
-                        layer->name);
+        return ptq_skip(ctx, "%s: one grid for the tensor alone; set group_size = 0", layer->name);
     return PTQ_OK;
 }
 

@@ -51,14 +51,16 @@ static int make_plan(struct ptq_ctx *ctx, const struct ptq_layer *layer,
 {
     const int64_t rows = layer->w.rows, cols = layer->w.cols;
     const double weights = (double)rows * (double)cols;
-    double left = (double)cell->w_bits * weights;
+    const double first = o->stages == 1 ? 1 : o->split;      /* the first stage's share */
+    double left = (double)cell->w_bits * weights, trees = 0; /* trees: bits a weight */
     memset(p, 0, sizeof *p);
     for (int i = 0; i < o->stages; i++) {
         if (cols & (((int64_t)1 << levels_of(o, i)) - 1))
             return ptq_skip(ctx, "%lld columns are not divisible by 2^%d, as a tree of %d needs",
                             (long long)cols, levels_of(o, i), levels_of(o, i));
-        left -= weights * levels_of(o, i) / 2;
+        trees += levels_of(o, i) / 2.0;
     }
+    left -= weights * trees;
     int rc = ptq_product_subspaces(ctx, layer, o->m, &p->subspaces);
     if (rc != PTQ_OK)
         return rc;
@@ -66,7 +68,11 @@ static int make_plan(struct ptq_ctx *ctx, const struct ptq_layer *layer,
         double share = i == o->stages - 1 ? left : left * o->split;
         int64_t k = ptq_product_most(rows, cols, p->subspaces, (int)o->book_bits, share);
         left -= share;
-        if (i == 0 && (rc = ptq_product_enough(ctx, layer, share, k)) != PTQ_OK)
+        if (i == 0)
+            rc = ptq_product_enough(
+                ctx, layer, share, k,
+                trees + ptq_product_least(layer, p->subspaces, (int)o->book_bits) / first);
+        if (rc != PTQ_OK)
             return rc;
         if (k >= 2)
             p->stage[p->n++] = (struct stage){levels_of(o, i), share, k};

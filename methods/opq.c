@@ -34,7 +34,9 @@ static int make_plan(struct ptq_ctx *ctx, const struct ptq_layer *layer,
         return rc;
     budget -= rotation;
     p->k = ptq_product_most(rows, cols, p->subspaces, (int)o->book_bits, budget);
-    return ptq_product_enough(ctx, layer, budget, p->k);
+    return ptq_product_enough(ctx, layer, budget, p->k,
+                              32 * (double)cols / (double)rows +
+                                  ptq_product_least(layer, p->subspaces, (int)o->book_bits));
 }
 
 static int check(struct ptq_ctx *ctx, const struct ptq_layer *layer, const struct ptq_cell *cell,

@@ -22,7 +22,8 @@ static int make_plan(struct ptq_ctx *ctx, const struct ptq_layer *layer,
         return rc;
     p->book_bits = (int)o->book_bits;
     p->k = ptq_product_most(layer->w.rows, layer->w.cols, p->subspaces, p->book_bits, budget);
-    return ptq_product_enough(ctx, layer, budget, p->k);
+    return ptq_product_enough(ctx, layer, budget, p->k,
+                              ptq_product_least(layer, p->subspaces, p->book_bits));
 }
 
 static int check(struct ptq_ctx *ctx, const struct ptq_layer *layer, const struct ptq_cell *cell,

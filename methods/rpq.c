@@ -26,6 +26,7 @@ static int make_plan(struct ptq_ctx *ctx, const struct ptq_layer *layer,
                      const struct ptq_cell *cell, const struct opts *o, struct plan *p)
 {
     double left = (double)cell->w_bits * (double)layer->w.rows * (double)layer->w.cols;
+    double first = o->stages == 1 ? 1 : o->split; /* of the budget: the first stage's */
     int rc = ptq_product_subspaces(ctx, layer, o->m, &p->subspaces);
     p->n = 0;
     for (int i = 0; i < o->stages && rc == PTQ_OK; i++) {
@@ -34,7 +35,9 @@ static int make_plan(struct ptq_ctx *ctx, const struct ptq_layer *layer,
             ptq_product_most(layer->w.rows, layer->w.cols, p->subspaces, (int)o->book_bits, share);
         left -= share;
         if (i == 0)
-            rc = ptq_product_enough(ctx, layer, share, k);
+            rc = ptq_product_enough(ctx, layer, share, k,
+                                    ptq_product_least(layer, p->subspaces, (int)o->book_bits) /
+                                        first);
         if (k >= 2)
             p->k[p->n++] = k;
     }

@@ -810,6 +810,11 @@ static void check_validity(struct builder *b)
     check_plan(b);
     if (!v->n_ok)
         list_add(&v->faults, b, "no finished cell");
+    if (v->n_skipped && !v->n_failed && !v->n_layers && !b->n_models)
+        list_add(&v->faults, b,
+                 ptq_arena_printf(b->a, b->st,
+                                  "nothing was quantized: every cell was skipped (%.300s)",
+                                  ptq_row_text(v->bad[0], "reason")));
     if (v->n_failed)
         list_add(&v->faults, b,
                  ptq_arena_printf(b->a, b->st, "%" PRId64 " failed cell%s", v->n_failed,

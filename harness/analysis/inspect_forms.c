@@ -138,13 +138,17 @@ static void check_ledger(const struct ptq_quant *q, const struct ptq_packed *pac
                          struct ptq_form_look *f)
 {
     struct ptq_ledger ledger;
-    ptq_quant_ledger(q, &ledger);
-    const double bits = 8.0 * (double)packed->bytes, weights = (double)q->rows * (double)q->cols,
+    struct ptq_quant own = *q;
+    own.file_bits = 0;
+    ptq_quant_ledger(&own, &ledger);
+    const double bytes = 8.0 * (double)packed->bytes,
+                 bits = q->file_bits ? (double)q->file_bits : bytes,
+                 weights = (double)q->rows * (double)q->cols,
                  told = ptq_row_metric(f->row, "bits_stored");
     f->no_bits = isnan(told);
-    if (ledger.total != bits)
+    if (ledger.total != bytes)
         snprintf(f->ledger, sizeof f->ledger, "the ledger counts %.0f bits, the form has %.0f",
-                 ledger.total, bits);
+                 ledger.total, bytes);
     else if (!f->no_bits && !(fabs(told * weights - bits) < 0.5))
         snprintf(f->ledger, sizeof f->ledger,
                  "the row says %.17g bits a weight = %.0f bits, the form has %.0f", told,

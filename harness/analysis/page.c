@@ -284,7 +284,8 @@ static const char about_crossloss[] =
     "Each method's weights under every objective, relative to rtn's of the same bits and group "
     "(the "
     "first, where there are several): geometric mean over layers of the ratio of losses. "
-    "* smallest of its column in that block; ~ not told apart from it (95 % interval of the mean "
+    "* smallest of its column in that block, among those that store no more than 5 % above rtn; "
+    "~ not told apart from it (95 % interval of the mean "
     "log ratio, paired over layers). A method that is best only under the statistics it was given "
     "has "
     "fitted those.";

@@ -41,6 +41,7 @@ static int read_head(struct ptq_plot *p, struct ptq_arena *a, struct ptq_status 
     p->data = head_value(text, "data", a, st);
     p->needs = head_value(text, "needs", a, st);
     p->alt = head_value(text, "alt", a, st);
+    p->alt_layers = head_value(text, "alt_layers", a, st);
     const char *order = head_value(text, "order", a, st);
     free(text);
     p->order = *order ? strtoll(order, NULL, 10) : 100;
@@ -51,6 +52,18 @@ static int read_head(struct ptq_plot *p, struct ptq_arena *a, struct ptq_status 
                               "%s: its head needs a line '# data: model' or '# data: layer'",
                               p->path);
     return PTQ_OK;
+}
+
+const struct ptq_plot *ptq_plot_on_board(const struct ptq_tables *t, int64_t board,
+                                         const struct ptq_plot *plot)
+{
+    struct ptq_plot *own = ptq_arena_alloc(t->arena, t->st, 1, sizeof *own);
+    if (!own)
+        return NULL;
+    *own = *plot;
+    if (board < t->v->n_boards && t->v->boards[board].by_layers && *plot->alt_layers)
+        own->alt = plot->alt_layers;
+    return own;
 }
 
 static int is_plot(const struct dirent *e)

@@ -2,7 +2,8 @@
  * reads: # title: Loss against stored bits # data: model            (a line a point: model.tsv) or
  * layer (a line a layer cell: layer.tsv) # needs: bits_stored loss  (columns that must hold a
  * finite value; else the picture is left out, with the reason) # order: 10              (place in a
- * report, low first; 100 without) # alt: one sentence that describes the picture Names that start
+ * report, low first; 100 without) # alt: one sentence that describes the picture # alt_layers: the same of a run of layers without a
+ * model, where it differs Names that start
  * with '_' are shared parts. The columns of the TSV files and the variables given to gnuplot are
  * described in plots/_style.gp. gnuplot runs as a child without a shell; its failures never cost a
  * table. */
@@ -11,7 +12,7 @@
 #include "analysis/tables.h"
 
 struct ptq_plot {
-    const char *name, *path, *title, *data, *alt;
+    const char *name, *path, *title, *data, *alt, *alt_layers;
     const char *needs;
     int64_t order;
 };
@@ -26,6 +27,9 @@ int ptq_plot_data_write(const struct ptq_tables *, int64_t board);
  * gnuplot, nothing to show, its error). */
 int ptq_plot_draw(const struct ptq_tables *, int64_t board, const struct ptq_plot *,
                   const char *out_path, struct ptq_status *);
+/* The picture as it describes itself on that board; in the arena, or NULL. */
+const struct ptq_plot *ptq_plot_on_board(const struct ptq_tables *, int64_t board,
+                                         const struct ptq_plot *);
 /* "plots/NAME.svg", "plots/NAME-2.svg", ... under the run folder, in the arena. */
 const char *ptq_plot_file(const struct ptq_tables *, int64_t board, const char *name,
                           const char *ext);

@@ -307,6 +307,9 @@ static int draw(const struct ptq_tables *t, int64_t board, const struct ptq_plot
                 struct ptq_picture *p)
 {
     struct ptq_status why = {0};
+    plot = ptq_plot_on_board(t, board, plot);
+    if (!plot)
+        return PTQ_ERR_MEMORY;
     const char *file = ptq_plot_file(t, board, plot->name, "svg");
     int code = ptq_plot_draw(t, board, plot, file, &why);
     *p = (struct ptq_picture){.plot = plot, .board = board, .reason = ""};
@@ -403,7 +406,8 @@ int ptq_plot_write(const char *run_dir, const char *plot, const char *out_path,
     if (!code && !s.view.n_boards)
         code = ptq_status_set(st, PTQ_ERR_USAGE, "%s: no finished cell to draw", run_dir);
     code = code ? code : names ? ptq_plot_data_write(&s.tables, 0) : PTQ_ERR_MEMORY;
-    code = code ? code : ptq_plot_draw(&s.tables, 0, &plots[at], out_path, st);
+    const struct ptq_plot *own = code ? NULL : ptq_plot_on_board(&s.tables, 0, &plots[at]);
+    code = code ? code : own ? ptq_plot_draw(&s.tables, 0, own, out_path, st) : PTQ_ERR_MEMORY;
     session_close(&s);
     return code;
 }

@@ -27,6 +27,7 @@ struct entry { /* one row: a setting over its calibration seeds */
     double mean_log[N_OBJECTIVES]; /* of the ratio to rtn; NaN: absent */
     int64_t n[N_OBJECTIVES];       /* layers behind it */
     bool smallest[N_OBJECTIVES], tied[N_OBJECTIVES];
+    bool outside; /* stores more than the others: no star is its, and none is denied for it */
 };
 
 struct cross {
@@ -91,14 +92,15 @@ static void mark(struct cross *c, struct entry *block, int64_t n, int k)
 {
     struct entry *best = NULL;
     for (int64_t i = 0; i < n; i++)
-        if (!isnan(block[i].mean_log[k]) && (!best || block[i].mean_log[k] < best->mean_log[k]))
+        if (!block[i].outside && !isnan(block[i].mean_log[k]) &&
+            (!best || block[i].mean_log[k] < best->mean_log[k]))
             best = &block[i];
     if (!best)
         return;
     best->smallest[k] = true;
     for (int64_t i = 0; i < n; i++) {
         struct ptq_interval v;
-        if (&block[i] == best || isnan(block[i].mean_log[k]))
+        if (&block[i] == best || block[i].outside || isnan(block[i].mean_log[k]))
             continue;
         ptq_paired_interval(c->x, log_ratios(&block[i], best, objectives[k].id, c->x), .95, &v);
         block[i].tied[k] = v.lo <= 0; /* NaN, of one layer: no tie is claimed */
@@ -112,6 +114,8 @@ static bool fill_block(struct cross *c, struct entry *block, int64_t n)
     for (int64_t i = 0; i < n && !rtn; i++)
         if (!strcmp(ptq_row_text(block[i].first->any, "base"), "rtn"))
             rtn = &block[i];
+    for (int64_t i = 0; rtn && i < n; i++)
+        block[i].outside = ptq_stores_more(block[i].combo->bits, rtn->combo->bits);
     for (int64_t i = 0; rtn && i < n; i++)
         for (int k = 0; k < N_OBJECTIVES; k++) {
             block[i].n[k] = log_ratios(&block[i], rtn, objectives[k].id, c->x);

@@ -234,7 +234,11 @@ static void count_beyond(const struct contest *c, struct rival *block, int64_t n
                               : NAN;
 }
 
-/* Some methods store more beside the same codes (low rank, a scale of their own). */
+bool ptq_stores_more(double bits, double fair)
+{
+    return bits > 1.05 * fair;
+}
+
 static int mark_outside(const struct contest *c, struct rival *block, int64_t n)
 {
     double *bits = ptq_arena_alloc(c->t->arena, c->t->st, n, sizeof *bits), fair = NAN;
@@ -248,7 +252,7 @@ static int mark_outside(const struct contest *c, struct rival *block, int64_t n)
     ptq_sort_f64(bits, n);
     fair = isnan(fair) ? ptq_quantile_sorted(bits, n, .5) : fair;
     for (int64_t i = 0; i < n; i++)
-        block[i].outside = block[i].combo->bits > 1.05 * fair;
+        block[i].outside = ptq_stores_more(block[i].combo->bits, fair);
     return PTQ_OK;
 }
 

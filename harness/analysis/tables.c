@@ -515,10 +515,10 @@ int ptq_table_layers(const struct ptq_tables *t, bool exact, int64_t max_rows, s
 
 /* ---- skipped and failed ---- */
 
-/* Equal but for numbers and for the rows' own layers. */
-static bool reasons_alike(const json_t *row_a, const json_t *row_b)
+/* Equal but for the rows' own layers, and for numbers where those may differ. */
+static bool reasons_alike(const json_t *row_a, const json_t *row_b, bool numbers)
 {
-    static const char digits[] = "0123456789.";
+    const char *digits = numbers ? "0123456789." : "";
     const char *a = ptq_row_text(row_a, "reason"), *b = ptq_row_text(row_b, "reason"),
                *layer_a = ptq_row_text(row_a, "layer"), *layer_b = ptq_row_text(row_b, "layer");
     const size_t len_a = strlen(layer_a), len_b = strlen(layer_b);
@@ -533,7 +533,8 @@ static bool reasons_alike(const json_t *row_a, const json_t *row_b)
     return *a == *b;
 }
 
-/* Neighbours in the order of the report. Within one cell's layers reasons may differ in numbers. */
+/* Neighbours in the order of the report. Within one cell's layers (at any bits of the inputs)
+ * reasons may differ in numbers. */
 static bool same_fault(const json_t *a, const json_t *b)
 {
     static const char *const fields[] = {"status", "kind", "label"};
@@ -542,8 +543,7 @@ static bool same_fault(const json_t *a, const json_t *b)
             return false;
     const bool one_cell = ptq_row_num(a, "bits") == ptq_row_num(b, "bits") &&
                           ptq_row_num(a, "group_size") == ptq_row_num(b, "group_size");
-    return !strcmp(ptq_row_text(a, "reason"), ptq_row_text(b, "reason")) ||
-           (one_cell && reasons_alike(a, b));
+    return reasons_alike(a, b, one_cell);
 }
 
 int ptq_table_bad(const struct ptq_tables *t, struct ptq_sheet *s)
@@ -564,8 +564,12 @@ int ptq_table_bad(const struct ptq_tables *t, struct ptq_sheet *s)
         ptq_sheet_set(s, 1, "%" PRId64, n);
         ptq_sheet_set(s, 2, "%s", ptq_row_text(r, "label"));
         int64_t size = json_is_integer(group) ? json_integer_value(group) : INT64_MIN;
-        ptq_sheet_set(s, 3, "b%s %s%s%s%s", ptq_field_text(r, "bits", t->arena, t->st),
-                      size > 0 ? "g" : "", ptq_group_text(t, size),
+        const char *a_bits = json_object_get(r, "a_bits")
+                                 ? ptq_arena_printf(t->arena, t->st, " a%s",
+                                                    ptq_field_text(r, "a_bits", t->arena, t->st))
+                                 : "";
+        ptq_sheet_set(s, 3, "b%s%s %s%s%s%s", ptq_field_text(r, "bits", t->arena, t->st),
+                      a_bits ? a_bits : "", size > 0 ? "g" : "", ptq_group_text(t, size),
                       *ptq_row_text(r, "layer") ? " " : "", ptq_row_text(r, "layer"));
         ptq_sheet_set(s, 4, "%s",
                       *ptq_row_text(r, "reason") ? ptq_row_text(r, "reason") : "(no reason given)");
@@ -726,8 +730,9 @@ int ptq_board_facts(const struct ptq_tables *t, const struct ptq_board *d,
 const char *ptq_verdict(const struct ptq_tables *t)
 {
     const struct ptq_view *v = t->v;
-    const char *text = ptq_arena_printf(t->arena, t->st, "%s: %" PRId64 " cells finished",
-                                        v->faults.n ? "INVALID" : "VALID", v->n_ok);
+    const char *text =
+        ptq_arena_printf(t->arena, t->st, "%s: %" PRId64 " cell%s finished",
+                         v->faults.n ? "INVALID" : "VALID", v->n_ok, v->n_ok == 1 ? "" : "s");
     if (v->n_skipped && text)
         text = ptq_arena_printf(t->arena, t->st, "%s, %" PRId64 " skipped", text, v->n_skipped);
     for (int64_t i = 0; i < v->faults.n && text; i++)

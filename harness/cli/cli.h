@@ -50,6 +50,9 @@ int ptq_format_parse(const char *text /* NULL: text */, enum ptq_format *, struc
 struct ptq_table;
 struct ptq_table *ptq_table_new(int n_columns, const char *const *columns, const bool *numeric);
 int ptq_table_row(struct ptq_table *, const char *const *cells); /* copied */
+/* In text column c is at most widths[c] columns wide, longer cells go on in further lines; the last
+ * cell of a row that is not empty takes the room of the others behind it. Borrows widths. */
+void ptq_table_wrap(struct ptq_table *, const int *widths);
 void ptq_table_print(const struct ptq_table *, enum ptq_format, void *file);
 void ptq_table_free(struct ptq_table *);
 #endif

@@ -27,6 +27,7 @@ struct outcome {
     const struct ptq_args *args;
     struct ptq_layer layer;
     const char *source;
+    bool bare; /* the layer is of no model */
     struct ptq_result result;
     struct ptq_ledger ledger;
     struct ptq_value *values; /* in the order of the registry */
@@ -82,6 +83,25 @@ static int parse_cell(const struct ptq_args *a, struct ptq_cell *c, struct ptq_s
     return PTQ_OK;
 }
 
+/* A word of the command line that another one silently wins over would give a row of other
+ * settings than the reader thinks. */
+static int check_contradictions(const struct ptq_args *a, const struct request *q,
+                                struct ptq_status *st)
+{
+    const struct ptq_spec *s = &q->spec;
+    const char *grid = ptq_arg(a, "grid"), *own = s->has_grid ? ptq_grid_words[s->grid] : grid;
+    if (grid && strcmp(grid, own) != 0)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "--grid %s contradicts -m %s, whose grid is %s; leave out --grid, or "
+                              "write -m %s:grid=%s",
+                              grid, s->label, own, s->name, grid);
+    if (ptq_arg(a, "zero-free") && q->cell.sym)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "--zero-free contradicts --sym: the zero of a symmetric grid is a "
+                              "constant; leave out one of them");
+    return PTQ_OK;
+}
+
 static int parse(const struct ptq_args *a, struct ptq_arena *arena, struct request *q,
                  struct ptq_status *st)
 {
@@ -100,9 +120,12 @@ static int parse(const struct ptq_args *a, struct ptq_arena *arena, struct reque
         (rc = word(a, "precision", precision_words, PTQ_SINGLE, &precision, st)))
         return rc;
     ptq_spec_cell(&q->spec, &cell, &q->cell);
+    if ((rc = check_contradictions(a, q, st)))
+        return rc;
     q->layer.file = a->positional[0];
     q->layer.layer = ptq_arg(a, "layer");
     q->layer.stats = ptq_arg(a, "stats");
+    q->layer.stats_file = ptq_arg(a, "stats-file");
     q->layer.precision = (enum ptq_precision)precision;
     q->out = ptq_arg(a, "out");
     return PTQ_OK;
@@ -187,6 +210,7 @@ static int print_table(const struct outcome *o, struct ptq_status *st)
 {
     static const char *const columns[] = {"name", "value", "unit", "what"};
     struct fact f[MAX_FACTS];
+    static const int widths[] = {26, 20, 11, 57}; /* 120 columns with what stands between */
     struct ptq_table *t = ptq_table_new(4, columns, NULL);
     int n = facts_of(o, f), rc = t ? PTQ_OK : PTQ_ERR_MEMORY;
     for (int i = 0; i < n && !rc; i++)
@@ -199,12 +223,16 @@ static int print_table(const struct outcome *o, struct ptq_status *st)
     for (int i = 0; i < o->result.n_notes && !rc; i++)
         rc = add_number(t, o->result.notes[i].key, o->result.notes[i].value, "",
                         "note of the method");
+    if (!rc && ptq_worse_than_zeros(o->values))
+        rc = add_number(t, PTQ_NOTE_WORSE_THAN_ZEROS, 1, "", "out_relerr is 1 or more");
     if (!rc)
         rc = add_number(t, "prepare_s", o->result.prepare_s, "s", "shared work of the layer");
     if (!rc)
         rc = add_number(t, "quantize_s", o->result.quantize_s, "s", "this cell");
-    if (!rc)
+    if (!rc) {
+        ptq_table_wrap(t, widths);
         ptq_table_print(t, o->q->format, stdout);
+    }
     ptq_table_free(t);
     return rc ? ptq_status_nomem(st, "a table", 0) : PTQ_OK;
 }
@@ -231,6 +259,8 @@ static int put_values(json_t *row, const struct outcome *o)
     for (int i = 0; i < o->result.n_notes && !bad; i++)
         bad = json_object_set_new(notes, o->result.notes[i].key,
                                   ptq_json_num(o->result.notes[i].value));
+    if (!bad && ptq_worse_than_zeros(o->values))
+        bad = json_object_set_new(notes, PTQ_NOTE_WORSE_THAN_ZEROS, json_integer(1));
     return bad || json_object_set_new(times, "prepare_s", ptq_json_num(o->result.prepare_s)) ||
            json_object_set_new(times, "quantize_s", ptq_json_num(o->result.quantize_s));
 }
@@ -265,14 +295,17 @@ static int print_json(const struct outcome *o, struct ptq_status *st)
 static int check_out(const struct request *q, struct ptq_status *st)
 {
     struct stat in, out;
+    const char *const inputs[] = {q->layer.file, q->layer.stats_file};
     if (!q->out || stat(q->out, &out) != 0)
         return PTQ_OK;
     if (!S_ISREG(out.st_mode))
         return ptq_status_set(st, PTQ_ERR_USAGE, "%s: not a regular file; name another with -o",
                               q->out);
-    if (stat(q->layer.file, &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: is the input; name another file with -o",
-                              q->out);
+    for (int i = 0; i < 2; i++)
+        if (inputs[i] && stat(inputs[i], &in) == 0 && in.st_dev == out.st_dev &&
+            in.st_ino == out.st_ino)
+            return ptq_status_set(st, PTQ_ERR_USAGE, "%s: is the input; name another file with -o",
+                                  q->out);
     return PTQ_OK;
 }
 
@@ -322,8 +355,25 @@ static int write_file(const struct outcome *o, struct ptq_arena *arena, struct p
 
 /* ---- the verb ---- */
 
+/* What a model's layer lacks can be made; a method that asks for more (AWQ the module's text) says
+ * so itself. */
+static const char *way_out(const struct outcome *o, char *buf, size_t n)
+{
+    const char *file = o->q->layer.file;
+    const unsigned kinds = PTQ_NEEDS_HESS | PTQ_NEEDS_ACTS | PTQ_NEEDS_RANGES | PTQ_NEEDS_ATTN;
+    const bool wants = (ptq_spec_needs(&o->q->spec) & kinds) || o->q->cell.grid == PTQ_GRID_HESS;
+    if (o->bare || !wants || o->layer.hess.at)
+        return "";
+    snprintf(buf, n,
+             ". Make statistics: `ptq capture %.200s --text TEXT --out STATS.h5%s`, then add "
+             "--stats-file STATS.h5",
+             file, ptq_spec_needs(&o->q->spec) & PTQ_NEEDS_ATTN ? " --attention" : "");
+    return buf;
+}
+
 static int quantize(struct outcome *o, struct ptq_status *st)
 {
+    char more[512];
     struct ptq_session *s = NULL;
     const struct ptq_session_args args = {
         .layer = &o->layer, .precision = o->q->layer.precision, .pool = o->q->layer.pool};
@@ -336,8 +386,9 @@ static int quantize(struct outcome *o, struct ptq_status *st)
     struct ptq_status why = *st;
     ptq_status_clear(st);
     /* One cell was asked for by name: a skip is an error here. */
-    return ptq_status_set(st, rc == PTQ_SKIP ? PTQ_ERR_USAGE : (enum ptq_code)rc, "%s: %s",
-                          o->q->layer.file, why.text);
+    return ptq_status_set(st, rc == PTQ_SKIP ? PTQ_ERR_USAGE : (enum ptq_code)rc, "%s: %s%s",
+                          o->q->layer.file, why.text,
+                          rc == PTQ_SKIP ? way_out(o, more, sizeof more) : "");
 }
 
 /* The row stands, since its error is what it says; but its cause is the format, not the method. */
@@ -352,6 +403,19 @@ static void warn_saturated(const struct outcome *o)
                 "--scale f32 or scale the weights\n",
                 o->source, (long long)n, (long long)all,
                 ptq_scale_words[o->q->cell.scale_fmt - PTQ_FMT_F16]);
+}
+
+static void warn_trust(const struct outcome *o)
+{
+    for (int i = 0; i < o->result.n_notes; i++)
+        if (!strcmp(o->result.notes[i].key, PTQ_NOTE_FEW_TOKENS))
+            fprintf(stderr,
+                    "ptq run: warning: %s: %.0f tokens are behind a Hessian of %lld columns: it is "
+                    "singular, and the method fits the sample; take more tokens\n",
+                    o->source, o->result.notes[i].value, (long long)o->layer.w.cols);
+    if (ptq_worse_than_zeros(o->values))
+        fprintf(stderr, "ptq run: warning: %s: out_relerr >= 1: a layer of zeros would do better\n",
+                o->source);
 }
 
 static int score(struct outcome *o, struct ptq_arena *arena, struct ptq_status *st)
@@ -374,12 +438,15 @@ static int run_request(const struct ptq_args *a, struct request *q, struct ptq_a
 {
     struct outcome o = {.q = q, .args = a};
     int rc = ptq_layer_load(&q->layer, arena, &o.layer, &o.source, st);
+    o.bare = q->layer.bare;
     if (rc == PTQ_OK)
         rc = quantize(&o, st);
     if (rc != PTQ_OK)
         return rc;
     warn_saturated(&o);
     rc = score(&o, arena, st);
+    if (rc == PTQ_OK)
+        warn_trust(&o);
     if (rc == PTQ_OK)
         rc = write_file(&o, arena, st);
     if (rc == PTQ_OK)
@@ -422,17 +489,23 @@ static const struct ptq_flag flags[] = {
      NULL},
     {"sym-kind", 0, PTQ_FLAG_TEXT, "K", "full, gptq or absmax; implies --sym [full]", NULL},
     {"scale", 0, PTQ_FLAG_TEXT, "F", "format of scales: f16, bf16 or f32 [f16]", NULL},
-    {"grid", 0, PTQ_FLAG_TEXT, "G", "minmax, mse or hess [minmax, or the preset's]", NULL},
+    {"grid", 0, PTQ_FLAG_TEXT, "G",
+     "minmax, mse or hess [the SPEC's own, which it must not contradict; else minmax]", NULL},
     {"zero-free", 0, PTQ_FLAG_SWITCH, NULL, "ranges need not hold 0; zeros are stored in 16 bits",
      NULL},
     {"precision", 0, PTQ_FLAG_TEXT, "P", "single or double arithmetic [single]", NULL},
     {"normalisation", 0, PTQ_FLAG_TEXT, "N",
-     "of the Hessian: token, sequence or unknown [as the file says; made from activations: token]",
+     "bare layers: of the Hessian: token, sequence or unknown [as the file says; of activations: "
+     "token]",
      "normalization"},
     {"sequences", 0, PTQ_FLAG_TEXT, "N",
-     "how many sequences are behind the Hessian or activations [as the file says]", NULL},
-    {"stats", 0, PTQ_FLAG_TEXT, "NAME", "which /stats/NAME of a model's container [the only one]",
+     "bare layers: how many sequences are behind the Hessian or activations [as the file says]",
      NULL},
+    {"stats-file", 0, PTQ_FLAG_TEXT, "STATS.h5",
+     "statistics of a model: the file of `ptq capture`, or a sweep's stats.*.h5 [the model's own "
+     "container]",
+     NULL},
+    {"stats", 0, PTQ_FLAG_TEXT, "NAME", "which /stats/NAME of it [the only one]", NULL},
     {"seed", 0, PTQ_FLAG_TEXT, "N", "seed of methods that draw numbers [0]", NULL},
     {"threads", 'j', PTQ_FLAG_TEXT, "N", "threads; no result depends on it [all cores]", NULL},
     {"portable", 0, PTQ_FLAG_SWITCH, NULL, "AVX2 arithmetic: the same bits on every AVX2 machine",
@@ -443,11 +516,15 @@ static const struct ptq_flag flags[] = {
 const struct ptq_verb ptq_verb_run = {
     .name = "run",
     .title = "Quantize one layer with one method: every metric, and the stored form",
-    .usage = "FILE -m SPEC -b BITS [-g GROUP] [-l LAYER] [-o OUT.h5] [options]",
-    .details = "FILE: bare layers (/layers/LAYER/weight with activations or hess; a Hessian is "
-               "used before activations), a model's\n"
-               "container with statistics (`ptq capture`), a llama2.c checkpoint (.bin), or "
-               "`demo`. datasets/SCHEMA.md is the contract.\n"
+    .usage = "SOURCE -m SPEC -b BITS [-g GROUP] [-l LAYER] [--stats-file STATS.h5] [-o OUT.h5] "
+             "[options]",
+    .details = "SOURCE: bare layers (/layers/LAYER/weight with activations or hess; a Hessian is "
+               "used before activations; `synth:layer rows=64 cols=64`),\n"
+               "or a model: `demo`, a container, a Hugging Face folder, .gguf, llama2.c .bin, "
+               "synth:NAME. datasets/SCHEMA.md is the contract.\n"
+               "Methods that need statistics of a model take them from --stats-file: what `ptq "
+               "capture` wrote (with --attention for BoA),\n"
+               "or results/NAME/stats.*.h5 of a sweep of the same model.\n"
                "Prints every layer metric with its id, what the method notes, and the stored bits. "
                "OUT.h5 is replaced; it holds\n"
                "/quant/LAYER/{codes,scale,zero,dequant} (one code an element, rows x cols, "
@@ -455,6 +532,8 @@ const struct ptq_verb ptq_verb_run = {
                "the bytes that bits_stored counts. jsonl: one row with the fields of a sweep's.\n"
                "Exit codes: 0 ok, 2 usage or a wrong file, 5 NaN, Inf or a Hessian that cannot be "
                "factored, 6 writing or memory failed.\n"
+               "  ptq capture demo --text synth:facts:4444 --windows 16 --attention --out s.h5\n"
+               "  ptq run demo --stats-file s.h5 -m boa -b 2 -l blk.0.attn_q\n"
                "  ptq run layer.h5 -m gptq-paper:percdamp=0.01 -b 3 -g 128 --sym --scale f32 -l "
                "my_layer -o out.h5",
     .flags = flags,

@@ -104,7 +104,17 @@ static int report(const struct ptq_args *a, const struct ptq_sweep_summary *s,
     return code;
 }
 
-static void tell_broken(const struct ptq_args *a, const struct ptq_invariants *all)
+/* Rules that looked at something. */
+static int64_t n_checked(const struct ptq_invariants *all)
+{
+    int64_t n = 0;
+    for (int i = 0; i < all->n; i++)
+        n += all->at[i].n_checked > 0;
+    return n;
+}
+
+static void tell_broken(const struct ptq_args *a, const char *run_dir,
+                        const struct ptq_invariants *all)
 {
     for (int i = 0; i < all->n; i++) {
         const struct ptq_rule_result *r = &all->at[i];
@@ -122,10 +132,12 @@ static void tell_broken(const struct ptq_args *a, const struct ptq_invariants *a
         fprintf(stderr, "  likely: %s\n", r->rule->cause);
     }
     if (all->n_violated || !ptq_arg(a, "quiet"))
-        fprintf(stderr,
-                "check: %lld of %d rules violated, %lld with warnings; `ptq check` says "
-                "more\n",
-                (long long)all->n_violated, all->n, (long long)all->n_warned);
+        fprintf(
+            stderr,
+            "check: %lld of %lld rules checked are violated, %lld with warnings; %lld of %d were "
+            "not or not wholly checked: `ptq check %s` says more\n",
+            (long long)all->n_violated, (long long)n_checked(all), (long long)all->n_warned,
+            (long long)all->n_not_checked, all->n, run_dir);
 }
 
 /* One shard of several sees a part of the rows: there the whole is left to `ptq check`. */
@@ -142,10 +154,27 @@ static int check(const struct ptq_args *a, const struct ptq_sweep_summary *s, st
     int code = ptq_invariants_check(&args, &arena, &all, st);
     if (code >= 0) {
         *violated = all.n_violated > 0;
-        tell_broken(a, &all);
+        tell_broken(a, s->run_dir, &all);
     }
     ptq_arena_clear(&arena);
     return code;
+}
+
+/* Rows that stand, and that nobody should conclude anything from. */
+static void warn_trust(const struct ptq_sweep_summary *s)
+{
+    if (s->n_few)
+        fprintf(
+            stderr,
+            "ptq sweep: warning: in %lld cells fewer tokens than columns are behind the Hessian "
+            "that was used: it is singular; take more calibration text (note "
+            "tokens_below_columns of the rows)\n",
+            (long long)s->n_few);
+    if (s->n_worse)
+        fprintf(stderr,
+                "ptq sweep: warning: %lld cells have out_relerr >= 1: a layer of zeros would do "
+                "better (note worse_than_zeros of the rows)\n",
+                (long long)s->n_worse);
 }
 
 static int finish(const struct ptq_args *a, const struct ptq_sweep_summary *s,
@@ -157,9 +186,17 @@ static int finish(const struct ptq_args *a, const struct ptq_sweep_summary *s,
                 "%s: %lld cells: %lld were done before, %lld ok, %lld skipped, %lld failed\n",
                 s->run_dir, (long long)s->n_cells, (long long)s->n_done_before, (long long)s->n_ok,
                 (long long)s->n_skipped, (long long)s->n_failed);
+    if (!ptq_arg(a, "quiet"))
+        warn_trust(s);
     int code = report(a, s, st);
     if (code >= 0)
         code = check(a, s, pool, &violated, st);
+    if (code >= 0 && !violated && s->n_skipped && !s->n_quantized && !s->n_failed &&
+        !ptq_arg(a, "shard"))
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: nothing was quantized: every cell was skipped, for the reasons "
+                              "above; change the settings that they name",
+                              s->run_dir);
     if (code < 0 || !s->n_failed)
         return code < 0 || !violated ? code : 105;
     fprintf(
@@ -269,9 +306,12 @@ const struct ptq_verb ptq_verb_sweep = {
         "  ptq sweep configs/layers.ini --model layers.h5\n"
         "  ptq sweep configs/llama7b.ini --model path/to/checkpoint --dry-run\n"
         "The finished run is checked (`ptq check --rules`); warnings are printed.\n"
-        "Exit codes: 0 all cells done; 2 configuration or input; 5 numerical failure, or a hard "
-        "rule is broken; 6 cells failed or left, disk full,\n"
-        "or the results folder cannot be written.",
+        "[eval] windows = 0 takes all of the text; of a generated one, which has no end, 256 "
+        "windows "
+        "(synth:facts) or 16 (synth:zipf).\n"
+        "Exit codes: 0 all cells done; 2 configuration or input, or every cell was skipped; 5 "
+        "numerical failure, or a hard rule\n"
+        "is broken; 6 cells failed or left, disk full, or the results folder cannot be written.",
     .flags = flags,
     .min_positional = 1,
     .max_positional = 1,

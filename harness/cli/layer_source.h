@@ -5,9 +5,11 @@
 #include "quant/run.h"
 
 struct ptq_layer_request {
-    const char *file;  /* container, llama2.c checkpoint, or "demo" */
+    const char *file;  /* bare layers, "synth:layer:...", or any source of ptq_model_open */
     const char *layer; /* NULL: the only one */
-    const char *stats; /* /stats/NAME of a container with a model; NULL: the only one there */
+    /* Of a model: the file of `ptq capture` or of a sweep with its statistics, NULL: its own
+     * container, if it is one; and which /stats/NAME, NULL: the only one there. */
+    const char *stats_file, *stats;
     enum ptq_precision precision;
     struct ptq_pool *pool;
     /* What the file leaves open. norm: -1 as the file says; of a given Hessian, or of the one
@@ -15,9 +17,11 @@ struct ptq_layer_request {
      * sequences of equal length. */
     int norm; /* enum ptq_norm */
     int64_t n_sequences;
+    bool bare; /* out: a bare layer, no model's */
 };
 /* The layer with weights and statistics, checked; everything in the arena. A given Hessian is
- * used before activations. *source: "FILE: OBJECT" for messages. */
-int ptq_layer_load(const struct ptq_layer_request *, struct ptq_arena *, struct ptq_layer *,
+ * used before activations. Statistics of another model are refused. *source: "FILE: OBJECT", and
+ * the file of the statistics, for messages. */
+int ptq_layer_load(struct ptq_layer_request *, struct ptq_arena *, struct ptq_layer *,
                    const char **source, struct ptq_status *);
 #endif

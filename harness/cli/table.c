@@ -10,7 +10,8 @@ struct ptq_table {
     int64_t n_rows, capacity;
     char **columns;
     bool *numeric;
-    char **cells; /* row-major */
+    const int *widths; /* at most so wide in text; NULL: as wide as what they hold */
+    char **cells;      /* row-major */
 };
 
 static const char *const format_words[] = {"text", "md", "csv", "jsonl", NULL};
@@ -88,13 +89,42 @@ static int width_of(const char *s)
     return n;
 }
 
+void ptq_table_wrap(struct ptq_table *t, const int *widths)
+{
+    t->widths = widths;
+}
+
+/* Nothing stands behind the cell: it may take the room. */
+static bool spans(const struct ptq_table *t, int64_t r, int c)
+{
+    bool empty = t->widths && r >= 0;
+    for (int k = c + 1; k < t->n_columns && empty; k++)
+        empty = !*cell(t, r, k);
+    return empty && c + 1 < t->n_columns;
+}
+
 static int column_width(const struct ptq_table *t, int c)
 {
     int w = width_of(t->columns[c]);
     for (int64_t r = 0; r < t->n_rows; r++)
-        if (width_of(cell(t, r, c)) > w)
+        if (!spans(t, r, c) && width_of(cell(t, r, c)) > w)
             w = width_of(cell(t, r, c));
-    return w;
+    return t->widths && w > t->widths[c] ? t->widths[c] : w;
+}
+
+/* Bytes of s that make a line of at most `width` columns: up to the last space or behind the last
+ * mark that a word of options or a path can be broken at. */
+static size_t line_bytes(const char *s, int width)
+{
+    size_t n = 0, at = 0;
+    for (int seen = 0; s[n] && (seen < width || (s[n] & 0xC0) == 0x80); n++) {
+        seen += (s[n] & 0xC0) != 0x80;
+        if (s[n] == ' ')
+            at = n;
+        else if (strchr(":,/;", s[n]))
+            at = n + 1;
+    }
+    return !s[n] || s[n] == ' ' || !at ? n : at;
 }
 
 static void put_padded(FILE *f, const char *s, int width, bool right)
@@ -112,15 +142,44 @@ static void put_escaped(FILE *f, const char *s, const char *special, const char 
     }
 }
 
+/* One line of a row: what fits of every cell. from[c]: bytes that are printed; true: there is
+ * more. */
+static bool print_line(const struct ptq_table *t, int64_t r, const int *width, size_t *from,
+                       FILE *f)
+{
+    bool more = false;
+    for (int c = 0; c < t->n_columns; c++) {
+        const char *s = (r < 0 ? t->columns[c] : cell(t, r, c)) + from[c];
+        const bool last = c + 1 == t->n_columns || spans(t, r, c);
+        int room = width[c];
+        for (int k = c + 1; last && k < t->n_columns; k++)
+            room += 2 + width[k];
+        const size_t n = t->widths ? line_bytes(s, room) : strlen(s);
+        char *piece = strndup(s, n);
+        put_padded(f, piece ? piece : "", last && !t->numeric[c] ? 0 : width[c], t->numeric[c]);
+        fputs(last ? "\n" : "  ", f);
+        free(piece);
+        from[c] += n + strspn(s + n, " ");
+        more = more || s[n + strspn(s + n, " ")];
+        if (last)
+            break;
+    }
+    return more;
+}
+
 static void print_text(const struct ptq_table *t, FILE *f)
 {
-    for (int64_t r = -1; r < t->n_rows; r++)
-        for (int c = 0; c < t->n_columns; c++) {
-            const char *s = r < 0 ? t->columns[c] : cell(t, r, c);
-            bool last = c + 1 == t->n_columns;
-            put_padded(f, s, last && !t->numeric[c] ? 0 : column_width(t, c), t->numeric[c]);
-            fputs(last ? "\n" : "  ", f);
-        }
+    int *width = calloc((size_t)t->n_columns, sizeof *width);
+    size_t *from = calloc((size_t)t->n_columns, sizeof *from);
+    for (int c = 0; width && c < t->n_columns; c++)
+        width[c] = column_width(t, c);
+    for (int64_t r = -1; width && from && r < t->n_rows; r++) {
+        memset(from, 0, (size_t)t->n_columns * sizeof *from);
+        while (print_line(t, r, width, from, f))
+            ;
+    }
+    free(width);
+    free(from);
 }
 
 static void print_md(const struct ptq_table *t, FILE *f)

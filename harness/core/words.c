@@ -68,8 +68,8 @@ int ptq_parse_f64(const char *text, const char *what, double min, double max, do
     if (!whole_f64(text, &v))
         return bad_number(what, text, "a number", st);
     if (!(v >= min && v <= max))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %.17g is outside %.17g .. %.17g", what, v,
-                              min, max);
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: %s is outside %g .. %g", what, text, min,
+                              max);
     *out = v;
     return PTQ_OK;
 }
@@ -288,7 +288,7 @@ const char *ptq_nearest(const char *word, const char *const *valid)
     size_t n = strlen(word);
     if (!n || n >= WORD_MAX)
         return NULL;
-    int limit = (int)n / 2 + 1; /* a distance must stay below */
+    int limit = ((int)n + 1) / 3 + 1; /* a distance must stay below: a third of the letters */
     for (; *valid; valid++) {
         if (strlen(*valid) >= WORD_MAX)
             continue;

@@ -30,7 +30,7 @@ int ptq_parse_bool(const char *text, const char *what, bool *out, struct ptq_sta
 int ptq_parse_bytes(const char *text, const char *what, int64_t *out, struct ptq_status *);
 
 /* The valid word nearest to `word` (edit distance; case-blind, '-' is '_'), or NULL when none is
- * near (more than half of it differs). valid is NULL-terminated. */
+ * near (more than a third of it differs). valid is NULL-terminated. */
 const char *ptq_nearest(const char *word, const char *const *valid);
 /* Sets "unknown WHAT 'word'; did you mean 'x'? valid: a, b, c"; returns PTQ_ERR_USAGE. */
 int ptq_unknown_word(const char *what, const char *word, const char *const *valid,

@@ -143,4 +143,8 @@ int ptq_metrics_layer_eval(const struct ptq_layer_truth *, const struct ptq_quan
                            struct ptq_status *);
 int ptq_metrics_model_eval(const struct ptq_model_eval *, struct ptq_value *values,
                            struct ptq_status *);
+/* Of a layer's values: out_relerr is 1 or more, what zeros in place of the weights give. Such rows
+ * carry the note. */
+#define PTQ_NOTE_WORSE_THAN_ZEROS "worse_than_zeros"
+bool ptq_worse_than_zeros(const struct ptq_value *values);
 #endif

@@ -83,3 +83,11 @@ int ptq_metrics_model_eval(const struct ptq_model_eval *e, struct ptq_value *val
     }
     return PTQ_OK;
 }
+
+bool ptq_worse_than_zeros(const struct ptq_value *values)
+{
+    for (int i = 0; i < N_METRICS; i++)
+        if (!strcmp(table[i].metric->id, "out_relerr"))
+            return !values[i].reason && values[i].v >= 1;
+    return false;
+}

@@ -651,8 +651,10 @@ int ptq_capture(const struct ptq_capture_args *a, struct ptq_status *st)
     struct walk w = {.a = a};
     if (same_file(info->source, a->out_path))
         return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s is the model's own file; write the statistics to another one",
-                              a->out_path);
+                              "%s is the model's own file; write the statistics to another one, "
+                              "--out STATS.h5: `ptq run %s --stats-file STATS.h5 -l LAYER ...` "
+                              "takes them",
+                              a->out_path, a->out_path);
     int rc = ptq_attn_check(info, &a->text->tokens, a->options, ptq_pool_threads(a->pool),
                             a->memory_bytes, st);
     if (rc || (rc = capture_begin(a, &w.done, st)))

@@ -53,6 +53,48 @@ void ptq_weights_find(const struct ptq_model *m, const char *canonical, struct p
     p->tensor = ptq_tensors_find(m->files, canonical);
 }
 
+/* The prefix under which the embedding lies there; the first of all, when under none. */
+static const char *prefix_in(const struct ptq_dialect *d, const struct ptq_tensors *files)
+{
+    const struct ptq_name *n = d->names;
+    char name[200];
+    while (n->canonical && strcmp(n->canonical, "tok_embd") != 0)
+        n++;
+    for (const char *const *p = d->prefixes; p && *p && n->canonical; p++) {
+        spell(n->outside, *p, 0, name, sizeof name);
+        if (ptq_tensors_find(files, name))
+            return *p;
+    }
+    return d->prefixes ? d->prefixes[0] : "";
+}
+
+static bool model_in(const struct ptq_model *m, const struct ptq_tensors *files,
+                     struct ptq_model *there)
+{
+    *there = *m;
+    there->info.source = files->path;
+    there->files = (struct ptq_tensors *)(uintptr_t)files;
+    there->dialect = files->dialect == PTQ_CANONICAL ? NULL
+                     : files->dialect == PTQ_GGUF    ? &m->arch->gguf
+                                                     : &m->arch->hf;
+    if (there->dialect && !there->dialect->types)
+        return false;
+    there->prefix = there->dialect ? prefix_in(there->dialect, files) : "";
+    /* Hugging Face holds heads in halves, as we do. */
+    there->info.rope_paired = files->dialect == PTQ_GGUF && m->info.rope_paired;
+    return true;
+}
+
+bool ptq_weights_elsewhere(const struct ptq_model *m, const struct ptq_tensors *files,
+                           const char *canonical, struct ptq_piece *p)
+{
+    struct ptq_model there;
+    if (!model_in(m, files, &there))
+        return false;
+    ptq_weights_find(&there, canonical, p);
+    return true;
+}
+
 bool ptq_weights_has(const struct ptq_model *m, const char *canonical)
 {
     struct ptq_piece p;
@@ -193,4 +235,16 @@ int ptq_weights_read(const struct ptq_model *m, const char *canonical, int64_t d
     if (!ptq_size_mul(d0, d1 ? d1 : 1, &n) || !(*out = ptq_arena_alloc(a, st, n, sizeof **out)))
         return PTQ_ERR_MEMORY;
     return ptq_weights_rows(m, &all, *out, st);
+}
+
+int ptq_weights_read_elsewhere(const struct ptq_model *m, const struct ptq_tensors *files,
+                               const struct ptq_weight_rows *what, struct ptq_arena *arena,
+                               float **out, struct ptq_status *st)
+{
+    struct ptq_model there;
+    if (!model_in(m, files, &there))
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: such a file does not hold %s models",
+                              files->path, m->info.arch);
+    int rc = ptq_weights_check(&there, what->name, what->d0, what->d1, st);
+    return rc ? rc : ptq_weights_read(&there, what->name, what->d0, what->d1, arena, out, st);
 }

@@ -5,6 +5,7 @@
 #define PTQ_MODEL_WEIGHTS_H
 #include "model/model.h"
 
+struct ptq_tensors;
 /* Where a canonical tensor lies. */
 struct ptq_piece {
     const struct ptq_tensor *tensor; /* NULL: the file has none of the name */
@@ -13,6 +14,11 @@ struct ptq_piece {
     int part;
 };
 void ptq_weights_find(const struct ptq_model *, const char *canonical, struct ptq_piece *);
+/* The same in another file that holds a model of this architecture, whatever its names: where the
+ * tensor would lie there (p->tensor is NULL where it lies packed, under other names). False: that
+ * kind of file does not know the architecture. */
+bool ptq_weights_elsewhere(const struct ptq_model *, const struct ptq_tensors *,
+                           const char *canonical, struct ptq_piece *);
 bool ptq_weights_has(const struct ptq_model *, const char *canonical);
 /* Presence and shape (d0 x d1; d1 == 0: a vector): PTQ_ERR_USAGE with file and tensor. */
 int ptq_weights_check(const struct ptq_model *, const char *canonical, int64_t d0, int64_t d1,
@@ -32,4 +38,8 @@ int64_t ptq_piece_row(const struct ptq_model_info *, const struct ptq_piece *, i
 /* Whole, into the arena. */
 int ptq_weights_read(const struct ptq_model *, const char *canonical, int64_t d0, int64_t d1,
                      struct ptq_arena *, float **out, struct ptq_status *);
+/* The same from another file (ptq_weights_elsewhere), checked; first and n are not read. */
+int ptq_weights_read_elsewhere(const struct ptq_model *, const struct ptq_tensors *,
+                               const struct ptq_weight_rows *, struct ptq_arena *, float **out,
+                               struct ptq_status *);
 #endif

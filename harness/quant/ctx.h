@@ -1,4 +1,5 @@
-/* ctx.h: what stands behind struct ptq_ctx (ptq.h). Private to quant/. One context serves one
+/* ctx.h: what stands behind struct ptq_ctx (ptq.h). Private to quant/, and to
+ * the one method that is no file of methods/ (analysis/score_method.c). One context serves one
  * call of one hook. The services lock it, so that the pieces of a parallel loop may call them. */
 #ifndef PTQ_QUANT_CTX_H
 #define PTQ_QUANT_CTX_H

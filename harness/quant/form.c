@@ -100,6 +100,7 @@ void ptq_quant_head(const struct ptq_quant *q, struct ptq_form_head *h)
     h->folds = q->act.folds && h->divisor.fmt != PTQ_FMT_NONE;
     h->act_bits = q->act.bits;
     h->act_scale = q->act.scale != 0;
+    h->file_bits = q->file_bits;
     h->n_parts = q->n_parts;
     for (int k = 0; k < q->n_parts && k < PTQ_MAX_PARTS; k++)
         part_head(&q->part[k], &h->part[k]);

@@ -84,6 +84,7 @@ struct ptq_form_head {
     bool folds;     /* the divisor folds into the producer: not part of the bytes */
     int act_bits;   /* width of the inputs, 0: as they are */
     bool act_scale; /* they have a static scale */
+    int64_t file_bits; /* as in struct ptq_quant */
     int n_parts;
     struct ptq_part_head part[PTQ_MAX_PARTS];
 };

@@ -174,6 +174,8 @@ static const char *form_fault(const struct ptq_form_head *h)
         return "pieces of the split out of range";
     if (h->act_bits != 0 && (h->act_bits < 2 || h->act_bits > 8))
         return "inputs are neither 2..8 bits wide nor as they are";
+    if (h->file_bits < 0)
+        return "bits of a file below 0";
     if (h->act_scale && !h->act_bits)
         return "inputs have a scale but no bits";
     if (h->n_parts < 1 || h->n_parts > PTQ_MAX_PARTS)

@@ -76,6 +76,11 @@ void ptq_quant_ledger(const struct ptq_quant *q, struct ptq_ledger *l)
                               bytes[PTQ_SECTION_LIMIT]);
     l->total += l->divisor + l->act_scale + l->split;
     l->paper = paper_bits(&h);
+    if (h.file_bits) { /* the sections are those of our form of it */
+        l->total = (double)h.file_bits;
+        if (h.part[0].kind != PTQ_PART_UNIFORM)
+            l->nominal = l->paper = l->total / ((double)h.rows * (double)h.cols);
+    }
 }
 
 /* ---- books elsewhere ---- */

@@ -27,7 +27,7 @@ struct field {
     int *small;
     bool *yes;
 };
-enum { N_FORM_FIELDS = 8, N_PART_FIELDS = 16 + 4 * (PTQ_N_ARRS - PTQ_ARR_BOOK) };
+enum { N_FORM_FIELDS = 9, N_PART_FIELDS = 16 + 4 * (PTQ_N_ARRS - PTQ_ARR_BOOK) };
 
 static int form_fields(struct ptq_form_head *h, struct field out[N_FORM_FIELDS])
 {
@@ -36,6 +36,7 @@ static int form_fields(struct ptq_form_head *h, struct field out[N_FORM_FIELDS])
         {"n_parts", true, .small = &h->n_parts}, {"split_cols", .wide = &h->split_cols},
         {"piece_bits", .small = &h->piece_bits}, {"folds", .yes = &h->folds},
         {"act_bits", .small = &h->act_bits},     {"act_scale", .yes = &h->act_scale},
+        {"file_bits", .wide = &h->file_bits},
     };
     memcpy(out, all, sizeof all);
     return N_FORM_FIELDS;

@@ -154,6 +154,15 @@ static int check_overflow(const double *h, int64_t n, struct ptq_status *st)
                                     (long long)(bad / n), (long long)(bad % n));
 }
 
+bool ptq_all_zero(const struct ptq_cmat *x)
+{
+    for (int64_t i = 0; i < x->rows; i++)
+        for (int64_t j = 0; j < x->cols; j++)
+            if (x->at[i * x->ld + j] != 0)
+                return false;
+    return true;
+}
+
 int ptq_hess_from_acts(struct ptq_pool *pool, const struct ptq_cmat *acts, enum ptq_norm norm,
                        int64_t n_sequences, enum ptq_precision precision, struct ptq_arena *arena,
                        struct ptq_cdmat *hess, struct ptq_status *st)
@@ -188,6 +197,8 @@ int ptq_hess_from_acts(struct ptq_pool *pool, const struct ptq_cmat *acts, enum 
     if (rc == PTQ_OK)
         rc = check_overflow(a.h, n, st);
     ptq_arena_clear(&scratch);
-    *hess = (struct ptq_cdmat){a.h, n, n, n};
+    *hess = (struct ptq_cdmat){0};
+    if (rc == PTQ_OK && !ptq_all_zero(acts))
+        *hess = (struct ptq_cdmat){a.h, n, n, n};
     return rc;
 }

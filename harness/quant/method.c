@@ -134,7 +134,7 @@ static void opt_store(const struct ptq_opt *o, double v, void *opts)
     }
 }
 
-static int word_index(const char *what, const char *word, const char *const *words, int64_t *out,
+static int word_index(const char *place, const char *word, const char *const *words, int64_t *out,
                       struct ptq_status *st)
 {
     for (int i = 0; words[i]; i++)
@@ -142,7 +142,7 @@ static int word_index(const char *what, const char *word, const char *const *wor
             *out = i;
             return PTQ_OK;
         }
-    return ptq_unknown_word(what, word, words, st);
+    return ptq_unknown_word_at(place, "value", word, words, st);
 }
 
 static int opt_parse(const struct ptq_opt *o, const char *what, const char *text, void *opts,

@@ -1,5 +1,7 @@
 /* product.c: what product quantization costs, and the largest books that a budget pays for. */
 #include "ptq.h"
+#include <math.h>
+#include <stdio.h>
 
 int ptq_product_code_bits(int64_t k)
 {
@@ -43,16 +45,29 @@ int ptq_product_subspaces(struct ptq_ctx *ctx, const struct ptq_layer *layer, in
     return PTQ_OK;
 }
 
-int ptq_product_enough(struct ptq_ctx *ctx, const struct ptq_layer *layer, double budget, int64_t k)
+double ptq_product_least(const struct ptq_layer *layer, int64_t subspaces, int book_bits)
 {
+    const int64_t rows = layer->w.rows, cols = layer->w.cols;
+    return ptq_product_bits(rows, cols, subspaces, 2, book_bits) / ((double)rows * (double)cols);
+}
+
+int ptq_product_enough(struct ptq_ctx *ctx, const struct ptq_layer *layer, double budget, int64_t k,
+                       double least)
+{
+    enum { MOST_BITS = 8 };
     double weights = (double)layer->w.rows * (double)layer->w.cols;
+    char left[32] = "no", way[48] = "no bits up to 8 do";
+    if (budget > 0)
+        snprintf(left, sizeof left, "%.3g", budget / weights);
+    if (least <= MOST_BITS)
+        snprintf(way, sizeof way, "bits = %d is the least that does", (int)ceil(least));
     if (layer->w.rows < 2)
         return ptq_skip(ctx, "a book of at least 2 centroids needs 2 rows; %s has %lld",
                         layer->name, (long long)layer->w.rows);
     if (k < 2)
         return ptq_skip(ctx,
-                        "%.3g bits a weight, what is left for codes and books, do not pay for 2 "
-                        "centroids; raise bits or lower m, levels or book_bits",
-                        budget / weights);
+                        "%s bits a weight are left for codes and books, which does not pay for 2 "
+                        "centroids; %s, or lower m, levels or book_bits",
+                        left, way);
     return PTQ_OK;
 }

@@ -107,7 +107,7 @@ static bool multiplies(const struct ptq_layer *l)
     return l->role != PTQ_ROLE_KCACHE && l->role != PTQ_ROLE_VCACHE;
 }
 
-static int check_caps(const struct ptq_method *m, const struct ptq_cell *c,
+static int check_caps(const char *name, const struct ptq_method *m, const struct ptq_cell *c,
                       const struct ptq_layer *l, struct ptq_status *st)
 {
     const struct {
@@ -115,14 +115,23 @@ static int check_caps(const struct ptq_method *m, const struct ptq_cell *c,
         unsigned cap;
         const char *what;
     } rules[] = {
-        {c->sym, PTQ_CAP_SYM, "symmetric grids"},
-        {!c->sym, PTQ_CAP_ASYM, "asymmetric grids"},
-        {c->group_size > 0, PTQ_CAP_GROUPS, "groups of columns"},
-        {c->group_size == PTQ_GROUP_TENSOR, PTQ_CAP_TENSOR, "one grid for the tensor"},
-        {c->grid == PTQ_GRID_MSE, PTQ_CAP_GRID_MSE, "grid = mse"},
-        {c->grid == PTQ_GRID_HESS, PTQ_CAP_GRID_HESS, "grid = hess"},
-        {!c->sym && !c->zero_in_range, PTQ_CAP_ZERO_FREE, "zeros out of range"},
-        {c->a_bits != 0, PTQ_CAP_ACT, "inputs of fewer than 16 bits"},
+        {c->sym, PTQ_CAP_SYM, "symmetric grids; set sym = 0 (no --sym)"},
+        {!c->sym, PTQ_CAP_ASYM, "asymmetric grids; set sym = 1 (--sym)"},
+        {c->group_size > 0, PTQ_CAP_GROUPS,
+         m->caps & PTQ_CAP_TENSOR
+             ? "groups of columns; set group_size = 0, one grid for the tensor (-g 0)"
+             : "groups of columns; set group_size = -1 (-g -1)"},
+        {c->group_size == PTQ_GROUP_TENSOR, PTQ_CAP_TENSOR,
+         m->caps & PTQ_CAP_GROUPS
+             ? "one grid for the tensor; set group_size = -1 for rows or a number of columns (-g)"
+             : "one grid for the tensor; set group_size = -1 (-g -1)"},
+        {c->grid == PTQ_GRID_MSE, PTQ_CAP_GRID_MSE, "grid = mse; set grid = minmax"},
+        {c->grid == PTQ_GRID_HESS, PTQ_CAP_GRID_HESS,
+         m->caps & PTQ_CAP_GRID_MSE ? "grid = hess; set grid = mse or minmax"
+                                    : "grid = hess; set grid = minmax"},
+        {!c->sym && !c->zero_in_range, PTQ_CAP_ZERO_FREE,
+         "zeros out of range; set zero_in_range = 1 (no --zero-free)"},
+        {c->a_bits != 0, PTQ_CAP_ACT, "inputs of fewer than 16 bits; set a_bits = 16 (-a 16)"},
         {!multiplies(l), PTQ_CAP_NO_PRODUCT, "matrices that multiply nothing (K and V caches)"},
     };
     if (c->a_bits && !multiplies(l))
@@ -130,15 +139,23 @@ static int check_caps(const struct ptq_method *m, const struct ptq_cell *c,
                               "%s multiplies nothing: there are no inputs to quantize", l->name);
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         if (rules[i].wanted && !(m->caps & rules[i].cap))
-            return ptq_status_set(st, PTQ_SKIP, "%s cannot do %s", m->name, rules[i].what);
+            return ptq_status_set(st, PTQ_SKIP, "%s cannot do %s", name, rules[i].what);
     return PTQ_OK;
 }
 
 static int check_needs(const struct ptq_spec *spec, const struct ptq_cell *c,
                        const struct ptq_layer *l, struct ptq_status *st)
 {
-    const char *name = spec->entry->name;
+    const char *name = spec->name;
     const unsigned needs = ptq_spec_needs(spec);
+    const unsigned inputs = PTQ_NEEDS_HESS | PTQ_NEEDS_ACTS | PTQ_NEEDS_RANGES;
+    if (((needs & inputs) || c->grid == PTQ_GRID_HESS) && !l->hess.at && l->acts.at &&
+        ptq_all_zero(&l->acts))
+        return ptq_status_set(st, PTQ_ERR_NUMERIC,
+                              "%s: the activations are all zero, so %s has nothing to calibrate "
+                              "with; look at how they were recorded (a hook on another module, "
+                              "an empty buffer)",
+                              l->name, needs & inputs ? name : "grid = hess");
     if ((needs & PTQ_NEEDS_HESS) && !l->hess.at)
         return ptq_status_set(
             st, PTQ_SKIP, "%s needs a Hessian or activations; layer %s has neither", name, l->name);
@@ -321,19 +338,32 @@ static int run_quantize(struct call *c, const void *shared)
     return rc;
 }
 
-/* Overwrites a note of that name. */
-static void note_saturated(struct ptq_result *r)
+/* Overwrites a note of that name; 0 makes none. */
+static void note(struct ptq_result *r, const char *key, double value)
 {
-    static const char key[] = "n_scale_saturated";
-    int64_t n = ptq_quant_saturated_scales(&r->quant);
     int i = 0;
     while (i < r->n_notes && strcmp(r->notes[i].key, key))
         i++;
-    if (n == 0 && i == r->n_notes)
+    if (value == 0 && i == r->n_notes)
         return;
     r->n_notes += i == r->n_notes;
     strcpy(r->notes[i].key, key);
-    r->notes[i].value = (double)n;
+    r->notes[i].value = value;
+}
+
+/* H = sum of 2 x x^T has at most as many directions as tokens. */
+static double few_tokens(const struct call *c)
+{
+    const struct ptq_layer *l = c->layer;
+    const bool used = (ptq_spec_needs(c->spec) & (PTQ_NEEDS_HESS | PTQ_NEEDS_ATTN)) ||
+                      c->cell.grid == PTQ_GRID_HESS;
+    return used && l->n_tokens < (double)l->w.cols ? l->n_tokens : 0;
+}
+
+static void own_notes(struct call *c)
+{
+    note(c->r, "n_scale_saturated", (double)ptq_quant_saturated_scales(&c->r->quant));
+    note(c->r, PTQ_NOTE_FEW_TOKENS, few_tokens(c));
 }
 
 static int adopt_form(struct call *c)
@@ -346,7 +376,7 @@ static int adopt_form(struct call *c)
     if (rc != PTQ_OK)
         return ptq_status_set(c->st, (enum ptq_code)rc, "%s on %s: %s; this is a bug of the method",
                               c->m->name, c->layer->name, rules.text);
-    note_saturated(c->r);
+    own_notes(c);
     int64_t kcols = ptq_quant_kcols(q), n = q->rows * kcols, bad;
     c->r->what = ptq_arena_alloc(&c->r->arena, c->st, n, sizeof *c->r->what);
     if (!c->r->what)
@@ -376,7 +406,7 @@ int ptq_session_quantize(struct ptq_session *s, const struct ptq_spec *spec,
     ptq_arena_init(&c.scratch, 0);
     int rc = check_cell(&c.cell, c.layer, c.st);
     if (rc == PTQ_OK)
-        rc = check_caps(c.m, &c.cell, c.layer, c.st);
+        rc = check_caps(spec->name, c.m, &c.cell, c.layer, c.st);
     if (rc == PTQ_OK)
         rc = check_needs(spec, &c.cell, c.layer, c.st);
     if (rc == PTQ_OK)

@@ -29,7 +29,9 @@ struct ptq_session_args {
 int ptq_session_new(struct ptq_session **, const struct ptq_session_args *, struct ptq_status *);
 void ptq_session_free(struct ptq_session *);
 
-enum { PTQ_METHOD_NOTES = 31, PTQ_MAX_NOTES = 32 }; /* the last one is the harness's own */
+enum { PTQ_METHOD_NOTES = 30, PTQ_MAX_NOTES = 32 }; /* the last two are the harness's own */
+/* Value: the tokens, fewer than the columns, behind the Hessian that a method used. */
+#define PTQ_NOTE_FEW_TOKENS "tokens_below_columns"
 struct ptq_note_value {
     char key[32];
     double value;
@@ -56,9 +58,11 @@ void ptq_spec_cost(const struct ptq_spec *, const struct ptq_layer *, const stru
 /* Checks a layer's inputs: finite weights, activations, Hessian; Hessian square, symmetric
  * (relative 1e-5), diagonal >= 0, not all zero. source: file and object for messages. */
 int ptq_layer_check(const struct ptq_layer *, const char *source, struct ptq_status *);
+bool ptq_all_zero(const struct ptq_cmat *);
 /* H = 2/N sum x x^T (token) or 2/N_seq (sequence) from activations (n x d_in), fp32 SYRK per
  * `unit` rows (or fp64 for double), partials added in fp64 in order; n_sequences must divide n
- * when norm is SEQUENCE. */
+ * when norm is SEQUENCE. Activations that are all zero give none (at == NULL): a layer of them has
+ * no Hessian, and methods that need one say why. */
 int ptq_hess_from_acts(struct ptq_pool *, const struct ptq_cmat *acts, enum ptq_norm,
                        int64_t n_sequences, enum ptq_precision, struct ptq_arena *,
                        struct ptq_cdmat *hess, struct ptq_status *);

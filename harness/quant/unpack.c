@@ -209,7 +209,8 @@ int ptq_quant_unpack(const struct ptq_form_head *h, const struct ptq_packed *pac
     if (rc != PTQ_OK)
         return rc;
     struct reader r = {.h = h, .s = {.at = packed->at}, .arena = arena, .st = st};
-    *q = (struct ptq_quant){.rows = h->rows, .cols = h->cols, .n_parts = h->n_parts};
+    *q = (struct ptq_quant){
+        .rows = h->rows, .cols = h->cols, .n_parts = h->n_parts, .file_bits = h->file_bits};
     for (int k = 0; k < h->n_parts && rc == PTQ_OK; k++)
         rc = get_part(&r, k, &q->part[k]);
     if (rc == PTQ_OK)

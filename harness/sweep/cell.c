@@ -55,6 +55,17 @@ static int write_outcome(const struct ptq_layer_cell *c, int outcome, const char
     return ptq_row_finish(c->job, row, t, st);
 }
 
+/* Beside the notes that the form came with. */
+static void add_notes(json_t *row, const struct ptq_result *r, const struct ptq_value *values)
+{
+    struct ptq_note_value all[PTQ_MAX_NOTES + 1];
+    int n = r->n_notes;
+    memcpy(all, r->notes, (size_t)n * sizeof *all);
+    if (ptq_worse_than_zeros(values))
+        all[n++] = (struct ptq_note_value){PTQ_NOTE_WORSE_THAN_ZEROS, 1};
+    ptq_row_add_notes(row, all, n);
+}
+
 static int write_scores(const struct ptq_layer_cell *c, const struct ptq_result *r,
                         const struct ptq_value *values, const struct ptq_times *t,
                         struct ptq_status *st)
@@ -65,7 +76,7 @@ static int write_scores(const struct ptq_layer_cell *c, const struct ptq_result 
     json_object_set_new(row, "codes_hash", json_string(hash));
     ptq_layer_evaluated_on(c->job, c->point, c->entry, on);
     ptq_row_add_metrics(row, c->job, "layer", c->want, on, values);
-    ptq_row_add_notes(row, r->notes, r->n_notes);
+    add_notes(row, r, values);
     ptq_row_add_health(row, c->health);
     return ptq_row_finish(c->job, row, t, st);
 }

@@ -254,6 +254,14 @@ static int walk(struct ptq_job *job, int64_t point, struct ptq_status *st)
     return code;
 }
 
+/* Many reasons name the layer themselves. */
+static void name_layer(const char *layer, const char *why, char *reason, size_t size)
+{
+    const size_t n = strlen(layer);
+    const bool named = !strncmp(why, layer, n) && why[n] == ':';
+    snprintf(reason, size, "%s%s%s", named ? "" : layer, named ? "" : ": ", why);
+}
+
 /* The first layer without a form decides: its reason is the model's. 0: every layer has one. */
 static int layers_outcome(struct ptq_job *job, int64_t point, char *reason, size_t size)
 {
@@ -264,7 +272,7 @@ static int layers_outcome(struct ptq_job *job, int64_t point, char *reason, size
         if (job->entries[e].lin < 0 || !strcmp(status, "ok") || outcome < 0)
             continue;
         if (outcome == 0 || strcmp(status, "failed") == 0)
-            snprintf(reason, size, "%s: %s", job->entries[e].name, ptq_row_text(row, "reason"));
+            name_layer(job->entries[e].name, ptq_row_text(row, "reason"), reason, size);
         outcome = strcmp(status, "failed") ? PTQ_SKIP : PTQ_ERR_NUMERIC;
     }
     return outcome;

@@ -258,7 +258,7 @@ static void plan_layers(struct ptq_job *job, int64_t point)
         ptq_layer_evaluated_on(job, p, e, on);
         ptq_row_key("layer", w->form, on, w->key);
         int64_t unit = job->layerfile ? i * job->n_points + point : point;
-        w->mine = unit % job->args->n_shards == job->args->shard;
+        w->mine = !job->args->reference_only && unit % job->args->n_shards == job->args->shard;
     }
 }
 
@@ -276,7 +276,7 @@ static int plan_model(struct ptq_job *job, int64_t point, struct ptq_status *st)
         ptq_model_form_key(job->model_key, (const char(*)[PTQ_KEY_CHARS])forms, n, w->form);
     ptq_arena_clear(&arena);
     ptq_row_key("model", w->form, job->eval_key, w->key);
-    w->mine = point % job->args->n_shards == job->args->shard;
+    w->mine = !job->args->reference_only && point % job->args->n_shards == job->args->shard;
     return forms ? PTQ_OK : PTQ_ERR_MEMORY;
 }
 

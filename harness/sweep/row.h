@@ -13,6 +13,9 @@
  * - stats: "fp", "sequential" or "given" (bare layers); true_sequential
  * - calib (text), calib_seed, nsamples, seqlen, calib_draw (how windows were taken), (calib_note),
  *   (heldout), (calib_key, heldout_key: of the texts' contents)
+ * - a checkpoint that another program quantized (`ptq score`) is the method "external:NAME", base
+ *   "external"; its method_version names its contents, its notes hold the audit of the layer
+ *   (analysis/score_method.c)
  * - kind layer: layer, role, block, rows, cols; of a bare layer: weights_key, (given_key: of its
  *   statistics)
  * - kind model, reference: protocol, rules, text, text_key, (text_note), n_windows,
@@ -20,7 +23,8 @@
  * - codes_hash: of the stored form: "the bits are the same"
  * - metrics {id: number | null}, absent {id: reason}, intervals {id: [lo, hi]},
  *   metric_keys {id: key}
- * - notes {damping, retries, n_dead, ...}
+ * - notes {damping, retries, n_dead, ...} of the method, and of the harness: n_scale_saturated,
+ *   tokens_below_columns (tokens behind the Hessian that was used), worse_than_zeros
  * - (health {input, condition, effective_rank, n_dead, sink_share, trace, damping}: of the Hessian
  *   that a layer is scored under, not of a method (metrics/health.h); input names it)
  * - time {prepare_s, quantize_s, score_s, total_s}: never part of a comparison

@@ -4,6 +4,7 @@
 #include "core/clock.h"
 #include "sweep/job.h"
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -208,6 +209,9 @@ static void count_after(struct ptq_job *job, const struct ptq_want *w, void *arg
     const char *status = row ? ptq_row_text(row, "status") : "";
     s->n_left += !row;
     s->n_ok += !strcmp(status, "ok");
+    s->n_quantized += !strcmp(status, "ok") && w != &job->reference_want;
+    s->n_worse += row && !isnan(ptq_row_sub(row, "notes", PTQ_NOTE_WORSE_THAN_ZEROS));
+    s->n_few += row && !isnan(ptq_row_sub(row, "notes", PTQ_NOTE_FEW_TOKENS));
     s->n_skipped += !strcmp(status, "skipped");
     s->n_failed += !strcmp(status, "failed");
 }

@@ -127,6 +127,7 @@ struct ptq_sweep_args {
     const atomic_bool *cancel; /* set by Ctrl-C: cells in flight are finished or dropped */
     bool dry_run, quiet;
     bool retry_failed;   /* failed cells are run again even though nothing changed */
+    bool reference_only; /* of all rows the full-precision model's alone */
     int shard, n_shards; /* 0, 1: all cells */
     const char *command; /* the command line, for run.json; may be NULL */
 };
@@ -134,6 +135,8 @@ struct ptq_sweep_summary {
     int64_t n_cells;                   /* rows this sweep (this shard of it) wants */
     int64_t n_done_before;             /* of them, complete when it began */
     int64_t n_ok, n_skipped, n_failed; /* of all wanted rows, as they stand now */
+    int64_t n_quantized;               /* of n_ok: without the full-precision model's */
+    int64_t n_worse, n_few; /* with PTQ_NOTE_WORSE_THAN_ZEROS, PTQ_NOTE_FEW_TOKENS */
     int64_t n_left;                    /* without a row: cancelled, or out of budget */
     bool out_of_budget;
     char run_dir[512];

@@ -65,6 +65,7 @@ if command -v gnuplot >/dev/null; then
     expect 0 "$PTQ" report toy
     [ -s results/toy/plots/loss_bits.svg ] || fault "no plots/loss_bits.svg"
     grep -q 'figure id="loss_bits-1"' results/toy/report.html || fault "report.html holds no picture"
+    grep -q 'Bars: 95 % intervals over windows' results/toy/report.html || fault "a picture of models without its intervals"
     expect 0 "$PTQ" plot toy ppl_bits -o a.svg
     says out a.svg
     grep -q '<svg' a.svg || fault "a.svg is no SVG"

@@ -33,9 +33,34 @@ bytes=$(awk '$1 == "/packed/layer" { print $NF }' list)
 awk -v s="$stored" -v b="$bytes" 'BEGIN { d = s - 8 * b / (70 * 160); exit !(d < 1e-8 && d > -1e-8) }' ||
     fail "bits_stored $stored is not 8 * $bytes bytes / 11200"
 "$PTQ" run l.h5 -m rtn-mse -b 3 | grep -q '^grid  *mse' || fail "a preset's grid is not shown"
+"$PTQ" run l.h5 -m rtn-mse -b 3 --grid mse >/dev/null || fail "a flag that says what the preset says is no contradiction"
+awk 'length > 120 { exit 1 }' text || fail "lines over 120 columns: $(awk 'length > 120' text)"
 
 # ---- models: RTN needs no statistics, GPTQ asks for them
 "$PTQ" run demo -m rtn -b 4 -l blk.1.ffn_down --format jsonl | grep -q '"rows":128,"cols":384' || fail "a layer of the demo model"
+
+# ---- statistics of `ptq capture` and of a sweep, for any source of the model
+capture() { "$PTQ" capture "$1" --text synth:facts:4444 --windows 2 --out "$2" "${@:3}" >/dev/null 2>stderr || fail "ptq capture $1: $(cat stderr)"; }
+on() { "$PTQ" run "$@" --format jsonl | sed 's/"time":.*//;s/"source":"[^"]*"//'; }
+capture demo att.h5 --attention
+"$PTQ" import demo -o m.h5 >/dev/null 2>&1 || fail "ptq import"
+capture m.h5 own.h5 --attention
+for spec in gptq boa turboboa athena awq-layer smoothquant; do
+    on demo --stats-file att.h5 -m $spec -b 3 -l blk.0.attn_q >a || fail "$spec with the statistics of ptq capture"
+    on m.h5 --stats-file own.h5 -m $spec -b 3 -l blk.0.attn_q >b
+    grep -q '"out_relerr":0\.' a && cmp -s a b || fail "$spec on the imported model gives another row"
+done
+on demo --stats-file att.h5 -m boa -b 2 -l blk.0.attn_q | grep -q '"attn_loss":[0-9]' || fail "boa without the statistics of attention"
+on demo --stats-file att.h5 -m gptq -b 3 -l blk.0.ffn_down >a
+"$PTQ" sweep "$root/configs/demo.ini" --quiet --no-report --set "run.out=. run.name=s sweep.methods=gptq sweep.bits=3 sweep.group_size=-1 sweep.layers=blk.0.ffn_down calib.nsamples=2 eval.windows=2" >/dev/null 2>stderr ||
+    fail "a sweep of one layer: $(cat stderr)"
+hash=$(grep -o '"codes_hash":"[0-9a-f]*"' a)
+grep '"kind":"layer"' s/cells.jsonl | grep -q "$hash" || fail "ptq run gives other codes than the sweep of the same calibration"
+found=0
+for stats in s/stats.*.h5; do
+    on demo --stats-file "$stats" -m gptq -b 3 -l blk.0.ffn_down | grep -q "$hash" && found=$((found + 1))
+done
+[ $found = 1 ] || fail "the statistics of a sweep: $found of its two files give the sweep's codes"
 
 # ---- errors: exit code, and a message that says what is wrong
 expect() { # code, words, arguments of ptq run
@@ -52,7 +77,26 @@ head -c 20000 l.h5 >cut.h5
 expect 2 'did you mean .layer' l.h5 -m rtn -b 4 -l leyer
 expect 2 'did you mean .gptq' l.h5 -m gtpq -b 4
 expect 2 'larger than the row (160' l.h5 -m rtn -b 4 -g 161
-expect 2 'needs a Hessian' demo -m gptq -b 4 -l blk.0.attn_q
+expect 2 'needs a Hessian.*ptq capture demo --text TEXT --out STATS.h5`, then add --stats-file STATS.h5' demo -m gptq -b 4 -l blk.0.attn_q
+expect 2 '--attention`, then add --stats-file' demo -m boa -b 4 -l blk.0.attn_q
+expect 2 'ptq run MODEL --stats-file att.h5 -l LAYER' att.h5 -m boa -b 2 -l blk.0.attn_q
+expect 2 'of another model than m.h5' m.h5 --stats-file att.h5 -m gptq -b 2 -l blk.0.attn_q
+expect 2 'holds bare layers' l.h5 --stats-file att.h5 -m gptq -b 2
+expect 2 'holds no /stats; make them: .ptq capture demo' demo --stats-file l.h5 -m gptq -b 2 -l blk.0.attn_q
+expect 2 'is the input' demo --stats-file att.h5 -m gptq -b 2 -l blk.0.attn_q -o att.h5
+"$PTQ" run 'synth:layer rows=16 cols=32 tokens=64' -m gptq -b 4 >/dev/null || fail "a layer that is made"
+expect 2 'describe bare layers' demo -m rtn -b 2 -l blk.0.attn_q --normalisation token
+"$PTQ" capture m.h5 --text synth:facts:4444 --out m.h5 2>stderr && fail "statistics into the model's own file"
+grep -q 'ptq run m.h5 --stats-file STATS.h5' stderr || fail "ptq capture into the model: $(cat stderr)"
+expect 2 'minmax contradicts -m rtn-mse, whose grid is mse' l.h5 -m rtn-mse -b 3 --grid minmax
+expect 2 'contradicts --sym' l.h5 -m rtn -b 3 --sym --zero-free
+expect 2 'option grid: unknown value .foo.; valid: minmax' l.h5 -m rtn:grid=foo -b 3
+expect 2 'opq cannot do symmetric grids; set sym = 0 (no --sym)' l.h5 -m opq -b 3 --sym
+expect 2 'groups of columns; set group_size = -1' l.h5 -m pq -b 3 -g 32
+expect 2 'set sym = 1 (--sym)' l.h5 -m smooth-tensor -a 8 -b 3 -g 0
+expect 2 'bits = [3-8] is the least that does' l.h5 -m hera -b 1
+expect 2 '0.999 is outside 0.01 .. 0.99$' l.h5 -m rpq:split=0.999 -b 3
+expect 2 "unknown method 'nope'; valid" l.h5 -m nope -b 3
 expect 2 'absent.h5' absent.h5 -m rtn -b 4
 expect 2 'cut.h5' cut.h5 -m rtn -b 4
 expect 2 '1 .. 8' l.h5 -m rtn -b 9
@@ -94,6 +138,8 @@ dead = x.copy()
 dead[:, [2, 5]] = 0
 put("dead", activations=dead)
 put("few", activations=x[:3])
+put("none", activations=0 * x)
+put("worse", w + 10, activations=np.tile(np.float32([1, -1]), (64, 10)) + np.float32(1e-3) * x)
 put("huge", activations=x * np.float32(1e20))
 put("large", w * np.float32(1e8), activations=x)
 put("both", activations=x, hess=np.diag(np.arange(1.0, 21)))
@@ -108,7 +154,16 @@ expect 5 'made from the activations overflows' huge.h5 -m gptq -b 4
 grep -q 'warning: .*8 of 8 scales' stderr || fail "scales at the end of f16: no warning: $(cat stderr)"
 "$PTQ" run large.h5 -m rtn -b 4 --scale f32 2>&1 >/dev/null | grep . && fail "a warning although the scales fit"
 "$PTQ" run dead.h5 -m gptq -b 4 | grep -Eq '^n_dead +2 ' || fail "dead columns are not counted"
-"$PTQ" run few.h5 -m gptq -b 4 >/dev/null || fail "a rank-deficient Hessian is an error"
+"$PTQ" run few.h5 -m gptq -b 4 2>stderr | grep -Eq '^tokens_below_columns +3 ' || fail "a rank-deficient Hessian is an error, or not noted"
+grep -q 'warning: few.h5.*3 tokens are behind a Hessian of 20 columns' stderr || fail "few tokens: no warning: $(cat stderr)"
+"$PTQ" run few.h5 -m rtn -b 4 2>&1 | grep 'tokens' && fail "rtn uses no Hessian: a warning all the same"
+expect 5 'the activations are all zero, so gptq has nothing' none.h5 -m gptq -b 4
+expect 5 'the activations are all zero, so grid = hess' none.h5 -m rtn:grid=hess -b 4
+"$PTQ" run none.h5 -m rtn -b 4 | grep -Eq '^out_relerr +- .*no calibration Hessian' || fail "rtn needs no activations"
+# Weights that are nearly equal, inputs that cancel: what rounding leaves is larger than the output (3.2 times).
+"$PTQ" run worse.h5 -m rtn -b 2 --format jsonl 2>stderr | grep -q '"worse_than_zeros":1' || fail "worse than zeros, and no note"
+grep -q 'warning: worse.h5.*out_relerr >= 1' stderr || fail "worse than zeros: no warning: $(cat stderr)"
+"$PTQ" run worse.h5 -m rtn -b 8 2>&1 | grep worse_than && fail "a note of zeros on a good row"
 "$PTQ" run both.h5 -m gptq -b 4 | grep -Eq '^damping +0.105 ' || fail "the given Hessian is not used before activations"
 
 [ -e "$shared/oracle/gptq2/cases.h5" ] || { echo "SKIP run: ../shared absent: oracle not tried"; exit 0; }

@@ -83,6 +83,27 @@ with h5py.File('$h5', 'w') as f:
     exits 0 sweep "$work/layers.ini" skipped
     grep '"base":"gptq"' "$work/skipped/cells.jsonl" | grep -Eq '"status":"skipped","?.*"reason":"[^"]+"' || fail "no skipped row: $(cat "$work/skipped/cells.jsonl")"
     grep '"base":"rtn"' "$work/skipped/cells.jsonl" | grep -q '"status":"ok"' || fail "rtn needs no Hessian"
+    layers "sweep.methods=gptq"
+    exits 2 sweep "$work/layers.ini" nothing
+    says 'nothing was quantized: every cell was skipped'
+    grep -q '^INVALID: .*nothing was quantized' "$work/out" || fail "a run of nothing: $(tail -2 "$work/out")"
+    layers "sweep.methods=rtn,gptq"
+    python3 -c "
+import h5py, numpy
+with h5py.File('$h5', 'w') as f:
+    f['/layers/l/weight'] = numpy.random.default_rng(1).standard_normal((8, 16)).astype('f4')
+    f['/layers/l/activations'] = numpy.zeros((20, 16), 'f4')"
+    exits 6 sweep "$work/layers.ini" zeros
+    grep '"base":"gptq"' "$work/zeros/cells.jsonl" | grep -q 'the activations are all zero' || fail "zero activations: no reason"
+    grep '"base":"rtn"' "$work/zeros/cells.jsonl" | grep -q '"status":"ok"' || fail "rtn needs no activations"
+    python3 -c "
+import h5py, numpy
+with h5py.File('$h5', 'w') as f:
+    f['/layers/l/weight'] = numpy.random.default_rng(1).standard_normal((8, 16)).astype('f4')
+    f['/layers/l/activations'] = numpy.random.default_rng(2).standard_normal((5, 16)).astype('f4')"
+    exits 0 sweep "$work/layers.ini" few
+    grep '"base":"gptq"' "$work/few/cells.jsonl" | grep -q '"tokens_below_columns":5' || fail "5 tokens, 16 columns: no note"
+    grep '"base":"rtn"' "$work/few/cells.jsonl" | grep -q 'tokens_below' && fail "rtn uses no Hessian"
     python3 -c "
 import h5py, numpy
 with h5py.File('$h5', 'w') as f:

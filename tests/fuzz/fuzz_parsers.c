@@ -9,6 +9,7 @@
 #include "core/size.h"
 #include "core/words.h"
 #include "datasets/npy.h"
+#include "datasets/packed.h"
 #include "datasets/pickle.h"
 #include "datasets/tensors.h"
 #include "model/text.h"
@@ -101,6 +102,29 @@ extern const struct ptq_file_format ptq_format_safetensors, ptq_format_torch;
 static void feed_safetensors(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
 {
     feed_format(&ptq_format_safetensors, in, a, st);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct ptq_tensor *x = a, *y = b;
+    return strcmp(x->name, y->name);
+}
+
+/* Matrices that other programs packed, for layers of several widths. */
+static void feed_packed(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
+{
+    const struct ptq_probe probe = {.path = in->path, .bytes = in->n};
+    struct ptq_tensors t = {.format = &ptq_format_safetensors, .path = in->path};
+    struct ptq_packed_matrix m;
+    ptq_arena_init(&t.arena, (size_t)64 << 20);
+    if (ptq_format_safetensors.open(&t, &probe, st) == PTQ_OK && t.n) {
+        qsort(t.tensor, (size_t)t.n, sizeof *t.tensor, by_name);
+        for (int64_t cols = 2; cols <= 16; cols *= 2)
+            ptq_packed_matrix_read(&t, "x", cols, a, &m, st);
+    }
+    ptq_format_safetensors.close(&t);
+    json_decref(t.meta);
+    ptq_arena_clear(&t.arena);
 }
 
 static void feed_torch(const struct input *in, struct ptq_arena *a, struct ptq_status *st)
@@ -393,6 +417,24 @@ static const struct target {
      "shape\":[2,3],\"data_offsets\":[8,20]},\"b\":{\"dtype\":\"I64\",\"shape\":[1],\"dat"
      "a_offsets\":[0,8]}}\0\1\2\3\4\5\6\7\10\11\n\13\14\15\16\17\20\21\22\23",
      169, 0, feed_safetensors},
+    {"packed, GPTQ",
+     "\2\1\0\0\0\0\0\0{\"x.qweight\":{\"dtype\":\"I32\",\"shape\":[2,8],\"data_offsets\""
+     ":[0,64]},\"x.qzeros\":{\"dtype\":\"I32\",\"shape\":[2,1],\"data_offsets\":[64,72]"
+     "},\"x.scales\":{\"dtype\":\"F16\",\"shape\":[2,8],\"data_offsets\":[72,104]},\"x."
+     "g_idx\":{\"dtype\":\"I32\",\"shape\":[16],\"data_offsets\":[104,168]}}",
+     266, 434, feed_packed},
+    {"packed, AWQ",
+     "\301\0\0\0\0\0\0\0{\"x.qweight\":{\"dtype\":\"I32\",\"shape\":[8,1],\"data_offset"
+     "s\":[0,32]},\"x.qzeros\":{\"dtype\":\"I32\",\"shape\":[2,1],\"data_offsets\":[32,"
+     "40]},\"x.scales\":{\"dtype\":\"F16\",\"shape\":[2,8],\"data_offsets\":[40,72]}}",
+     201, 273, feed_packed},
+    {"packed, compressed-tensors",
+     "\37\1\0\0\0\0\0\0{\"x.weight_shape\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offs"
+     "ets\":[0,16]},\"x.weight_packed\":{\"dtype\":\"I32\",\"shape\":[8,2],\"data_offse"
+     "ts\":[16,80]},\"x.weight_scale\":{\"dtype\":\"F16\",\"shape\":[8,2],\"data_offset"
+     "s\":[80,112]},\"x.weight_zero_point\":{\"dtype\":\"I32\",\"shape\":[1,2],\"data_o"
+     "ffsets\":[112,120]}}\10\0\0\0\0\0\0\0\20\0\0\0\0\0\0\0",
+     311, 415, feed_packed},
     /* 2 x 4 weights: 3 bits with zeros and a split; then a codebook of pairs behind a tree
      * plus rank 1. Fields as feed_form reads them, arrays in the order of their ids. */
     {"form", "\2\4\6\0\0\0\0\0\0\10\0\1\0\3\0\4\2\0\0\0\0\0\0\2\0\0\4\1\2\1\4", 31, 512, feed_form},

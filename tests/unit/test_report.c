@@ -830,6 +830,42 @@ static void reasons_are_joined(void **state)
     test_rmdir(r.dir);
 }
 
+/* Bits of the inputs are part of a cell; what differs in the layer's name alone is one fault at any
+ * bits. */
+static void skips_of_inputs_are_told_apart(void **state)
+{
+    (void)state;
+    struct run r;
+    toy_run(&r);
+    static const char *const layers[] = {"blk.0.a", "blk.0.b"};
+    for (int a_bits = 8; a_bits >= 4; a_bits -= 4)
+        for (int i = 0; i < 2; i++)
+            add_line(&r,
+                     "{\"schema\":1,\"kind\":\"layer\",\"key\":\"b%d\",\"status\":\"skipped\","
+                     "\"reason\":\"%s: set group_size = 0\",\"model\":\"toy\",\"label\":\"flat\","
+                     "\"bits\":4,\"a_bits\":%d,\"group_size\":-1," SETTING
+                     "\"calib\":\"facts:1\",\"calib_seed\":1,\"layer\":\"%s\",\"block\":0}",
+                     r.n, layers[i], a_bits, layers[i]);
+    write_rows(&r, false);
+    assert_verdict(&r, "\nskipped      flat b4 a4 row blk.0.a (4 cells, first): blk.0.a: set "
+                       "group_size = 0\nVALID: 13 cells finished, 4 skipped\n");
+    test_rmdir(r.dir);
+}
+
+static void a_run_that_quantized_nothing(void **state)
+{
+    (void)state;
+    struct run r = {.n = 0};
+    test_tmpdir(r.dir);
+    add_line(&r, "{\"schema\":1,\"kind\":\"reference\",\"key\":\"ref\",\"status\":\"ok\","
+                 "\"model\":\"toy\"," TEXT "\"metrics\":{},\"absent\":{},\"time\":{}," HOST "}");
+    add_bad_at(&r, "skipped", "pq", 2, "blk.0.a", "set sym = 0");
+    write_rows(&r, false);
+    assert_verdict(&r, "INVALID: 1 cell finished, 1 skipped; nothing was quantized: every cell was "
+                       "skipped (set sym = 0)\n");
+    test_rmdir(r.dir);
+}
+
 static void broken_input_is_named(void **state)
 {
     (void)state;
@@ -899,6 +935,8 @@ int main(void)
         cmocka_unit_test(protocols_are_never_mixed),
         cmocka_unit_test(a_run_is_invalid_for_a_reason),
         cmocka_unit_test(reasons_are_joined),
+        cmocka_unit_test(skips_of_inputs_are_told_apart),
+        cmocka_unit_test(a_run_that_quantized_nothing),
         cmocka_unit_test(broken_input_is_named),
         cmocka_unit_test(odd_rows_do_no_harm),
     };

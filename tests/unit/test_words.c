@@ -200,6 +200,8 @@ static void nearest(void **state)
     for (int64_t i = 0; i < LENGTH(far); i++)
         assert_null(ptq_nearest(far[i], keys));
     assert_null(ptq_nearest("bits", (const char *const[]){NULL}));
+    /* Half of the letters differ: no help. */
+    assert_null(ptq_nearest("nope", (const char *const[]){"opq", "pq", NULL}));
     assert_string_equal(ptq_nearest("x-Y", (const char *const[]){"xzy", "x_y", NULL}), "x_y");
     /* Swapped neighbours cost 1, a replaced letter 1: of two equally near words the first. */
     assert_string_equal(ptq_nearest("abdc", (const char *const[]){"axyc", "abcd", "abce", NULL}),

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# `ptq score`: a dequantized export gives its sweep row's numbers to the last digit, stored forms give its codes; checkpoints packed by
+# other programs (tests/vectors/make_packed.py) are read, and those that calibration never touched are told; rows go to compare and check.
+. tests/sweep_lib.sh
+layers='blk.?.attn_k' # of all four blocks
+score() { # QUANTIZED NAME [flags...]: output in $work/out, message in $work/err
+    local quantized=$1 name=$2
+    shift 2
+    "$PTQ" score "${ORIGINAL:-demo}" "$quantized" --name "$name" --results "$work" --windows 4 --quiet --set "calib.nsamples=4" "$@" >"$work/out" 2>"$work/err"
+}
+field() { # FILE PATTERN-of-row FIELD: a number of a row
+    grep "$2" "$1" | grep -o "\"$3\":[-0-9][^],}]*" | head -1 | cut -d: -f2
+}
+text() { grep "$2" "$1" | sed -n "s/.*\"$3\":\"\([^\"]*\)\".*/\1/p" | head -1; }
+remark() { sed -n "s/.*\"layer\":\"$1\".*\"remark\":\"\([^\"]*\)\".*/\1/p" "$work/out"; }
+
+# ---- our own export comes back
+"$PTQ" sweep configs/demo.ini --quiet --no-report --set "run.out=$work run.name=own sweep.methods=gptq sweep.bits=4 sweep.group_size=64 \
+    sweep.layers=$layers eval.windows=4 calib.nsamples=4" >/dev/null || fail "the sweep"
+"$PTQ" export "$work/own" -o "$work/export" --quiet >/dev/null || fail "the export"
+score "$work/export" again --layers "$layers" --out "$work/again.jsonl" || fail "score of an export: $(cat "$work/err")"
+own=$work/own/cells.jsonl again=$work/again.jsonl
+for m in ppl nll dnll kl_mean; do
+    a=$(field "$own" '"kind":"model"' $m) b=$(field "$again" '"kind":"model"' $m)
+    [ -n "$a" ] && [ "$a" = "$b" ] || fail "$m: the sweep has $a, the export $b"
+done
+[ "$(field "$again" '"kind":"model"' bits_stored)" = 32.0 ] || fail "an fp32 folder stores 32 bits"
+"$PTQ" score demo "$work/export/quant.h5" --name forms --results "$work" --windows 4 --quiet --set calib.nsamples=4 --layers "$layers" --out "$work/forms.jsonl" >"$work/out" ||
+    fail "score of stored forms"
+[ "$(text "$own" '"kind":"model"' codes_hash)" = "$(text "$work/forms.jsonl" '"kind":"model"' codes_hash)" ] || fail "stored forms: other codes"
+grep -q 'external:forms  *4.3125' "$work/out" || fail "stored forms: other bits"
+
+# ---- packed by others
+score tests/vectors/packed/demo packed --layers "$layers" --format jsonl --out "$work/packed.jsonl" || fail "packed: $(cat "$work/err")"
+case $(remark blk.0.attn_k) in *RTN\ to*|*equals*) fail "a calibrated layer is called RTN" ;; esac
+case $(remark blk.1.attn_k) in *"as AWQ's"*) ;; *) fail "awq: $(remark blk.1.attn_k)" ;; esac
+case $(remark blk.2.attn_k) in "equals RTN to the code"*) ;; *) fail "compressed-tensors: $(remark blk.2.attn_k)" ;; esac
+case $(remark blk.3.attn_k) in *"100% of groups are one value"*) ;; *) fail "a cleared layer: $(remark blk.3.attn_k)" ;; esac
+grep -q '"layer":"blk.1.attn_k".*"file_bits":4.312' "$work/out" || fail "awq takes 4 + 20 / 64 bits a weight"
+# blk.0.attn_v: auto-gptq on a Hessian of nothing but its damping
+score tests/vectors/packed/demo zero --layers 'blk.0.attn_v' || fail "packed: $(cat "$work/err")"
+grep -q 'blk.0.attn_v.*equals RTN' "$work/out" && grep -q 'All 1 layers equal RTN' "$work/out" || { cat "$work/out"; fail "calibration never ran, and nobody says so"; }
+# missing layers are rows with a reason, and exit code 6
+score tests/vectors/packed/demo part --layers 'blk.0.attn_?' --out "$work/part.jsonl"
+[ $? = 6 ] || fail "missing layers: exit code"
+grep -q 'blk.0.attn_q.*is missing: there is neither model.layers.0.self_attn.q_proj.weight' "$work/part.jsonl" || fail "missing layers: reason"
+grep -q '2 of 4 layers are missing' "$work/out" || fail "missing layers: count"
+
+# ---- rows like any other
+"$PTQ" compare "$work/again.jsonl" "$work/again.jsonl" >"$work/out" 2>&1 || fail "compare: $(cat "$work/out")"
+mv "$work/again.jsonl" "$work/before.jsonl"
+score tests/vectors/packed/demo again --layers "$layers" --out "$work/again.jsonl" || fail "the next version"
+"$PTQ" compare "$work/before.jsonl" "$work/again.jsonl" >"$work/out" 2>&1
+[ $? = 1 ] && grep -q 'external:again.*REGRESSED' "$work/out" || { cat "$work/out"; fail "a cleared layer is a regression"; }
+"$PTQ" check "$work/packed" >"$work/out" 2>&1 || { grep VIOLATED "$work/out"; fail "the run breaks a rule"; }
+"$PTQ" report "$work/packed" >"$work/out" 2>&1 && grep -q 'external:packed' "$work/out" || fail "report"
+
+# ---- two matrices of an HDF5 file: the same one twice is no loss
+"$PTQ" synth layer --rows 16 --cols 64 --tokens 64 --out "$work/layers.h5" >/dev/null || fail "synth layer"
+ORIGINAL=$work/layers.h5 score "$work/layers.h5" bare --dataset weight || fail "bare layers: $(cat "$work/err")"
+grep -q ' 0  *0 .*on no uniform grid' "$work/out" || { cat "$work/out"; fail "bare layers"; }
+ORIGINAL=$work/layers.h5 score "$work/layers.h5" bare --dataset other; [ $? = 6 ] || fail "bare layers: a dataset that is not there"
+
+# ---- what cannot be
+score tests/vectors/packed/demo '' ; [ $? = 2 ] || fail "no name: exit code"
+score "$work/nowhere" x; [ $? = 2 ] || fail "no file: exit code"
+head -c 9000 tests/vectors/packed/demo/model.safetensors >"$work/cut.safetensors"
+score "$work/cut.safetensors" x; [ $? = 2 ] || fail "a cut file: exit code $?"
+grep -q 'cut.safetensors' "$work/err" || fail "a cut file: no name in the message"
+ORIGINAL=synth:llama-7b:1 score datasets/demo.h5 x; [ $? = 2 ] || fail "another model: exit code"
+grep -q 'no quantized form of it' "$work/err" || { cat "$work/err"; fail "another model: reason"; }
+echo ok
