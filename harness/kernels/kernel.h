@@ -20,7 +20,7 @@
 #include "core/arena.h"
 #include "core/blas.h"
 
-enum { PTQ_PANEL_ROWS = 32, PTQ_PANEL_COLS = 16 };
+enum { PTQ_PANEL_ROWS = 32, PTQ_PANEL_COLS = 16, PTQ_MAX_PCOLS = 65536 };
 
 /* ---- processors ---- */
 enum ptq_cpu_flags {
@@ -85,6 +85,48 @@ struct ptq_kacts { /* n tokens of pcols values, padding 0 */
 typedef void ptq_matmul_fn(const struct ptq_kweight *, const struct ptq_kacts *, int64_t begin,
                            int64_t end, float *y, int64_t ldy);
 
+/* ---- codes of vectors ---- */
+/* value of columns dim s .. dim s + dim - 1 (segment s) of a row = scale book[code of row and s].
+ * By panels: a token's table of partial sums, one an entry and segment, serves all rows; books are
+ * the same for all rows; segment s of a panel is 32 codes of code_bits: 4 (byte l: bits 0-3 row l,
+ * bits 4-7 row l + 16), 8 or 16. By rows, where books change from row to row or every row sees the
+ * inputs in an order of its own (tree): codes lie by rows, 8 or 16 bits, and there are no scales. */
+struct ptq_kvector {
+    int64_t rows, cols, dim, segments, panels; /* segments = cols / dim */
+    bool by_rows;
+    int64_t book_len, book_segments; /* segments that share a book */
+    /* by panels: (books x dim x book_ld), entries side by side, book_ld = book_len padded to 16 with
+     * 0; by rows: (books x book_len x dim) */
+    const float *books;
+    int64_t book_ld;
+    int code_bits;
+    const void *codes;  /* (panels x segments x 32), or (rows x segments) */
+    const float *scale; /* (panels x groups x 32) or NULL: 1 */
+    int64_t groups, group_segments;
+    int64_t book_rows; /* by rows: rows that share a book; numbered row of blocks first */
+    int tree_levels;
+    /* (rows x levels x tree_ld) bits, LSB first: bit i of a level is that of pair i (ptq.h) */
+    const uint8_t *tree_bits;
+    int64_t tree_ld; /* bytes: cols / 2 bits padded to 8 bytes */
+    int64_t bytes;   /* read by one product of one token */
+};
+/* table[(s - begin) book_ld + code], codes up to book_ld, = one chain fmaf(book[code][d], x[dim s + d], t) from 0 in order
+ * of d, of segments [begin, end); x: all columns of one token. */
+typedef void ptq_vq_table_fn(const struct ptq_kvector *, const float *x, int64_t begin, int64_t end,
+                             float *table);
+struct ptq_vq_range {
+    int64_t begin, end, panel_begin, panel_end; /* segments, panels */
+};
+/* y[row] = fmaf(table[segment][code], scale, y[row]) in order of the segments (+ without scales). */
+typedef void ptq_vq_add_fn(const struct ptq_kvector *, const float *table,
+                           const struct ptq_vq_range *, float *y);
+/* y[token ldy + row] of rows [begin, end), each by itself. The row's inputs: level by level, within
+ * each of the 2^level segments of its cols inputs, pair i's smaller place goes to the first half,
+ * its larger to the second. Then 16 partial sums p[k % 16] = fmaf(value, input, p) in order of k,
+ * added up as sum32. scratch: 3 cols floats. */
+typedef void ptq_vq_rows_fn(const struct ptq_kvector *, const struct ptq_kacts *, int64_t begin,
+                            int64_t end, float *scratch, float *y, int64_t ldy);
+
 /* ---- the others ---- */
 /* Codes (rows x cols, one a uint16) of rows 32 panel .. to and from a panel's stream. */
 typedef void ptq_pack_fn(const struct ptq_kweight *shape, const uint16_t *codes, int64_t ld,
@@ -95,7 +137,8 @@ typedef void ptq_unpack_fn(const struct ptq_kweight *shape, const uint8_t *panel
 typedef void ptq_bits_pack_fn(const uint8_t *fields, int64_t n, int bits, uint8_t *stream);
 typedef void ptq_bits_unpack_fn(const uint8_t *stream, int64_t n, int bits, uint8_t *fields);
 /* Round-to-nearest of one group of n weights on an asymmetric grid: codes, scale, zero. Bits as
- * ptq_rowq_scalar says. MSE: the best of 80 shrink factors by sum |w - what|^2. */
+ * rowq.h says, those of method rtn with fp32 scales. MSE: the first best of 80 shrink factors 1 - i /
+ * 100 by sum |w - what|^2.4. Weights are finite, n >= 1. */
 struct ptq_rowq {
     const float *w;
     int64_t n; /* weights of the group */
@@ -129,6 +172,9 @@ enum ptq_kop {
     PTQ_KOP_ROWQ_MSE,
     PTQ_KOP_ACTQ,
     PTQ_KOP_HADAMARD,
+    PTQ_KOP_VQ_TABLE,
+    PTQ_KOP_VQ_ADD,
+    PTQ_KOP_VQ_ROWS,
     PTQ_N_KOPS
 };
 extern const char *const ptq_kop_names[PTQ_N_KOPS]; /* "matmul_f32", ... */
@@ -148,6 +194,9 @@ struct ptq_kernel {
         ptq_rowq_fn *rowq;
         ptq_actq_fn *actq;
         ptq_hadamard_fn *hadamard;
+        ptq_vq_table_fn *vq_table;
+        ptq_vq_add_fn *vq_add;
+        ptq_vq_rows_fn *vq_rows;
     } run;
 };
 /* Every file defines `const struct ptq_kernel ptq_kernel_NAME` (NAME: file without .c). */
