@@ -60,7 +60,7 @@ UNIT := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_BIN := $(UNIT:%.c=$(O)/%)
 REGISTRIES := $(addprefix $(O)/gen/,methods.inc metrics.inc archs.inc verbs.inc synths.inc formats.inc kernels.inc version.inc)
 
-.PHONY: all program help doctor deps test-deps test test-unit test-cli lint format install clean sweep fetch prose
+.PHONY: all program help doctor deps test-deps regress test test-unit test-cli lint format install clean sweep fetch prose
 
 all: deps ## build the program (installs missing packages where it may)
 	@$(MAKE) --no-print-directory $(JOBS) program
@@ -82,6 +82,11 @@ SWEEP_FLAGS = $(if $(MODEL),--model '$(MODEL)') $(if $(filter-out 0,$(FULL)),--f
 NEEDS_FETCH = $(if $(MODEL)$(findstring model.source=,$(SET)),,$(shell grep -sl '^\[fetch\]' '$(CONFIG_PATH)'))
 sweep: all prose $(if $(NEEDS_FETCH),fetch) ## sweep CONFIG (default configs/demo.ini), then write its report; finished cells are never run again
 	$(PTQ) sweep '$(CONFIG_PATH)' $(SWEEP_FLAGS) $(if $(THREADS),--threads $(THREADS))
+
+BASELINE := results/baselines/demo.jsonl
+regress: all ## run configs/regress.ini and compare it with the committed baseline: bits, quality, exit code
+	$(PTQ) sweep configs/regress.ini --portable --quiet --no-report >/dev/null
+	$(PTQ) compare $(BASELINE) results/regress --strict $(COMPARE_FLAGS)
 
 fetch: ## bring the model that [fetch] of CONFIG names into datasets/cache/ (sweep does it by itself)
 	@datasets/fetch.sh --have '$(CONFIG_PATH)' || { $(call ensure_pip); datasets/fetch.sh '$(CONFIG_PATH)'; }
@@ -200,6 +205,13 @@ $(PTQ): $(CLI_OBJ) $(O)/libptq.a
 $(O)/tests/unit/%: tests/unit/%.c $(O)/libptq.a $(O)/gen/flags
 	$(call say,LD,$@) mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) -Itests -MMD -MP -MF $@.d $< $(LDFLAGS) $(O)/libptq.a $(LDLIBS) $(shell pkg-config --libs cmocka) -o $@
 
+# Programs with a fault in them, for the test of `ptq compare`: tests/faults/NAME.pl says which source it breaks, and how.
+FAULTY := $(sort $(wildcard tests/faults/*.pl))
+FAULTY_BIN := $(FAULTY:%.pl=$(O)/%)
+$(O)/tests/faults/%: tests/faults/%.pl tests/faults/build.sh $(CLI_OBJ) $(O)/libptq.a $(O)/gen/flags
+	$(call say,LD,$@) mkdir -p $(@D) && CC='$(CC)' COMPILE='$(CPPFLAGS) $(CFLAGS)' LINK='$(LDFLAGS) -rdynamic $(CLI_OBJ)' \
+	  LIBS='$(O)/libptq.a $(LDLIBS)' tests/faults/build.sh $< $@
+
 # Fuzzing is a target, not a test: its length is yours to choose.
 FUZZ_SECONDS ?= 60
 $(O)/tests/fuzz/%: tests/fuzz/%.c $(O)/libptq.a $(O)/gen/flags
@@ -209,7 +221,7 @@ fuzz: all ## feed mutated bytes to every parser of our own; use with BUILD=asan,
 	$(O)/tests/fuzz/fuzz_parsers $(FUZZ_SECONDS) $(FUZZ_SEED)
 
 .PHONY: fuzz test-run test-programs
-test-programs: $(PTQ) $(UNIT_BIN)
+test-programs: $(PTQ) $(UNIT_BIN) $(FAULTY_BIN)
 test-run: test-programs
 	@BUILD_DIR=$(O) PTQ=$(abspath $(PTQ)) tests/run.sh $(if $(ONLY),'$(ONLY)')
 

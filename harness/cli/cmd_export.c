@@ -47,7 +47,7 @@ static void print_done(const struct ptq_args *a, const struct ptq_export_args *a
 
 static int run(const struct ptq_args *a, struct ptq_status *st)
 {
-    struct ptq_export_pick pick[N_PICKS];
+    struct ptq_row_pick pick[N_PICKS];
     struct ptq_export_args args = {.run_dir = a->positional[0],
                                    .out_dir = ptq_arg(a, "out"),
                                    .source = ptq_arg(a, "model"),
@@ -59,7 +59,7 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
         return ptq_status_set(st, PTQ_ERR_USAGE, "-o DIR is required; see ptq export --help");
     for (int i = 0; i < N_PICKS; i++)
         if (ptq_arg(a, picks[i][0]))
-            pick[args.n_picks++] = (struct ptq_export_pick){picks[i][1], ptq_arg(a, picks[i][0])};
+            pick[args.n_picks++] = (struct ptq_row_pick){picks[i][1], ptq_arg(a, picks[i][0])};
     int rc = type_of(a, &args.type, st);
     if (rc)
         return rc;

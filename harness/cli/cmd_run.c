@@ -357,7 +357,7 @@ static void warn_saturated(const struct outcome *o)
 static int score(struct outcome *o, struct ptq_arena *arena, struct ptq_status *st)
 {
     int n;
-    struct ptq_layer_truth truth;
+    struct ptq_layer_truth truth = {.layer = NULL};
     ptq_metrics(&n);
     o->values = ptq_arena_alloc(arena, st, n, sizeof *o->values);
     int rc = o->values ? ptq_layer_truth_init(&truth, &o->layer, NULL, o->q->layer.pool, arena, st)

@@ -75,11 +75,12 @@ static int choose_isa(struct ptq_machine *m, bool portable, bool *named, struct 
             return ptq_status_set(
                 st, PTQ_ERR_USAGE,
                 "environment: PTQ_CPU=%.40s is unknown; give scalar, avx2 or avx512", word);
-        if (portable && i != PTQ_ISA_AVX2)
+        if (portable && i < PTQ_ISA_AVX2)
             return ptq_status_set(
                 st, PTQ_ERR_USAGE,
                 "PTQ_CPU=%s and --portable (avx2) contradict each other; drop one", word);
-        m->isa = (enum ptq_isa)i;
+        if (!portable) /* a wider processor does not widen what is portable */
+            m->isa = (enum ptq_isa)i;
         *named = true;
     }
     if (m->isa > m->cpu_isa)

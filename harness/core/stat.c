@@ -83,6 +83,20 @@ void ptq_paired_interval(const double *diff, int64_t n, double level, struct ptq
     }
 }
 
+double ptq_t_quantile(double below, double freedom)
+{
+    if (!(below > 0 && below < 1 && freedom > 0))
+        return NAN;
+    pthread_once(&gsl_once, gsl_quiet);
+    return gsl_cdf_tdist_Pinv(below, freedom);
+}
+
+double ptq_detectable(double se, int64_t n, double alpha, double power)
+{
+    double freedom = (double)(n - 1);
+    return se * (ptq_t_quantile(1 - alpha / 2, freedom) + ptq_t_quantile(power, freedom));
+}
+
 struct ranked {
     double value;
     int64_t at;
@@ -137,4 +151,25 @@ double ptq_spearman(const double *x, const double *y, int64_t n)
     free(rx);
     free(ry);
     return rho;
+}
+
+/* adjusted p of rank k (from 0) = max over ranks up to k of (m - rank) p, at most 1. */
+bool ptq_holm(const double *p, int64_t n, double *adjusted)
+{
+    struct ranked *sorted = calloc((size_t)n + 1, sizeof *sorted);
+    double most = 0;
+    int64_t m = 0;
+    for (int64_t i = 0; sorted && i < n; i++) {
+        sorted[i] = (struct ranked){p[i], i};
+        m += !isnan(p[i]);
+    }
+    if (sorted)
+        qsort(sorted, (size_t)n, sizeof *sorted, compare_ranked);
+    for (int64_t k = 0; sorted && k < n; k++) {
+        most = fmax(most, (double)(m - k) * sorted[k].value);
+        adjusted[sorted[k].at] = k < m ? fmin(1, most) : NAN;
+    }
+    bool done = sorted != NULL;
+    free(sorted);
+    return done;
 }

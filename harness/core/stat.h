@@ -19,6 +19,15 @@ struct ptq_interval {
 };
 void ptq_paired_interval(const double *diff, int64_t n, double level /* .95 */,
                          struct ptq_interval *);
+/* Holm's step-down: adjusted[i] <= alpha for each i that is rejected with all errors of the family
+ * below alpha. A NaN stays one and is no member. False: no memory. */
+bool ptq_holm(const double *p, int64_t n, double *adjusted);
+/* The t value that a share `below` of Student's distribution lies under; NaN outside (0, 1) or for
+ * freedom <= 0. */
+double ptq_t_quantile(double below, double freedom);
+/* The mean difference that a two-sided test at `alpha` sees with that power: (t_{1-alpha/2} +
+ * t_power) standard errors. */
+double ptq_detectable(double se, int64_t n, double alpha, double power);
 /* Ties by mean rank. NaN for n < 3, a NaN inside, constant x or y, or no memory. */
 double ptq_spearman(const double *x, const double *y, int64_t n);
 #endif

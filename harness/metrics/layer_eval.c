@@ -1,9 +1,13 @@
+#include "core/eig.h"
 #include "core/linalg.h"
 #include "core/size.h"
 #include "metrics/metric.h"
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+extern const struct ptq_metric ptq_metric_excess_bits;
 
 /* ---- truth */
 
@@ -22,6 +26,26 @@ static int outputs(struct ptq_pool *pool, const struct ptq_cmat *x, const struct
     return ptq_gemm_f32(pool, &g, st);
 }
 
+/* n^3 work once a layer: only where a metric asks for it. */
+static int spectrum(struct ptq_layer_truth *t, struct ptq_arena *arena, struct ptq_status *st)
+{
+    const struct ptq_cdmat *h = &t->layer->hess;
+    const int64_t n = h->cols;
+    int64_t size;
+    if (!h->at || (t->wanted && !t->wanted(t->wanted_arg, ptq_metric_excess_bits.id)))
+        return PTQ_OK;
+    double *values = ptq_arena_alloc(arena, st, n, sizeof *values);
+    double *a = values && ptq_size_mul(n, n, &size) ? malloc((size_t)size * sizeof *a) : NULL;
+    if (!a)
+        return ptq_status_nomem(st, "eigenvalues of a Hessian", (size_t)(n * n) * sizeof *a);
+    for (int64_t i = 0; i < n; i++)
+        memcpy(a + i * n, h->at + i * h->ld, (size_t)n * sizeof *a);
+    int rc = ptq_eigenvalues(a, n, values, st);
+    free(a);
+    t->eigenvalues = values;
+    return rc;
+}
+
 static void set_moments(struct ptq_layer_truth *t, const struct ptq_layer *l, enum ptq_moment all,
                         enum ptq_moment nosink)
 {
@@ -33,8 +57,8 @@ int ptq_layer_truth_init(struct ptq_layer_truth *t, const struct ptq_layer *l,
                          const struct ptq_layer *heldout, struct ptq_pool *pool,
                          struct ptq_arena *arena, struct ptq_status *st)
 {
-    *t = (struct ptq_layer_truth){.layer = l};
-    int rc = PTQ_OK;
+    *t = (struct ptq_layer_truth){.layer = l, .wanted = t->wanted, .wanted_arg = t->wanted_arg};
+    int rc = spectrum(t, arena, st);
     set_moments(t, l, PTQ_MOMENT_CALIB, PTQ_MOMENT_CALIB_NOSINK);
     if (heldout)
         set_moments(t, heldout, PTQ_MOMENT_HELDOUT, PTQ_MOMENT_HELDOUT_NOSINK);

@@ -30,13 +30,15 @@ struct ptq_layer_truth {
     struct ptq_cmat heldout_acts;           /* (n x d_in) held-out tokens, or absent */
     const float *heldout_y;                 /* (n x d_out) W x of them, or NULL */
     const char *heldout_source;             /* named in reports; NULL: none */
+    const double *eigenvalues; /* [d_in] of the calibration Hessian, rising; NULL: not wanted */
     /* NULL: every metric. What no wanted metric asks for is not computed: a moment is a product as
      * long as quantizing the layer. */
     bool (*wanted)(const void *wanted_arg, const char *id);
     const void *wanted_arg;
 };
 /* Everything in the arena; the layers must outlive the truth. The sink class of a moment is absent
- * where its layer has none. */
+ * where its layer has none. `wanted` and its argument stay as the caller set them. Eigenvalues take
+ * d_in^2 doubles for the time of the call. */
 int ptq_layer_truth_init(struct ptq_layer_truth *, const struct ptq_layer *,
                          const struct ptq_layer *heldout /* or NULL */, struct ptq_pool *,
                          struct ptq_arena *, struct ptq_status *);

@@ -4,17 +4,12 @@
  * in. */
 #ifndef PTQ_SWEEP_EXPORT_H
 #define PTQ_SWEEP_EXPORT_H
-#include "core/json.h"
 #include "model/hfwrite.h"
+#include "sweep/pick.h"
 
-/* A field of the row (row.h) and the value it must have, as text: "bits", "4". Numbers compare as
- * numbers; of "key" a beginning will do. */
-struct ptq_export_pick {
-    const char *field, *value;
-};
 struct ptq_export_args {
     const char *run_dir, *out_dir;
-    const struct ptq_export_pick *picks;
+    const struct ptq_row_pick *picks;
     int n_picks;
     const char *source; /* where the model lies now; NULL: where the row says */
     enum ptq_st_type type;

@@ -44,6 +44,7 @@ struct ptq_pack {
     char path[PATH_MAX]; /* own file: fd[0] */
     int fd[MAX_FILES], n_files;
     int64_t size;   /* of the own file */
+    bool any_build; /* other builds' records count */
     json_t *by_key; /* key -> index in places */
     struct place *places;
     int64_t n_places, room;
@@ -95,11 +96,13 @@ static bool whole_prefix(const struct prefix *x, int64_t room)
            x->bytes <= room - x->header_bytes;
 }
 
-/* One of this build, which lies in `bytes` bytes. */
-static bool whole_record(const struct record *r, int64_t bytes)
+/* One of a build that counts, which lies in `bytes` bytes. Of another build a header as long as
+ * ours is taken for one of our kind: what it says is checked as any bytes are. */
+static bool whole_record(const struct ptq_pack *p, const struct record *r, int64_t bytes)
 {
     return whole_prefix(&r->prefix, bytes) && r->prefix.header_bytes == (int64_t)sizeof *r &&
-           !strncmp(r->prefix.build, ptq_harness_hash(), sizeof r->prefix.build) &&
+           (p->any_build ||
+            !strncmp(r->prefix.build, ptq_harness_hash(), sizeof r->prefix.build)) &&
            r->header_hash == hash_header(r) && r->key[PTQ_KEY_CHARS - 1] == 0 && r->n_notes >= 0 &&
            r->n_notes <= PTQ_MAX_NOTES;
 }
@@ -146,7 +149,7 @@ static int scan(struct ptq_pack *p, int file, int64_t *end, struct ptq_status *s
         }
         struct place place = {file, at, x.header_bytes + x.bytes};
         if (x.header_bytes == (int64_t)sizeof r && read_at(fd, &r, sizeof r, at) &&
-            whole_record(&r, place.bytes))
+            whole_record(p, &r, place.bytes))
             code = add_place(p, r.key, place, st);
         at += place.bytes;
         *end = at;
@@ -233,11 +236,25 @@ int ptq_pack_open(struct ptq_pack **out, const char *run_dir, int shard, int n_s
     return give(p, code, out);
 }
 
-int ptq_pack_read(struct ptq_pack **out, const char *run_dir, struct ptq_status *st)
+static int read_files(struct ptq_pack **out, const char *run_dir, bool any_build,
+                      struct ptq_status *st)
 {
     *out = NULL;
     struct ptq_pack *p = new_pack(st);
-    return p ? give(p, scan_others(p, run_dir, st), out) : PTQ_ERR_MEMORY;
+    if (!p)
+        return PTQ_ERR_MEMORY;
+    p->any_build = any_build;
+    return give(p, scan_others(p, run_dir, st), out);
+}
+
+int ptq_pack_read(struct ptq_pack **out, const char *run_dir, struct ptq_status *st)
+{
+    return read_files(out, run_dir, false, st);
+}
+
+int ptq_pack_read_any(struct ptq_pack **out, const char *run_dir, struct ptq_status *st)
+{
+    return read_files(out, run_dir, true, st);
 }
 
 void ptq_pack_close(struct ptq_pack *p)
@@ -360,7 +377,7 @@ static int load(struct ptq_pack *p, const char *key, struct ptq_arena *arena, st
     struct record *r = ptq_arena_alloc(arena, st, place.bytes, 1);
     if (!r)
         return PTQ_ERR_MEMORY;
-    if (read_at(fd, r, (size_t)place.bytes, place.at) && whole_record(r, place.bytes) &&
+    if (read_at(fd, r, (size_t)place.bytes, place.at) && whole_record(p, r, place.bytes) &&
         (int64_t)sizeof *r + r->prefix.bytes == place.bytes &&
         ptq_hash64(r + 1, (size_t)r->prefix.bytes) == r->payload_hash) {
         *out = r;

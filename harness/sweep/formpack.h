@@ -17,6 +17,8 @@ int ptq_pack_open(struct ptq_pack **, const char *run_dir, int shard, int n_shar
                   struct ptq_status *);
 /* Every shard's file for reading: takes no lock and changes nothing. No put. */
 int ptq_pack_read(struct ptq_pack **, const char *run_dir, struct ptq_status *);
+/* The same, and what other builds stored counts too, where this one can read it. */
+int ptq_pack_read_any(struct ptq_pack **, const char *run_dir, struct ptq_status *);
 void ptq_pack_close(struct ptq_pack *); /* NULL is fine */
 /* Deletes the shard's own file ([run] keep_forms = 0). */
 void ptq_pack_remove(const char *run_dir, int shard, int n_shards);

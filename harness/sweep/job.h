@@ -7,6 +7,7 @@
 #include "metrics/metric.h"
 #include "model/module.h"
 #include "model/stats.h"
+#include "sweep/pick.h"
 #include "sweep/keys.h"
 #include "sweep/formpack.h"
 #include "sweep/row.h"
@@ -189,10 +190,6 @@ struct ptq_layer_cell { /* one cell of one layer, on one thread */
  * holds the form (release it). PTQ_SKIP and < 0: the reason is in the status and, unless cancelled
  * or fatal, in a row. */
 int ptq_layer_cell_run(const struct ptq_layer_cell *, struct ptq_result *out, struct ptq_status *);
-/* Puts a stored form in place of a linear's weights. The form must outlive the block; the arena
- * gets what its product needs. */
-int ptq_linear_take(struct ptq_linear *, const struct ptq_result *, struct ptq_arena *,
-                    struct ptq_status *);
 /* Whether it asks for losses of modules. */
 static inline bool ptq_needs_module(const struct ptq_point *p)
 {

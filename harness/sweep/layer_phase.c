@@ -93,9 +93,9 @@ static int run_layer(struct layer_run *r, const struct ptq_layer *layer,
     struct ptq_arena arena;
     char label[128];
     ptq_arena_init(&arena, 0);
-    int code = ptq_layer_truth_init(&r->truth, layer, heldout, r->job->args->pool, &arena, st);
     r->truth.wanted = ptq_metric_wanted_hook;
     r->truth.wanted_arg = r->job;
+    int code = ptq_layer_truth_init(&r->truth, layer, heldout, r->job->args->pool, &arena, st);
     if (code >= 0)
         code = ptq_job_health(r->job, layer, &r->health, st);
     if (code >= 0)

@@ -5,15 +5,16 @@
  * - schema: 1; kind: "layer", "model" or "reference" (the full-precision model)
  * - key: names the cell (form and what it is evaluated on); form: the form key
  * - status: "ok", "skipped" or "failed"; (reason)
- * - model, source, (weights_on_grid, weights_grid_bits)
+ * - model, source, (model_key: of the model's contents), (weights_on_grid, weights_grid_bits)
  * - method: name as configured, a preset or method; label: with its options, as written;
  *   base: name in the registry; options: canonical text; method_version
  * - bits, (a_bits: width of quantized inputs), group_size (-1 row, 0 tensor), sym, sym_kind, grid,
  *   zero_in_range, scale, precision, seed
  * - stats: "fp", "sequential" or "given" (bare layers); true_sequential
  * - calib (text), calib_seed, nsamples, seqlen, calib_draw (how windows were taken), (calib_note),
- *   (heldout)
- * - kind layer: layer, role, block, rows, cols
+ *   (heldout), (calib_key, heldout_key: of the texts' contents)
+ * - kind layer: layer, role, block, rows, cols; of a bare layer: weights_key, (given_key: of its
+ *   statistics)
  * - kind model, reference: protocol, rules, text, text_key, (text_note), n_windows,
  *   (nll_windows []: not of encoders); (in_domain)
  * - codes_hash: of the stored form: "the bits are the same"
@@ -52,6 +53,7 @@ enum { PTQ_ROW_SCHEMA = 1 };
 struct ptq_rows {
     json_t **at;
     int64_t n, n_torn;
+    double other_schema; /* of the line that was refused for its schema; 0: none was */
 };
 int ptq_rows_read_file(const char *path, struct ptq_rows *, struct ptq_status *); /* adds to rows */
 int ptq_rows_read_all(const char *run_dir, struct ptq_rows *,

@@ -65,8 +65,11 @@ static void put_stats(json_t *row, const struct ptq_job *job, const char *kind,
     put_text(row, "calib_draw", d->text.protocol);
     if (d->text.note)
         put_text(row, "calib_note", d->text.note);
-    if (job->has_heldout)
+    put_text(row, "calib_key", d->text.key);
+    if (job->has_heldout) {
         put_text(row, "heldout", job->heldout.text.name);
+        put_text(row, "heldout_key", job->heldout.text.key);
+    }
     if (d->in_domain && !strcmp(kind, "model"))
         put_text(row, "in_domain", d->in_domain);
 }
@@ -91,6 +94,8 @@ json_t *ptq_row_begin(const struct ptq_job *job, const char *kind, const struct 
     put_text(row, "status", "ok");
     put_text(row, "model", job->model_name);
     put_text(row, "source", job->cfg->model.source);
+    if (*job->model_key)
+        put_text(row, "model_key", job->model_key);
     put_grid_of_weights(row, job);
     if (p)
         put_point(row, p);
@@ -107,6 +112,10 @@ void ptq_row_add_layer(json_t *row, const struct ptq_entry *e)
     put_int(row, "block", e->block);
     put_int(row, "rows", e->rows);
     put_int(row, "cols", e->cols);
+    if (*e->given || !e->input)
+        put_text(row, "weights_key", e->weights);
+    if (*e->given)
+        put_text(row, "given_key", e->given);
 }
 
 void ptq_row_add_eval(json_t *row, const struct ptq_text *text, const struct ptq_eval *eval)

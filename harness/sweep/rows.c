@@ -75,10 +75,11 @@ static int read_line(struct reader *r, const char *line, size_t bytes)
     double schema = ptq_row_num(row, "schema");
     if (!*ptq_row_text(row, "key"))
         snprintf(reason, sizeof reason, "the row has no key");
-    else if (schema != PTQ_ROW_SCHEMA)
+    else if (schema != PTQ_ROW_SCHEMA) {
         snprintf(reason, sizeof reason, "row schema %g; this program reads schema %d", schema,
                  PTQ_ROW_SCHEMA);
-    else
+        r->rows->other_schema = schema;
+    } else
         return add_row(r, row);
     json_decref(row);
     return broken(r, reason);

@@ -55,11 +55,9 @@ static int score_under_fp(const struct seq_walk *w, const struct ptq_entry *e,
     ptq_layer_from_model(lin, e->block, &stats[0], &s->layer);
     if (job->has_heldout)
         ptq_layer_from_model(lin, e->block, &stats[1], &s->heldout);
-    code = ptq_layer_truth_init(&s->truth, &s->layer, job->has_heldout ? &s->heldout : NULL,
+    s->truth = (struct ptq_layer_truth){.wanted = ptq_metric_wanted_hook, .wanted_arg = job};
+    return ptq_layer_truth_init(&s->truth, &s->layer, job->has_heldout ? &s->heldout : NULL,
                                 job->args->pool, arena, st);
-    s->truth.wanted = ptq_metric_wanted_hook;
-    s->truth.wanted_arg = job;
-    return code;
 }
 
 /* What the method sees: statistics of the quantized prefix, or nothing. */

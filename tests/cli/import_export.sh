@@ -21,7 +21,7 @@ grep -q "gptq b3 g64 asym minmax f16, 39 tensors, $N_LAYERS of the model's layer
 row=$(grep '"kind":"model"' "$work/demo/cells.jsonl" | grep '"label":"gptq"' | grep '"bits":3,' | sed -E 's/.*"metrics":\{[^}]*"ppl":([^,}]*).*/\1/')
 same_ppl "$(ppl "$work/hf")" "$row" "the exported folder"
 plain=$(ppl demo)
-awk -v a="$plain" -v b="$row" 'BEGIN { exit !((a / b - 1) ^ 2 > 1e-8) }' || fail "the quantized model scores as the plain one"
+awk -v a="$plain" -v b="$row" 'BEGIN { exit !((a / b - 1) ^ 2 > 1e-12) }' || fail "the quantized model scores as the plain one"
 [ "$(cd "$work/hf" && echo *)" = "config.json model.safetensors quant.h5" ] || fail "files of the folder: $(ls "$work/hf")"
 run inspect "$work/hf/quant.h5"
 grep -Eq '^/packed/blk.0.attn_k +u8' "$work/out" && grep -Eq '^/quant/blk.0.attn_k/codes +u8 +64 x 128' "$work/out" || fail "quant.h5: $(head -5 "$work/out")"

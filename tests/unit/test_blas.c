@@ -101,6 +101,9 @@ static void test_named_isa(void **state)
     assert_int_equal(a.code, PTQ_OK);
     assert_string_equal(a.isa, "avx2");
     assert_string_equal(a.core, "Haswell");
+    a = ask("PTQ_CPU=avx512", "portable"); /* the portable bits, whatever the processor can do */
+    assert_int_equal(a.code, PTQ_OK);
+    assert_string_equal(a.isa, "avx2");
     a = ask("OPENBLAS_CORETYPE=Haswell", "portable");
     assert_false(a.repaired);
     assert_int_equal(a.executions, 1);

@@ -190,8 +190,28 @@ static void test_layer_bits(void **state)
     assert_rel(value(f.v, "bits_nominal")->v, 3, 0);
     /* methods.md 0.3: codes 3, and 16 + 3 bits for each of the 21 groups */
     assert_rel(value(f.v, "bits_paper")->v, 3 + 19.0 * 21 / 140, 1e-15);
+    assert_string_equal(value(f.v, "loss_over_optimum")->reason, "more than 16 inputs");
     assert_true(isnan(value(f.v, "bits_model")->v) &&
                 !value(f.v, "bits_model")->reason); /* a metric of models */
+    teardown(&f);
+}
+
+/* H = 2 I: the bound is 1/2 log2 (mean w^2 / mean dw^2) bits a weight. */
+static void test_layer_excess_bits(void **state)
+{
+    (void)state;
+    struct fixture f;
+    double w2 = 0, dw2 = 0;
+    setup(&f);
+    for (int i = 0; i < COLS * COLS; i++)
+        f.hess[i] = i / COLS == i % COLS ? 2 : 0;
+    evaluate(&f, false);
+    for (int i = 0; i < ROWS * COLS; i++) {
+        w2 += (double)f.w[i] * f.w[i];
+        dw2 += ((double)f.what[i] - f.w[i]) * ((double)f.what[i] - f.w[i]);
+    }
+    assert_rel(value(f.v, "excess_bits")->v, value(f.v, "bits_stored")->v - .5 * log2(w2 / dw2),
+               1e-9);
     teardown(&f);
 }
 
@@ -445,6 +465,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layer_against_loops),
         cmocka_unit_test(test_layer_bits),
+        cmocka_unit_test(test_layer_excess_bits),
         cmocka_unit_test(test_layer_closed_form),
         cmocka_unit_test(test_layer_absences),
         cmocka_unit_test(test_model_by_hand),

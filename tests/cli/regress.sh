@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The project held to its own baseline: configs/regress.ini under --portable gives the bits and the quality of
+# results/baselines/demo.jsonl, in every output format; the baseline is what `ptq baseline update` writes.
+set -u
+. tests/sweep_lib.sh
+if "$PTQ" --version | grep -Eq 'asan|tsan'; then
+    echo "SKIP: the sweep of the baseline is slow under sanitizers"
+    exit 77
+fi
+grep -qw avx2 /proc/cpuinfo && grep -qw fma /proc/cpuinfo || { echo "SKIP: --portable needs AVX2"; exit 77; }
+export PTQ_DATA=$PWD
+unset PTQ_CPU
+baseline=results/baselines/demo.jsonl
+begin=$SECONDS
+exits 0 "$PTQ" sweep configs/regress.ini --portable --quiet --no-report --set "run.out=$work" >"$work/out" 2>"$work/err"
+"$PTQ" compare $baseline "$work/regress" --strict --junit "$work/junit.xml" >"$work/table" 2>"$work/err"
+code=$?
+[ $code = 0 ] || fail "exit code $code (4: other bits or better: ptq baseline update): $(cat "$work/table" "$work/err")"
+grep -q '^bits  *SAME$' "$work/table" && grep -q '^quality  *SAME$' "$work/table" || fail "no verdicts: $(cat "$work/table")"
+took=$((SECONDS - begin))
+
+# The formats: a table a setting, XML that is well formed, a summary.
+[ "$("$PTQ" compare $baseline "$work/regress" --format jsonl | grep -c '"quality":"SAME","bits":"SAME"')" = 3 ] || fail "jsonl"
+"$PTQ" compare $baseline "$work/regress" --format csv | head -1 | grep -q '^setting,quality,bits' || fail "csv"
+"$PTQ" compare $baseline "$work/regress" --format md >"$work/md"
+grep -q '^### .*quality SAME, bits SAME' "$work/md" && grep -q '^| gptq b3 g64 | .*SAME | same | 0 ' "$work/md" || fail "md: $(cat "$work/md")"
+grep -q '<testsuites tests="4" failures="0" errors="0">' "$work/junit.xml" || fail "junit: $(cat "$work/junit.xml")"
+! command -v python3 >/dev/null || python3 -c 'import sys, xml.dom.minidom as m; m.parse(sys.argv[1])' "$work/junit.xml" || fail "junit is not XML"
+
+# Updating from this run changes nothing; a baseline of a baseline is itself.
+cp $baseline "$work/kept.jsonl"
+exits 0 "$PTQ" baseline update "$work/regress" "$work/kept.jsonl" >"$work/out" 2>"$work/err"
+cmp -s $baseline "$work/kept.jsonl" || fail "an update from an equal run changes the baseline: $(diff $baseline "$work/kept.jsonl" | cut -c1-300 | head -4)"
+exits 0 "$PTQ" baseline update $baseline "$work/new.jsonl" >"$work/out" 2>"$work/err"
+cmp -s $baseline "$work/new.jsonl" || fail "a baseline of a baseline differs"
+[ "$(stat -c %s $baseline)" -lt 300000 ] || fail "the baseline is larger than 300 kB"
+exits 0 "$PTQ" baseline update "$work/regress" "$work/absent.jsonl" --dry-run >"$work/out" 2>"$work/err"
+[ ! -e "$work/absent.jsonl" ] || fail "--dry-run wrote"
+exits 0 "$PTQ" baseline show $baseline >"$work/out" 2>"$work/err"
+grep -q '^gptq b3 g64 .*4444' "$work/out" || fail "show: $(cat "$work/out")"
+exits 2 "$PTQ" baseline upsate a b >"$work/out" 2>"$work/err"
+says 'did you mean .update'
+
+# Hostile and broken files end in a message, not in a crash.
+hostile() { # exit code, message
+    "$PTQ" compare $baseline "$work/bad.jsonl" >"$work/out" 2>"$work/err"
+    local got=$?
+    [ $got = "$1" ] || fail "exit code $got, not $1: $(head -c 300 "$work/bad.jsonl"): $(cat "$work/err")"
+    [ -z "$2" ] || says "$2"
+}
+: >"$work/bad.jsonl" && hostile 2 'holds no whole row'
+head -c 500 $baseline >"$work/bad.jsonl" && hostile 2 'torn'
+sed '1s/"schema":1/"schema":2/' $baseline >"$work/bad.jsonl" && hostile 3 'schema 2'
+printf '%s\n' '{"schema":1,"key":"a","metrics":7,"nll_windows":{},"layer":5,"bits":"\u0007\u001b[31m"}' >"$work/bad.jsonl" && hostile 3 'no cell in common'
+sed 's/"n_windows":256/"n_windows":1e300/' $baseline >"$work/bad.jsonl" && hostile 3 'n_windows'
+sed 's/"nll_windows":\[[^,]*,/"nll_windows":[/' $baseline >"$work/bad.jsonl" && hostile 2 'nll_windows has not'
+sed 's/"nll_windows":\[[^]]*\]/"nll_windows":"x"/' $baseline >"$work/bad.jsonl" && hostile 2 'nll_windows has not'
+sed 's/,"nll_windows":\[[^]]*\]//' $baseline >"$work/bad.jsonl" && hostile 2 'nll_windows has not'
+sed 's/"metrics":{[^}]*}/"metrics":{}/' $baseline | grep -v '"kind":"[mr]' >"$work/bad.jsonl" && hostile 6 ''
+perl -e 'print "[" x 100000, "\n"' >"$work/bad.jsonl" && hostile 2 'not a JSON row'
+head -c 100000 /dev/urandom >"$work/bad.jsonl" && echo >>"$work/bad.jsonl" && hostile 2 ''
+sed 's/"model_key":"57/"model_key":"00/' $baseline >"$work/bad.jsonl" && hostile 3 'model_key'
+echo "as the baseline, in $took s"

@@ -1,0 +1,2 @@
+#: methods/gptq.c
+s{\.percdamp = o->percdamp}{.percdamp = 10 * o->percdamp};
