@@ -155,8 +155,8 @@ static int plan_levels(const struct ptq_args *args, struct ptq_bench_plan *p, st
         return ptq_unknown_word("instruction set", word, words, st);
     if (!has_level(i, flags))
         return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "--isa %s: this processor (or PTQ_CPU) stops at %s", word,
-                              levels[top].name);
+                              "--isa %s: this processor (or PTQ_CPU) lacks it; its best is %s",
+                              word, levels[top].name);
     return add_level(p, i, flags), PTQ_OK;
 }
 

@@ -365,7 +365,8 @@ int ptq_bench_run(struct ptq_bench *b, const struct ptq_bench_work *work, int n,
         for (int k = 0; k < n; k++) {
             sum_up(b, r, work, k, &out[k]);
             const double ns = (double)(ptq_now_ns() - begin);
-            out[k].others = (double)(after.others_ns - before.others_ns) / ns;
+            /* in steps of 10 ms: may come out below 0 */
+            out[k].others = fmax(0, (double)(after.others_ns - before.others_ns) / ns);
             out[k].stolen = (double)(after.stolen_ns - before.stolen_ns) / ns;
         }
     }

@@ -203,6 +203,8 @@ struct ptq_kernel {
 extern const struct ptq_kernel *const ptq_kernels[];
 extern const int ptq_n_kernels;
 const char *ptq_kernel_name(int index);
+/* The hashes of all kernels' sources, one after another. */
+const char *ptq_kernels_version(void);
 /* Best kernel of an operation under these flags; w, n_tokens for products, else NULL, 0. Never NULL
  * for what the scalar file serves. */
 const struct ptq_kernel *ptq_kernel_best(enum ptq_kop, unsigned flags, const struct ptq_kweight *,

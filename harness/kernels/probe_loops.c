@@ -102,8 +102,8 @@ LOOP(dot_vex, "" TWELVE(DOT_256), "vzeroupper")
     "\n\tvpaddd %%" v t ",%%" v sum ",%%" v sum "\n\t"
 #define SIX(v)                                                                                     \
     THREE(v, "4", "10")                                                                            \
-    THREE(v, "5", "11") THREE(v, "6", "12") THREE(v, "7", "13") THREE(v, "8", "14")                \
-        THREE(v, "9", "15")
+    THREE(v, "5", "11")                                                                            \
+    THREE(v, "6", "12") THREE(v, "7", "13") THREE(v, "8", "14") THREE(v, "9", "15")
 LOOP(maddubs_512, SIX("zmm"), "vzeroupper")
 LOOP(maddubs_256, SIX("ymm"), "vzeroupper")
 /* bytes already widened to 16 bits */

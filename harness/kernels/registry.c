@@ -24,6 +24,15 @@ const char *const ptq_kop_names[PTQ_N_KOPS] = {
     "bits_unpack", "rowq_minmax", "rowq_mse", "actq",   "hadamard",
     "vq_table",    "vq_add",      "vq_rows"};
 
+const char *ptq_kernels_version(void)
+{
+    return ""
+#define ENTRY(name, hash) hash
+#include "kernels.inc"
+#undef ENTRY
+        ;
+}
+
 const char *ptq_kernel_name(int index)
 {
     return names[index];
