@@ -3,6 +3,7 @@
 # order: 10
 # needs: bits_stored loss
 # alt: Loss of every setting against the bits it stores per quantized weight, log scale. Bars: 95 % intervals over windows; dashed steps: the Pareto front.
+legend_note = "dashed steps: Pareto front"
 load style
 set title title . FLOOR_NOTE
 set logscale y

@@ -1,5 +1,15 @@
 /* cpu.c: what this processor offers our kernels. */
 #include "kernels/kernel.h"
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* No name for it in the compiler's check before gcc 14. */
+static bool has_avx_vnni(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#endif
 
 unsigned ptq_cpu_flags(enum ptq_isa isa)
 {
@@ -9,7 +19,7 @@ unsigned ptq_cpu_flags(enum ptq_isa isa)
     __builtin_cpu_init();
     if (isa >= PTQ_ISA_AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
         __builtin_cpu_supports("bmi2"))
-        flags |= PTQ_CPU_AVX2;
+        flags |= PTQ_CPU_AVX2 | (has_avx_vnni() ? PTQ_CPU_AVX_VNNI : 0);
     if (!flags || isa < PTQ_ISA_AVX512)
         return flags;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

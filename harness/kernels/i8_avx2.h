@@ -67,7 +67,7 @@ KINLINE __m256i step_codes(const int bits, const bool table, const uint8_t *half
         return _mm256_load_si256((const void *)(half + LINE_BYTES * (2 * s + high)));
     const __m256i low = field(half, s * low_bits / 4, s % (4 / low_bits) * 4 + low_bits * high, to,
                               (1 << low_bits) - 1);
-    return bits == 3 ? _mm256_or_si256(low, field(half, 2, high + 2 * s, 2 + to, 1) : low;
+    return bits == 3 ? _mm256_or_si256(low, field(half, 2, high + 2 * s, 2 + to, 1)) : low;
 }
 
 struct group { /* a panel's, by octets */
@@ -153,16 +153,30 @@ KINLINE void add_slab(const struct slab *c, const bool split, const int8_t *at, 
 }
 
 /* A unit times `tokens` of 16 activations each. */
-KINLINE void add_unit(const int bits, const bool table, const uint8_t *unit, const struct group *g,
-                      const int8_t *x, const int64_t tokens, __m256i (*dots)[N_OCTETS])
+struct unit {
+    const uint8_t *lines;
+    const struct group *group;
+    const int8_t *x;
+    int64_t tokens;
+    __m256i (*dots)[N_OCTETS];
+};
+
+KINLINE void add_octets(const int bits, const bool table, const struct unit *u, const int octet)
 {
-    const bool split = is_split(bits, table);
+    const struct slab c = decode(bits, table, u->lines, octet, u->group);
+    for (int64_t t = 0; t < u->tokens; t++)
+        add_slab(&c, is_split(bits, table), u->x + PTQ_PANEL_COLS * t, u->dots[t] + octet);
+}
+
+KINLINE void add_unit(const int bits, const bool table, const struct unit *u)
+{
     EACH (i, bits)
-        _mm_prefetch((const char *)unit + AHEAD_BYTES + LINE_BYTES * i, _MM_HINT_T0);
-    EACH (i, split ? 4 : 2) {
-        const struct slab c = decode(bits, table, unit, i, g);
-        for (int64_t t = 0; t < tokens; t++)
-            add_slab(&c, split, x + PTQ_PANEL_COLS * t, dots[t] + i);
+        _mm_prefetch((const char *)u->lines + AHEAD_BYTES + LINE_BYTES * i, _MM_HINT_T0);
+    add_octets(bits, table, u, 0);
+    add_octets(bits, table, u, 1);
+    if (is_split(bits, table)) {
+        add_octets(bits, table, u, 2);
+        add_octets(bits, table, u, 3);
     }
 }
 
@@ -222,7 +236,7 @@ KINLINE __m256 add_group(const struct group *g, const int bits, const bool table
 
 struct block { /* some tokens, for all panels asked for */
     const struct ptq_kweight *w;
-    const int8_t *x; /* 16 of each token, unit after unit */
+    const int8_t *x;     /* 16 of each token, unit after unit */
     const int32_t *sums; /* sum8 of the first token */
     const float *scale;
     int64_t tokens;
@@ -240,13 +254,110 @@ KINLINE void store(const struct block *b, int64_t panel, int64_t token, const __
            (size_t)(left < PTQ_PANEL_ROWS ? left : PTQ_PANEL_ROWS) * sizeof *y);
 }
 
-/* All of a row's groups. `tokens` a constant 1: everything stays in registers. */
+struct sums { /* of a panel and as many tokens: within a group, and over groups */
+    __m256i (*dots)[N_OCTETS];
+    __m256 (*acc)[N_OCTETS];
+};
+
 KINLINE void run_panel(const struct block *b, int64_t panel, const int bits, const bool table,
-                       const int64_t tokens, const int max_tokens)
+                       const int64_t tokens, struct sums sums)
 {
     const struct ptq_kweight *w = b->w;
-    const uint8_t *unit = w->codes + panel * w->panel_bytes;
+    const uint8_t *lines = w->codes + panel * w->panel_bytes;
     const int8_t *x = b->x;
-    __m256i dots[max_tokens][N_OCTETS];
+    for (int64_t t = 0; t < tokens; t++)
+        EACH (i, N_OCTETS) {
+            sums.acc[t][i] = _mm256_setzero_ps();
+            sums.dots[t][i] = _mm256_setzero_si256();
+        }
+    for (int64_t at = 0; at < w->groups; at++) {
+        const struct group g = load_group(w, bits, table, panel, at);
+        for (int64_t n = group_units(w, at); n > 0; n--) {
+            add_unit(bits, table, &(struct unit){lines, &g, x, tokens, sums.dots});
+            lines += LINE_BYTES * bits;
+            x += PTQ_PANEL_COLS * tokens;
+        }
+        for (int64_t t = 0; t < tokens; t++)
+            EACH (i, N_OCTETS) {
+                sums.acc[t][i] = add_group(&g, bits, table, i, sums.dots[t][i],
+                                           b->sums[t * w->groups + at], sums.acc[t][i]);
+                sums.dots[t][i] = _mm256_setzero_si256();
+            }
+    }
+    for (int64_t t = 0; t < tokens; t++)
+        store(b, panel, t, sums.acc[t]);
+}
+
+/* One token's sums stay in registers. */
+#define DEFINE(name, bits, table)                                                                  \
+    static void name##_one(const struct block *b, int64_t panel)                                   \
+    {                                                                                              \
+        __m256i dots[1][N_OCTETS];                                                                 \
+        __m256 acc[1][N_OCTETS];                                                                   \
+        run_panel(b, panel, bits, table, 1, (struct sums){dots, acc});                             \
+    }                                                                                              \
+    static void name##_many(const struct block *b, int64_t panel)                                  \
+    {                                                                                              \
+        __m256i dots[MAX_TOKENS][N_OCTETS];                                                        \
+        __m256 acc[MAX_TOKENS][N_OCTETS];                                                          \
+        run_panel(b, panel, bits, table, b->tokens, (struct sums){dots, acc});                     \
+    }
+#define FORMATS(F)                                                                                 \
+    F(int2, 2, false)                                                                              \
+    F(int3, 3, false)                                                                              \
+    F(int4, 4, false)                                                                              \
+    F(int8, 8, false)                                                                              \
+    F(book2, 2, true)                                                                              \
+    F(book3, 3, true)                                                                              \
+    F(book4, 4, true)
+FORMATS(DEFINE)
+
+typedef void panel_fn(const struct block *, int64_t panel);
+#define ENTRY(name, bits, table) [table][bits] = {name##_one, name##_many},
+static panel_fn *const panel_fns[2][9][2] = {FORMATS(ENTRY)};
+
+static void run_block(const struct block *b, int64_t begin, int64_t end)
+{
+    panel_fn *fn = panel_fns[b->w->code == PTQ_KCODE_TABLE][b->w->bits][b->tokens > 1];
+    for (int64_t panel = begin; panel < end; panel++)
+        fn(b, panel);
+}
+
+/* Interleaved, x is one stream: tokens may lie a multiple of 4 KiB apart, where they would share
+ * one set of the first-level cache. */
+static void interleave(const struct ptq_kacts *x, int64_t from, int64_t n, int64_t cols, int8_t *to)
+{
+    for (int64_t k = 0; k < cols; k += PTQ_PANEL_COLS)
+        for (int64_t t = from; t < from + n; t++, to += PTQ_PANEL_COLS)
+            memcpy(to, x->i8 + t * x->ld + k, PTQ_PANEL_COLS);
+}
+
+/* Blocks of about the same size: 33 tokens are 16 and 17, not 32 and 1. */
+static void matmul(const struct ptq_kweight *w, const struct ptq_kacts *x, int64_t begin,
+                   int64_t end, float *y, int64_t ldy)
+{
+    int8_t packed[BLOCK_BYTES];
+    const int64_t fit = BLOCK_BYTES / w->pcols, most = fit < MAX_TOKENS ? fit : MAX_TOKENS,
+                  blocks = (x->n + most - 1) / most;
+    for (int64_t i = 0; i < blocks; i++) {
+        const int64_t from = x->n * i / blocks, n = x->n * (i + 1) / blocks - from;
+        const struct block b = {.w = w,
+                                .x = x->n > 1 ? packed : x->i8,
+                                .sums = x->sum8 + from * w->groups,
+                                .scale = x->scale + from,
+                                .tokens = n,
+                                .y = y + from * ldy,
+                                .ldy = ldy};
+        if (x->n > 1)
+            interleave(x, from, n, w->pcols, packed);
+        run_block(&b, begin, end);
+    }
+}
+
+static bool serves(const struct ptq_kweight *w, int64_t n_tokens)
+{
+    (void)n_tokens;
+    const bool small = w->bits >= 2 && w->bits <= 4;
+    return w->code == PTQ_KCODE_TABLE ? small && w->table8 : small || w->bits == 8;
 }
 #endif
