@@ -170,7 +170,7 @@ $(O)/gen/synths.inc: WORDS = $(call entries,$(SYNTHS),synth_)
 # A file counts as arithmetic unless it is named in NO_NUMBERS, so a new one is on the safe side: too many keys change, never too few.
 # Left out are files whose every effect on a number is in a key by itself (texts, layers and files are hashed by content, options by value)
 # or that touch none (messages, time, memory, names). Of sweep/, the files that make what a method sees or sum up what it gave are in.
-NO_NUMBERS := $(addprefix harness/core/,$(foreach f,arena clock hash ini json paths progress status sync words,$(f).c $(f).h)) \
+NO_NUMBERS := $(addprefix harness/core/,$(foreach f,arena blasref clock hash ini json paths progress status sync words,$(f).c $(f).h)) \
   datasets/filekey.c datasets/npy.c datasets/npy.h $(wildcard datasets/synth*.[ch])
 ARITHMETIC := harness/ptq.h $(filter-out $(NO_NUMBERS),$(sort \
   $(wildcard harness/core/*.[ch] harness/quant/*.[ch] harness/model/*.[ch] datasets/*.[ch]))) \

@@ -2,6 +2,7 @@
 # data: model
 # order: 14
 # needs: tokens_s loss
+# optional: yes
 # alt: Loss of every setting against the tokens a second that its stored form multiplies here (all quantized linears, one token at a time), both on log scales; lower right is better.
 load style
 set title title . FLOOR_NOTE

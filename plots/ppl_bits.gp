@@ -25,8 +25,10 @@ set lmargin at screen 70.0 / width
 set rmargin at screen 430.0 / width
 set ylabel "ppl: perplexity per token"
 set logscale y
-# A log axis over less than a decade has no powers of ten to label.
-set for [k = 0:5] ytics add (1 * 10**k, 1.2 * 10**k, 1.5 * 10**k, 2 * 10**k, 2.5 * 10**k, 3 * 10**k, 4 * 10**k, 5 * 10**k, 6 * 10**k, 8 * 10**k)
+# A log axis over less than a decade has no powers of ten to label; over more than two there is no room for others.
+if (most < 100 * least) {
+    set for [k = 0:5] ytics add (1 * 10**k, 1.2 * 10**k, 1.5 * 10**k, 2 * 10**k, 2.5 * 10**k, 3 * 10**k, 4 * 10**k, 5 * 10**k, 6 * 10**k, 8 * 10**k)
+}
 set format y "%g"
 set yrange [least * 0.97:most * 1.1]
 plot full_ppl > 0 ? full_ppl : NaN with lines lw 1.5 dt 2 lc rgb "black" notitle, \

@@ -3,13 +3,14 @@
  * (two products to 16 bits, which must not saturate) and vpmaddwd (to 32 bits).
  *
  * A unit is 16 columns: `bits` lines. An octet is 8 rows of it, one register of codes a step; octet
- * i holds rows 8 i .., and octets i and i + 2 lie in the same halves of lines. A slab is what 8 of
- * the 16 registers hold while all tokens pass by: two octets, or one whose bytes are split in
- * nibbles. The dots of a group wait in memory, as few as fit no registers: with one load and one
- * store for 4 steps they cost less than decoding again for every few tokens.
+ * i holds rows 8 i .., and octets i and i + 2 lie in the same half lines. Those two are decoded to
+ * 8 of the 16 registers and stay there while all tokens pass by. The dots of a group wait in
+ * memory: with one load and one store for 4 steps that costs less than decoding again for every few
+ * tokens.
  *
- * Without vpdpbusd codes of 2 to 4 bits are added in 16 bits first: 8 products of a unit are at most
- * 8 * 15 * 127 = 15,240. Bytes (8 bits, tables) are two nibbles, 16 high + low: twice the work. */
+ * Without vpdpbusd the 8 products of a unit are added in 16 bits. Codes of 2 to 4 bits fit: 8 * 15
+ * * 127 = 15,240. For bytes (8 bits, tables) the activations are cut instead, once for all rows,
+ * into x = 16 high + low, high -8..7, low 0..15: 8 * 255 * 15 = 30,600; twice the products. */
 #ifndef PTQ_KERNELS_I8_AVX2_H
 #define PTQ_KERNELS_I8_AVX2_H
 #include <string.h>
@@ -18,27 +19,22 @@
 #include <immintrin.h>
 
 #define KINLINE static inline __attribute__((always_inline))
-/* Constant bounds; a register each. */
-#define EACH(i, n) _Pragma("GCC unroll 8") for (int i = 0; i < (n); i++)
 
 enum {
     LINE_BYTES = 64,
     N_OCTETS = 4,
     MAX_TOKENS = 32,
-    /* of x, interleaved; the longest row times 12 tokens fits */
+    /* of x, interleaved; the longest row times 12 tokens of one part, 6 of two, fits */
     BLOCK_BYTES = 12 * PTQ_MAX_PCOLS,
     AHEAD_BYTES = 8 << 10 /* codes to ask for while the ones here are used */
 };
 
 /* ---- codes ---- */
 
-struct slab {
-    __m256i part[2][4]; /* 4 steps of octets i and i + 2, or of the low and high nibbles of i */
-};
-
-KINLINE bool is_split(const int bits, const bool table)
+/* Pieces of an activation. */
+KINLINE int n_parts(const int bits, const bool table)
 {
-    return !I8_VNNI && (table || bits == 8);
+    return !I8_VNNI && (table || bits == 8) ? 2 : 1;
 }
 
 /* Integer codes of octets 2 and 3 stay where a mask alone reaches them, too large by 2^this; their
@@ -73,27 +69,22 @@ KINLINE __m256i step_codes(const int bits, const bool table, const uint8_t *half
 struct group { /* a panel's, by octets */
     __m256 scale[N_OCTETS];
     __m256i zero[N_OCTETS]; /* INT */
-    __m256i book[2];        /* TABLE: 16 entries in each 128 bits; split: their nibbles */
+    __m256i book;           /* TABLE: 16 entries in each 128 bits */
     __m256 step, min;       /* TABLE */
 };
 
-KINLINE __m256i nibble(__m256i v, const int high)
-{
-    return _mm256_and_si256((__m256i)((__v16hu)v >> 4 * high), _mm256_set1_epi8(15));
-}
+struct octet_pair {
+    __m256i octet[2][4]; /* by steps */
+};
 
-KINLINE struct slab decode(const int bits, const bool table, const uint8_t *unit, const int octet,
-                           const struct group *g)
+KINLINE struct octet_pair decode(const int bits, const bool table, const uint8_t *half,
+                                 const struct group *g)
 {
-    const bool split = is_split(bits, table);
-    struct slab c;
-    EACH (s, 4)
-        EACH (p, 2) {
-            const int high = split ? octet / 2 : p;
-            const __m256i v = step_codes(bits, table, unit + 32 * (octet % 2), s, high);
-            c.part[p][s] = table   ? _mm256_shuffle_epi8(g->book[split ? p : 0], v)
-                           : split ? nibble(v, p)
-                                   : v;
+    struct octet_pair c;
+    for (int s = 0; s < 4; s++)
+        for (int high = 0; high < 2; high++) {
+            const __m256i v = step_codes(bits, table, half, s, high);
+            c.octet[high][s] = table ? _mm256_shuffle_epi8(g->book, v) : v;
         }
     return c;
 }
@@ -109,46 +100,26 @@ KINLINE struct unit_x load_x(const int8_t *x)
     typedef int32_t four_bytes __attribute__((may_alias, aligned(4)));
     struct unit_x all;
     /* gcc would load 16 bytes and shuffle */
-    EACH (s, 4)
+    for (int s = 0; s < 4; s++)
         __asm__("vpbroadcastd %1,%0" : "=x"(all.step[s]) : "m"(((const four_bytes *)x)[s]));
     return all;
 }
 
-#if I8_VNNI
-/* The short encoding is a processor's without AVX-512. In assembler as gcc 12 copies accumulators of
- * the intrinsic. */
-KINLINE __m256i add_dot(__m256i dot, const __m256i code[4], const struct unit_x *x)
+/* dot + weight times that of 4 steps; weight 1 where there is one part. */
+KINLINE __m256i add_dot(__m256i dot, const __m256i code[4], const struct unit_x *x, int weight)
 {
-    EACH (s, 4)
+#if I8_VNNI
+    /* The short encoding is that of processors without AVX-512. In assembler as gcc 12 copies the
+     * accumulators of the intrinsic. */
+    (void)weight;
+    for (int s = 0; s < 4; s++)
         __asm__("%{vex%} vpdpbusd %2,%1,%0" : "+x"(dot) : "x"(code[s]), "x"(x->step[s]));
     return dot;
-}
 #else
-/* `weight` times the dot is added. */
-KINLINE __m256i add_weighted(__m256i dot, const __m256i code[4], const struct unit_x *x,
-                             const int weight)
-{
     __m256i sum = _mm256_maddubs_epi16(code[0], x->step[0]);
-    EACH (s, 3)
+    for (int s = 0; s < 3; s++)
         sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(code[s + 1], x->step[s + 1]));
     return _mm256_add_epi32(dot, _mm256_madd_epi16(sum, _mm256_set1_epi16((short)weight)));
-}
-KINLINE __m256i add_dot(__m256i dot, const __m256i code[4], const struct unit_x *x)
-{
-    return add_weighted(dot, code, x, 1);
-}
-#endif
-
-/* dot: that of the slab's first octet, i, of 4; it has all of a split slab. */
-KINLINE void add_slab(const struct slab *c, const bool split, const int8_t *at, __m256i *dot)
-{
-    const struct unit_x x = load_x(at);
-    dot[0] = add_dot(dot[0], c->part[0], &x);
-    if (!split)
-        dot[2] = add_dot(dot[2], c->part[1], &x);
-#if !I8_VNNI
-    else
-        dot[0] = add_weighted(dot[0], c->part[1], &x, 16);
 #endif
 }
 
@@ -161,53 +132,53 @@ struct unit {
     __m256i (*dots)[N_OCTETS];
 };
 
-KINLINE void add_octets(const int bits, const bool table, const struct unit *u, const int octet)
+KINLINE void add_octets(const int bits, const bool table, const struct unit *u, const int half)
 {
-    const struct slab c = decode(bits, table, u->lines, octet, u->group);
+    const int parts = n_parts(bits, table);
+    const struct octet_pair c = decode(bits, table, u->lines + 32 * half, u->group);
     for (int64_t t = 0; t < u->tokens; t++)
-        add_slab(&c, is_split(bits, table), u->x + PTQ_PANEL_COLS * t, u->dots[t] + octet);
+        for (int p = 0; p < parts; p++) {
+            const struct unit_x x = load_x(u->x + PTQ_PANEL_COLS * (parts * t + p));
+            for (int high = 0; high < 2; high++)
+                u->dots[t][half + 2 * high] =
+                    add_dot(u->dots[t][half + 2 * high], c.octet[high], &x, p ? 16 : 1);
+        }
 }
 
 KINLINE void add_unit(const int bits, const bool table, const struct unit *u)
 {
-    EACH (i, bits)
+    for (int i = 0; i < bits; i++)
         _mm_prefetch((const char *)u->lines + AHEAD_BYTES + LINE_BYTES * i, _MM_HINT_T0);
     add_octets(bits, table, u, 0);
     add_octets(bits, table, u, 1);
-    if (is_split(bits, table)) {
-        add_octets(bits, table, u, 2);
-        add_octets(bits, table, u, 3);
-    }
 }
 
 /* ---- a group's scales and zeros ---- */
 
-KINLINE void load_book(struct group *g, const bool split, const struct ptq_kweight *w,
-                       int64_t block)
+KINLINE void load_book(struct group *g, const struct ptq_kweight *w, int64_t block)
 {
     const void *table = w->table8 + 16 * block;
-    const __m256i book = _mm256_broadcastsi128_si256(_mm_loadu_si128(table));
-    EACH (p, 2)
-        g->book[p] = split ? nibble(book, p) : book;
+    g->book = _mm256_broadcastsi128_si256(_mm_loadu_si128(table));
     g->step = _mm256_set1_ps(w->table_step[block]);
     g->min = _mm256_set1_ps(w->table_min[block]);
 }
 
-KINLINE struct group load_group(const struct ptq_kweight *w, const int bits, const bool table,
-                                int64_t panel, int64_t group)
+KINLINE struct group load_group(const struct ptq_kweight *w, const bool table, int64_t panel,
+                                int64_t group)
 {
     const int64_t at = (panel * w->groups + group) * PTQ_PANEL_ROWS;
     struct group g = {0};
-    EACH (i, N_OCTETS) {
+    for (int i = 0; i < N_OCTETS; i++) {
         const int64_t row = at + 8 * i;
-        g.scale[i] = w->scale32 ? _mm256_loadu_ps(w->scale32 + row)
-                                : _mm256_cvtph_ps(_mm_loadu_si128((const void *)(w->scale16 + row)));
+        g.scale[i] = w->scale32
+                         ? _mm256_loadu_ps(w->scale32 + row)
+                         : _mm256_cvtph_ps(_mm_loadu_si128((const void *)(w->scale16 + row)));
         g.zero[i] = w->zero && !table
                         ? _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(w->zero + row)))
                         : _mm256_set1_epi32(w->zero_const);
     }
     if (table)
-        load_book(&g, is_split(bits, table), w, group * w->group / w->table_cols);
+        load_book(&g, w, group * w->group / w->table_cols);
     return g;
 }
 
@@ -236,7 +207,7 @@ KINLINE __m256 add_group(const struct group *g, const int bits, const bool table
 
 struct block { /* some tokens, for all panels asked for */
     const struct ptq_kweight *w;
-    const int8_t *x;     /* 16 of each token, unit after unit */
+    const int8_t *x;     /* 16 of each token, part after part, unit after unit */
     const int32_t *sums; /* sum8 of the first token */
     const float *scale;
     int64_t tokens;
@@ -248,7 +219,7 @@ KINLINE void store(const struct block *b, int64_t panel, int64_t token, const __
 {
     const int64_t row = panel * PTQ_PANEL_ROWS, left = b->w->rows - row;
     float y[PTQ_PANEL_ROWS];
-    EACH (i, N_OCTETS)
+    for (int i = 0; i < N_OCTETS; i++)
         _mm256_storeu_ps(y + 8 * i, _mm256_mul_ps(_mm256_set1_ps(b->scale[token]), acc[i]));
     memcpy(b->y + token * b->ldy + row, y,
            (size_t)(left < PTQ_PANEL_ROWS ? left : PTQ_PANEL_ROWS) * sizeof *y);
@@ -266,19 +237,19 @@ KINLINE void run_panel(const struct block *b, int64_t panel, const int bits, con
     const uint8_t *lines = w->codes + panel * w->panel_bytes;
     const int8_t *x = b->x;
     for (int64_t t = 0; t < tokens; t++)
-        EACH (i, N_OCTETS) {
+        for (int i = 0; i < N_OCTETS; i++) {
             sums.acc[t][i] = _mm256_setzero_ps();
             sums.dots[t][i] = _mm256_setzero_si256();
         }
     for (int64_t at = 0; at < w->groups; at++) {
-        const struct group g = load_group(w, bits, table, panel, at);
+        const struct group g = load_group(w, table, panel, at);
         for (int64_t n = group_units(w, at); n > 0; n--) {
             add_unit(bits, table, &(struct unit){lines, &g, x, tokens, sums.dots});
             lines += LINE_BYTES * bits;
-            x += PTQ_PANEL_COLS * tokens;
+            x += PTQ_PANEL_COLS * n_parts(bits, table) * tokens;
         }
         for (int64_t t = 0; t < tokens; t++)
-            EACH (i, N_OCTETS) {
+            for (int i = 0; i < N_OCTETS; i++) {
                 sums.acc[t][i] = add_group(&g, bits, table, i, sums.dots[t][i],
                                            b->sums[t * w->groups + at], sums.acc[t][i]);
                 sums.dots[t][i] = _mm256_setzero_si256();
@@ -323,13 +294,28 @@ static void run_block(const struct block *b, int64_t begin, int64_t end)
         fn(b, panel);
 }
 
-/* Interleaved, x is one stream: tokens may lie a multiple of 4 KiB apart, where they would share
- * one set of the first-level cache. */
-static void interleave(const struct ptq_kacts *x, int64_t from, int64_t n, int64_t cols, int8_t *to)
+/* 16 activations, in two parts: low, high. Written as the language's shift of 16 bits: of bytes
+ * there is none. */
+KINLINE void cut(const int8_t *from, int8_t *to)
+{
+    const __m128i low = _mm_set1_epi8(15), sign = _mm_set1_epi8(8);
+    const __m128i x = _mm_loadu_si128((const void *)from);
+    const __m128i high = _mm_and_si128((__m128i)((__v8hu)x >> 4), low);
+    _mm_storeu_si128((void *)to, _mm_and_si128(x, low));
+    _mm_storeu_si128((void *)(to + PTQ_PANEL_COLS), _mm_sub_epi8(_mm_xor_si128(high, sign), sign));
+}
+
+/* Tokens from .. from + n interleaved: x is then one stream, while tokens may lie a multiple of 4
+ * KiB apart, where they would share one set of the first-level cache. */
+static void interleave(const struct ptq_kacts *x, int64_t from, int64_t n, int64_t cols, int parts,
+                       int8_t *to)
 {
     for (int64_t k = 0; k < cols; k += PTQ_PANEL_COLS)
-        for (int64_t t = from; t < from + n; t++, to += PTQ_PANEL_COLS)
-            memcpy(to, x->i8 + t * x->ld + k, PTQ_PANEL_COLS);
+        for (int64_t t = from; t < from + n; t++, to += PTQ_PANEL_COLS * parts)
+            if (parts == 2)
+                cut(x->i8 + t * x->ld + k, to);
+            else
+                memcpy(to, x->i8 + t * x->ld + k, PTQ_PANEL_COLS);
 }
 
 /* Blocks of about the same size: 33 tokens are 16 and 17, not 32 and 1. */
@@ -337,19 +323,19 @@ static void matmul(const struct ptq_kweight *w, const struct ptq_kacts *x, int64
                    int64_t end, float *y, int64_t ldy)
 {
     int8_t packed[BLOCK_BYTES];
-    const int64_t fit = BLOCK_BYTES / w->pcols, most = fit < MAX_TOKENS ? fit : MAX_TOKENS,
+    const int parts = n_parts(w->bits, w->code == PTQ_KCODE_TABLE);
+    const int64_t fit = BLOCK_BYTES / w->pcols / parts, most = fit < MAX_TOKENS ? fit : MAX_TOKENS,
                   blocks = (x->n + most - 1) / most;
     for (int64_t i = 0; i < blocks; i++) {
         const int64_t from = x->n * i / blocks, n = x->n * (i + 1) / blocks - from;
         const struct block b = {.w = w,
-                                .x = x->n > 1 ? packed : x->i8,
+                                .x = packed,
                                 .sums = x->sum8 + from * w->groups,
                                 .scale = x->scale + from,
                                 .tokens = n,
                                 .y = y + from * ldy,
                                 .ldy = ldy};
-        if (x->n > 1)
-            interleave(x, from, n, w->pcols, packed);
+        interleave(x, from, n, w->pcols, parts, packed);
         run_block(&b, begin, end);
     }
 }
