@@ -6,11 +6,28 @@
  * i holds rows 8 i .., and octets i and i + 2 lie in the same half lines. Those two are decoded to
  * 8 of the 16 registers and stay there while all tokens pass by. The dots of a group wait in
  * memory: with one load and one store for 4 steps that costs less than decoding again for every few
- * tokens.
+ * tokens. A product of one token keeps its dots in registers.
  *
- * Without vpdpbusd the 8 products of a unit are added in 16 bits. Codes of 2 to 4 bits fit: 8 * 15
- * * 127 = 15,240. For bytes (8 bits, tables) the activations are cut instead, once for all rows,
- * into x = 16 high + low, high -8..7, low 0..15: 8 * 255 * 15 = 30,600; twice the products. */
+ * Without vpdpbusd the 8 products of a unit are added in 16 bits. Codes of 2 to 4 bits fit: they
+ * give at most 8 * 15 * 127 = 15,240. For bytes (8 bits, tables) the activations are cut instead,
+ * once for all rows, into x = 16 high + low, high -8..7, low 0..15: 8 * 255 * 15 = 30,600; twice
+ * the products.
+ *
+ * Instructions for a token and two octets (8 dots of 4 columns by 8 rows), loop included: vpdpbusd
+ * 20, of which 8 are it; vpmaddubsw 29, of bytes 55. Of one token for one line of 64 bytes, which
+ * memory takes 7 cycles for:
+ *                 codes of 2, 3, 4, 8 bits   tables of 2, 3, 4
+ *   vpdpbusd         25   37   11    6          39   44   20
+ *   vpmaddubsw       37   44   21   16          78   70   40
+ * Zen 5, one thread, 4096 x 11008 in groups of 128 from memory, by time on the processor, median of
+ * runs on a loaded machine. 24 tokens, share of the peak of the same instructions on registers:
+ *   vpdpbusd        .86  .86  .86  .85         .86  .86  .86   (4 bits, groups of 32 .69, rows .96)
+ *   vpmaddubsw     1.3  1.25  1.3  .68         .67  .66  .67   (sums in 16 bits beat that peak)
+ * One token, share of a plain read of the same bytes:
+ *   vpdpbusd        .88  .75  .90  .95         .65  .65  .92
+ *   vpmaddubsw      .82  .70  .95  .90         .43  .43  .75
+ * Tried, without gain: two chains of vpdpbusd for one token; loading x again for each octet of
+ * bytes; cutting codes, not x, into nibbles (as fast, with one more table). */
 #ifndef PTQ_KERNELS_I8_AVX2_H
 #define PTQ_KERNELS_I8_AVX2_H
 #include <string.h>
@@ -322,7 +339,7 @@ static void interleave(const struct ptq_kacts *x, int64_t from, int64_t n, int64
 static void matmul(const struct ptq_kweight *w, const struct ptq_kacts *x, int64_t begin,
                    int64_t end, float *y, int64_t ldy)
 {
-    int8_t packed[BLOCK_BYTES];
+    int8_t packed[BLOCK_BYTES] __attribute__((aligned(64)));
     const int parts = n_parts(w->bits, w->code == PTQ_KCODE_TABLE);
     const int64_t fit = BLOCK_BYTES / w->pcols / parts, most = fit < MAX_TOKENS ? fit : MAX_TOKENS,
                   blocks = (x->n + most - 1) / most;

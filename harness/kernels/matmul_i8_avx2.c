@@ -1,4 +1,4 @@
-/* matmul_i8_avx2.c: packed weights by int8 activations, vpmaddubsw. */
+/* matmul_i8_avx2.c: packed weights by int8 activations on any AVX2: vpmaddubsw. */
 #define I8_VNNI 0
 #include "kernels/i8_avx2.h"
 

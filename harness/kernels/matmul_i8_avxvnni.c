@@ -1,4 +1,4 @@
-/* matmul_i8_avxvnni.c: packed weights by int8 activations, vpdpbusd on 256 bits. */
+/* matmul_i8_avxvnni.c: packed weights by int8 activations, vpdpbusd of 256 bits. */
 #define I8_VNNI 1
 #include "kernels/i8_avx2.h"
 
