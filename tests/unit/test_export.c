@@ -73,7 +73,7 @@ static void sweep(struct fixture *f, const char *more)
 static int export(struct fixture *f, const char *field, const char *value, enum ptq_st_type type,
                   struct ptq_export_done *done)
 {
-    const struct ptq_export_pick pick = {field, value};
+    const struct ptq_row_pick pick = {field, value};
     const struct ptq_export_args args = {.run_dir = f->run,
                                          .out_dir = f->out,
                                          .picks = &pick,
