@@ -13,6 +13,7 @@ if (!exists("width")) width = 900
 if (!exists("height")) height = 540
 # More than six series: a line each beside the picture, in order; gnuplot's own legend would eat the picture or break into columns
 # that the edge cuts off. A picture may ask for it (legend_right = 1) and end such a list with a note of its own (legend_note).
+if (!exists("n_series")) n_series = 0
 if (!exists("legend_right")) legend_right = n_series > 6
 if (!exists("legend_note")) legend_note = ""
 plot_right = width
