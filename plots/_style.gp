@@ -16,11 +16,11 @@ if (!exists("height")) height = 540
 if (!exists("n_series")) n_series = 0
 if (!exists("legend_right")) legend_right = n_series > 6
 if (!exists("legend_note")) legend_note = ""
-plot_right = width
+picture_right = width
 if (legend_right) {
     longest = strlen(legend_note)
     do for [i = 1:n_series] { longest = strlen(NAMES[i]) > longest ? strlen(NAMES[i]) : longest }
-    width = plot_right + 60 + 7.2 * longest
+    width = picture_right + 60 + 7.2 * longest
     height = height > 110 + 20 * n_series ? height : 110 + 20 * n_series
 }
 eval(sprintf("set terminal %s size %d,%d", term, width, height))
@@ -49,12 +49,12 @@ set grid xtics ytics lc rgb "gray" lw 0.5 dt (2, 4)
 set key outside below center horizontal Left reverse width 2 height 0.8 samplen 2.5
 if (legend_right) {
     unset key
-    set rmargin at screen (plot_right - 10.0) / width
+    set rmargin at screen (picture_right - 10.0) / width
     do for [i = 1:n_series] {
-        set label 100 + i NAMES[i] at screen (plot_right + 14.0) / width, screen 1 - (56 + 20.0 * (i - 1)) / height left \
+        set label 100 + i NAMES[i] at screen (picture_right + 14.0) / width, screen 1 - (56 + 20.0 * (i - 1)) / height left \
             point pt shape(i) ps 0.8 lc rgb color(i) offset character 1.5, -0.2
     }
-    set label 100 legend_note at screen (plot_right + 14.0) / width, screen 1 - (56 + 20.0 * n_series) / height left
+    set label 100 legend_note at screen (picture_right + 14.0) / width, screen 1 - (56 + 20.0 * n_series) / height left
 }
 set lmargin 11
 # No white discs behind points: they would show on dark pages.
