@@ -220,11 +220,19 @@ fuzz: all ## feed mutated bytes to every parser of our own; use with BUILD=asan,
 	@$(MAKE) --no-print-directory $(O)/tests/fuzz/fuzz_parsers
 	$(O)/tests/fuzz/fuzz_parsers $(FUZZ_SECONDS) $(FUZZ_SEED)
 
-.PHONY: fuzz test-run test-programs
-test-programs: $(PTQ) $(UNIT_BIN) $(FAULTY_BIN)
+# What valgrind runs to count the instructions of kernels.
+COUNTS_BIN := $(O)/tests/counts/kernel_counts
+$(O)/tests/counts/%: tests/counts/%.c $(O)/libptq.a $(O)/gen/flags
+	$(call say,LD,$@) mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $< $(LDFLAGS) $(O)/libptq.a $(LDLIBS) -o $@
+counts: all ## write tests/counts/counts.tsv anew: instructions that kernels take, counted by valgrind
+	@$(MAKE) --no-print-directory $(COUNTS_BIN)
+	BUILD_DIR=$(O) PTQ=$(abspath $(PTQ)) tests/cli/kernel_counts.sh --update
+
+.PHONY: fuzz counts test-run test-programs
+test-programs: $(PTQ) $(UNIT_BIN) $(FAULTY_BIN) $(COUNTS_BIN)
 test-run: test-programs
 	@BUILD_DIR=$(O) PTQ=$(abspath $(PTQ)) tests/run.sh $(if $(ONLY),'$(ONLY)')
 
 ifneq ($(filter-out help clean lint format deps,$(or $(MAKECMDGOALS),all)),)
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_BIN:=.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_BIN:=.d) $(COUNTS_BIN:=.d)
 endif

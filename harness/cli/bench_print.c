@@ -237,7 +237,8 @@ static void print_tsv(const struct ptq_bench_sheet *s, FILE *f)
         const struct ptq_bench_row *row = &s->row[r];
         if (!row->timed || row->work.ops == 0)
             continue;
-        fprintf(f, "%s %s n=%lld\t%d", row->op, row->weights, (long long)row->batch, r == 0);
+        fprintf(f, "%s%s%s n=%lld\t%d", row->op, row->weights[0] ? " " : "", row->weights,
+                (long long)row->batch, r == 0);
         for (int i = 0; i < N_COLUMNS; i++)
             if (columns[i].kind != TEXT || !strcmp(columns[i].name, "arithmetic_probe")) {
                 cell(&columns[i], row, false, text_of);
