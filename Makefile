@@ -49,7 +49,7 @@ LIB := $(filter-out %_real.c harness/cli/%,$(sort $(wildcard harness/*/*.c datas
 CLI := $(sort $(wildcard harness/cli/*.c))
 METRICS := $(sort $(wildcard harness/metrics/metric_*.c))
 ARCHS := $(sort $(wildcard harness/model/arch_*.c))
-KERNELS := $(sort $(wildcard harness/kernels/*.c))
+KERNELS := $(sort $(foreach i,scalar avx2 avxvnni avx512,$(wildcard harness/kernels/*_$(i).c)))
 VERBS := $(sort $(wildcard harness/cli/cmd_*.c))
 SYNTHS := $(sort $(wildcard datasets/synth_*.c))
 FORMATS := $(sort $(wildcard datasets/format_*.c))
@@ -58,7 +58,7 @@ CLI_OBJ := $(CLI:%.c=$(O)/%.o)
 PTQ := $(O)/ptq
 UNIT := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_BIN := $(UNIT:%.c=$(O)/%)
-REGISTRIES := $(addprefix $(O)/gen/,methods.inc metrics.inc archs.inc verbs.inc synths.inc formats.inc version.inc)
+REGISTRIES := $(addprefix $(O)/gen/,methods.inc metrics.inc archs.inc verbs.inc synths.inc formats.inc kernels.inc version.inc)
 
 .PHONY: all program help doctor deps test-deps regress table test test-unit test-cli lint format install clean sweep fetch prose
 
@@ -169,16 +169,17 @@ $(O)/gen/metrics.inc: WORDS = $(call entries,$(METRICS),metric_)
 $(O)/gen/archs.inc: WORDS = $(call entries,$(ARCHS),arch_)
 $(O)/gen/verbs.inc: WORDS = $(call entries,$(VERBS),cmd_)
 $(O)/gen/formats.inc: WORDS = $(call entries,$(FORMATS),format_)
+$(O)/gen/kernels.inc: WORDS = $(call entries,$(KERNELS),)
 $(O)/gen/synths.inc: WORDS = $(call entries,$(SYNTHS),synth_)
 # The commit, and two hashes: of the sources that decide a stored form outside the methods (part of every form key), and of those
 # that metrics share (part of every metric key). A new method or metric changes neither.
 # A file counts as arithmetic unless it is named in NO_NUMBERS, so a new one is on the safe side: too many keys change, never too few.
 # Left out are files whose every effect on a number is in a key by itself (texts, layers and files are hashed by content, options by value)
 # or that touch none (messages, time, memory, names). Of sweep/, the files that make what a method sees or sum up what it gave are in.
-NO_NUMBERS := $(addprefix harness/core/,$(foreach f,arena clock hash ini json paths progress status sync words,$(f).c $(f).h)) \
+NO_NUMBERS := $(addprefix harness/core/,$(foreach f,arena blasref clock hash ini json paths progress status sync words,$(f).c $(f).h)) \
   datasets/filekey.c datasets/npy.c datasets/npy.h $(wildcard datasets/synth*.[ch])
 ARITHMETIC := harness/ptq.h $(filter-out $(NO_NUMBERS),$(sort \
-  $(wildcard harness/core/*.[ch] harness/quant/*.[ch] harness/model/*.[ch] harness/kernels/*.[ch] datasets/*.[ch]))) \
+  $(wildcard harness/core/*.[ch] harness/quant/*.[ch] harness/model/*.[ch] datasets/*.[ch]))) \
   $(sort $(wildcard harness/sweep/cell.[ch] harness/sweep/layer_phase.[ch] harness/sweep/layerfile.[ch] harness/sweep/model_phase.[ch] harness/sweep/sequential.[ch]))
 SCORING := harness/metrics/metric.h $(filter-out harness/metrics/metric_%,$(sort $(wildcard harness/metrics/*.[ch])))
 $(O)/gen/version.inc: WORDS = printf '\#define PTQ_COMMIT "%s"\n\#define PTQ_HARNESS_HASH "%s"\n\#define PTQ_SCORING_HASH "%s"\n\#define PTQ_COMPILER "%s"\n\#define PTQ_BUILD "%s"\n\#define PTQ_PREFIX "%s"\n' \
@@ -225,11 +226,19 @@ fuzz: all ## feed mutated bytes to every parser of our own; use with BUILD=asan,
 	@$(MAKE) --no-print-directory $(O)/tests/fuzz/fuzz_parsers
 	$(O)/tests/fuzz/fuzz_parsers $(FUZZ_SECONDS) $(FUZZ_SEED)
 
-.PHONY: fuzz test-run test-programs
-test-programs: $(PTQ) $(UNIT_BIN) $(FAULTY_BIN)
+# What valgrind runs to count the instructions of kernels.
+COUNTS_BIN := $(O)/tests/counts/kernel_counts
+$(O)/tests/counts/%: tests/counts/%.c $(O)/libptq.a $(O)/gen/flags
+	$(call say,LD,$@) mkdir -p $(@D) && $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -MF $@.d $< $(LDFLAGS) $(O)/libptq.a $(LDLIBS) -o $@
+counts: all ## write tests/counts/counts.tsv anew: instructions that kernels take, counted by valgrind
+	@$(MAKE) --no-print-directory $(COUNTS_BIN)
+	BUILD_DIR=$(O) PTQ=$(abspath $(PTQ)) tests/cli/kernel_counts.sh --update
+
+.PHONY: fuzz counts test-run test-programs
+test-programs: $(PTQ) $(UNIT_BIN) $(FAULTY_BIN) $(COUNTS_BIN)
 test-run: test-programs
 	@BUILD_DIR=$(O) PTQ=$(abspath $(PTQ)) tests/run.sh $(if $(ONLY),'$(ONLY)')
 
 ifneq ($(filter-out help clean lint format deps,$(or $(MAKECMDGOALS),all)),)
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_BIN:=.d)
+-include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(UNIT_BIN:=.d) $(COUNTS_BIN:=.d)
 endif

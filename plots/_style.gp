@@ -11,6 +11,18 @@
 # calib_seed time_s, then every metric.
 if (!exists("width")) width = 900
 if (!exists("height")) height = 540
+# More than six series: a line each beside the picture, in order; gnuplot's own legend would eat the picture or break into columns
+# that the edge cuts off. A picture may ask for it (legend_right = 1) and end such a list with a note of its own (legend_note).
+if (!exists("n_series")) n_series = 0
+if (!exists("legend_right")) legend_right = n_series > 6
+if (!exists("legend_note")) legend_note = ""
+picture_right = width
+if (legend_right) {
+    longest = strlen(legend_note)
+    do for [i = 1:n_series] { longest = strlen(NAMES[i]) > longest ? strlen(NAMES[i]) : longest }
+    width = picture_right + 60 + 7.2 * longest
+    height = height > 110 + 20 * n_series ? height : 110 + 20 * n_series
+}
 eval(sprintf("set terminal %s size %d,%d", term, width, height))
 set output out
 set encoding utf8
@@ -35,6 +47,15 @@ set border 3 lw 1 lc rgb "black"
 set tics nomirror out
 set grid xtics ytics lc rgb "gray" lw 0.5 dt (2, 4)
 set key outside below center horizontal Left reverse width 2 height 0.8 samplen 2.5
+if (legend_right) {
+    unset key
+    set rmargin at screen (picture_right - 10.0) / width
+    do for [i = 1:n_series] {
+        set label 100 + i NAMES[i] at screen (picture_right + 14.0) / width, screen 1 - (56 + 20.0 * (i - 1)) / height left \
+            point pt shape(i) ps 0.8 lc rgb color(i) offset character 1.5, -0.2
+    }
+    set label 100 legend_note at screen (picture_right + 14.0) / width, screen 1 - (56 + 20.0 * n_series) / height left
+}
 set lmargin 11
 # No white discs behind points: they would show on dark pages.
 set pointintervalbox 0

@@ -3,20 +3,10 @@
 # order: 12
 # needs: bits_stored loss
 # alt: Loss over stored bits per quantized weight, log scale. Faint open symbols are settings (means over calibration seeds; at the lower edge: no worse than full precision); a line joins those on a method's lower hull, and is what the table at equal stored bits reads.
-longest = 0
-do for [i = 1:n_series] { longest = strlen(NAMES[i]) > longest ? strlen(NAMES[i]) : longest }
-plot_right = 720.0
-width = plot_right + 70 + 7.2 * longest
-height = 540 > 100 + 20 * n_series ? 540 : 100 + 20 * n_series
+width = 720
+legend_right = 1
 load style
 set title title
-set rmargin at screen plot_right / width
-# A line a method beside the picture, in order: gnuplot's own legend breaks into columns, which the edge cuts off.
-unset key
-do for [i = 1:n_series] {
-    set label i NAMES[i] at screen (plot_right + 24) / width, screen 1 - (56 + 20.0 * (i - 1)) / height left \
-        point pt shape(i) ps 0.8 lc rgb color(i) offset character 1.5, -0.2
-}
 set logscale y
 set format y "%.0e"
 set xlabel "bits_stored: everything stored, bits per quantized weight"

@@ -4,6 +4,7 @@
 # needs: bits_stored loss
 # alt_layers: Loss of every setting, over its layers, against the bits it stores per quantized weight, log scale; dashed steps: the Pareto front.
 # alt: Loss of every setting against the bits it stores per quantized weight, log scale. Bars: 95 % intervals over windows; dashed steps: the Pareto front.
+legend_note = "dashed steps: Pareto front"
 load style
 set title title . FLOOR_NOTE
 set logscale y

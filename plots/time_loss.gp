@@ -6,7 +6,6 @@
 load style
 set format y "%.0e"
 set format x "%g"
-set for [k = -3:5] xtics add (1 * 10.0**k, 2 * 10.0**k, 5 * 10.0**k)
 set xlabel "time_s: quantizing every layer (without shared preparation), seconds"
 set ylabel loss_label
 set title title . FLOOR_NOTE
@@ -14,6 +13,10 @@ set autoscale noextend
 stats data using (column("time_s") > 0 ? column("time_s") : NaN) name "TIME" nooutput
 set xrange [TIME_min * 0.7:TIME_max * 1.4]
 set logscale xy
+# A log axis over two decades has too few powers of ten, one over more has no room for others.
+if (TIME_max < 100 * TIME_min) {
+    set for [k = -4:5] xtics add (1 * 10.0**k, 2 * 10.0**k, 5 * 10.0**k)
+}
 set yrange [loss_floor * 0.7:* < 1e30]
 plot for [i = 1:n_series] data using (column("series") == i && column("at_floor") == 0 && column("time_s") > 0 ? column("time_s") : NaN):(column("loss_shown")) \
         with points pt shape(i) ps 0.8 lc rgb color(i) notitle, \

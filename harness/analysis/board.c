@@ -1,4 +1,5 @@
 #include "analysis/board.h"
+#include "analysis/speed.h"
 #include "core/stat.h"
 #include <inttypes.h>
 #include <math.h>
@@ -892,6 +893,8 @@ int ptq_view_open(struct ptq_view *v, const char *run_dir, struct ptq_arena *a,
     if (!v->rows.n)
         return ptq_status_set(st, PTQ_ERR_USAGE,
                               "%s: no rows (cells*.jsonl) yet; run the sweep first", run_dir);
+    if (!ptq_rows_join_speed(&v->rows))
+        return ptq_status_nomem(st, "speeds of rows", 0);
     v->run = read_run_json(run_dir, a);
     code = sort_rows(&b);
     code = code ? code : group_layers(&b);

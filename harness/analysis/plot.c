@@ -42,6 +42,7 @@ static int read_head(struct ptq_plot *p, struct ptq_arena *a, struct ptq_status 
     p->needs = head_value(text, "needs", a, st);
     p->alt = head_value(text, "alt", a, st);
     p->alt_layers = head_value(text, "alt_layers", a, st);
+    p->optional = !strcmp(head_value(text, "optional", a, st), "yes");
     const char *order = head_value(text, "order", a, st);
     free(text);
     p->order = *order ? strtoll(order, NULL, 10) : 100;

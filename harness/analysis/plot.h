@@ -15,6 +15,7 @@ struct ptq_plot {
     const char *name, *path, *title, *data, *alt, *alt_layers;
     const char *needs;
     int64_t order;
+    bool optional; /* "# optional: yes": where it cannot be drawn nobody misses it */
 };
 
 /* Every picture of the plots folder, by order, then name. PTQ_ERR_USAGE: the folder is not found.

@@ -334,8 +334,11 @@ static int draw_all(const struct ptq_tables *t, struct ptq_page *page)
         return PTQ_ERR_MEMORY;
     for (int64_t k = 0; k < t->v->n_boards; k++) {
         int code = ptq_plot_data_write(t, k);
-        for (int64_t i = 0; i < n && !code; i++)
-            code = draw(t, k, &plots[i], &all[page->n_pictures++]);
+        for (int64_t i = 0; i < n && !code; i++) {
+            struct ptq_picture *p = &all[page->n_pictures];
+            code = draw(t, k, &plots[i], p);
+            page->n_pictures += code || p->file || !plots[i].optional;
+        }
         if (code)
             return code;
     }

@@ -8,7 +8,7 @@
 
 /* ---- numbers ---- */
 
-enum style { BITS, PERPLEXITY, CHANGE, SMALL, SHARE, COSINE, SECONDS };
+enum style { BITS, PERPLEXITY, CHANGE, SMALL, SHARE, COSINE, SECONDS, SPEED };
 
 static int digits_of_perplexity(double v)
 {
@@ -23,6 +23,7 @@ static void set_number(struct ptq_sheet *s, int column, double v, enum style sty
     }
     switch (style) {
     case BITS: ptq_sheet_set(s, column, "%.3f", v); break;
+    case SPEED: ptq_sheet_set(s, column, "%.4g", v); break;
     case PERPLEXITY:
         if (v < 1e5)
             ptq_sheet_set(s, column, "%.*f", digits_of_perplexity(v), v);
@@ -145,6 +146,8 @@ static const struct main_column main_columns[] = {
     {{"embed_dcos"}, "1 - cos", CHANGE, false, 3},
     {{"fact_recall", "recall"}, "share", SHARE, false, 5},
     {{"copy_accuracy", "copy"}, "share", SHARE, false, 6},
+    {{"tokens_s"}, "1/s", SPEED, false, 2},
+    {{"batch_gflops"}, "", SPEED, false, 4},
     {{"out_relerr"}, "geo.mean", SMALL, true, 0},
     {{"out_relerr_heldout"}, "geo.mean", SMALL, true, 7},
     {{"w_relerr"}, "geo.mean", SMALL, true, 8},

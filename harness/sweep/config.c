@@ -74,6 +74,9 @@ static const struct key keys[] = {
     {"eval", "windows", NULL, INT, AT(eval.windows), 0, 0, 1 << 24, NULL, NULL},
     {"eval", "window", NULL, INT, AT(eval.window), 0, 0, 1 << 24, NULL, NULL},
     {"eval", "metrics", NULL, METRICS, LIST(eval.metrics, eval.n_metrics), 0, 0, NULL, NULL},
+    {"bench", "speed", NULL, BOOL, AT(bench.speed), 0, 0, 0, NULL, NULL},
+    {"bench", "batch", NULL, INT, AT(bench.batch), 0, 1, 1 << 16, NULL, NULL},
+    {"bench", "ms", NULL, INT, AT(bench.ms), 0, 1, 600000, NULL, NULL},
     {"run", "threads", NULL, INT, AT(run.threads), 0, 0, 4096, NULL, NULL},
     {"run", "memory", NULL, BYTES, AT(run.memory_bytes), 0, 0, 0, NULL, NULL},
     {"run", "seed", NULL, INT, AT(run.seed), 0, 0, INT64_MAX, NULL, NULL},
@@ -85,7 +88,7 @@ static const struct key keys[] = {
     {"run", "name", NULL, TEXT, AT(run.name), 0, 0, 0, NULL, NULL},
 };
 enum { N_KEYS = sizeof keys / sizeof *keys };
-static const char *const sections[] = {"model", "calib", "sweep", "eval",
+static const char *const sections[] = {"model", "calib", "sweep", "eval", "bench",
                                        "run",   "full",  "fetch", NULL};
 static const char full_section[] = "full";
 
@@ -471,6 +474,8 @@ static int defaults(struct ptq_config *c, const char *path, struct ptq_arena *ar
                                         .n_a_bits = 1,
                                         .zero_in_range = true,
                                         .layers = "*"};
+    c->bench.batch = 128;
+    c->bench.ms = 300;
     c->run.keep_forms = true;
     c->run.out = "results";
     return PTQ_OK;

@@ -174,6 +174,8 @@ void ptq_row_add_health(json_t *, const struct ptq_health *); /* NULL: nothing *
 /* ---- phases ---- */
 int ptq_layer_phase(struct ptq_job *, struct ptq_status *);
 int ptq_model_phase(struct ptq_job *, struct ptq_status *);
+/* Rows of kind "speed" for the model rows that have none here: one cell after another, alone. */
+int ptq_speed_phase(struct ptq_job *, struct ptq_status *);
 int ptq_sequential_phase(struct ptq_job *, struct ptq_status *);
 
 struct ptq_layer_cell { /* one cell of one layer, on one thread */

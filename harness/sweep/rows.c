@@ -176,6 +176,14 @@ static int read_plan(const char *run_dir, json_t **keys, struct ptq_status *st)
     return *keys ? PTQ_OK : ptq_status_nomem(st, "the plan of a run", bytes);
 }
 
+/* Speeds depend on the machine and its threads, which no plan knows; they belong to rows of their
+ * form and say nothing without one. */
+static bool is_wanted(const json_t *plan, const json_t *row)
+{
+    return json_object_get(plan, ptq_row_text(row, "key")) ||
+           !strcmp(ptq_row_text(row, "kind"), "speed");
+}
+
 int ptq_rows_read_run(const char *run_dir, struct ptq_rows *rows, struct ptq_status *st)
 {
     json_t *wanted = NULL;
@@ -184,7 +192,7 @@ int ptq_rows_read_run(const char *run_dir, struct ptq_rows *rows, struct ptq_sta
     if (code >= 0)
         code = read_plan(run_dir, &wanted, st);
     for (int64_t i = first; wanted && i < rows->n; i++)
-        if (json_object_get(wanted, ptq_row_text(rows->at[i], "key")))
+        if (is_wanted(wanted, rows->at[i]))
             rows->at[kept++] = rows->at[i];
         else
             json_decref(rows->at[i]);

@@ -230,8 +230,10 @@ static int run_phases(struct ptq_job *job, struct ptq_status *st)
 static int run_missing(struct ptq_job *job, struct ptq_sweep_summary *s, struct ptq_status *st)
 {
     struct ptq_prediction prediction = {0};
-    if (s->n_done_before == s->n_cells)
-        return ptq_job_write_plan(job, st);
+    if (s->n_done_before == s->n_cells) {
+        int planned = ptq_job_write_plan(job, st);
+        return planned < 0 ? planned : ptq_speed_phase(job, st);
+    }
     ptq_job_predict(job, &prediction);
     if (!job->args->quiet)
         ptq_job_warn_memory(job, &prediction);
@@ -240,6 +242,8 @@ static int run_missing(struct ptq_job *job, struct ptq_sweep_summary *s, struct 
         code = ptq_job_write_run(job, &prediction, -1, st);
     if (code >= 0)
         code = run_phases(job, st);
+    if (code >= 0)
+        code = ptq_speed_phase(job, st);
     if (atomic_load(&job->failed)) {
         *st = job->fatal;
         code = st->code;

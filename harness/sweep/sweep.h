@@ -78,6 +78,11 @@ struct ptq_config_eval {
     char **metrics; /* ids that rows hold; n_metrics == 0: every one */
     int64_t n_metrics;
 };
+/* Speed of stored forms (speed_phase.c). */
+struct ptq_config_bench {
+    bool speed;
+    int64_t batch, ms; /* tokens of the product beside n = 1; time of a measurement */
+};
 struct ptq_config_run {
     int64_t threads, memory_bytes; /* 0: all there are; 0: three quarters of the machine's */
     int64_t seed;
@@ -98,6 +103,7 @@ struct ptq_config {
     struct ptq_config_calib calib;
     struct ptq_config_grid sweep;
     struct ptq_config_eval eval;
+    struct ptq_config_bench bench;
     struct ptq_config_run run;
 };
 /* What a command line changes of a file: set words win over model_source and both over the lines of

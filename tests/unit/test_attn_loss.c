@@ -64,7 +64,7 @@ static double written_out(const struct attn_case *c, bool columns)
 static int evaluate(struct fixture *f, struct attn_case *c, struct ptq_value *v)
 {
     const struct ptq_quant quant = {.rows = ROWS, .cols = COLS};
-    struct ptq_layer_truth truth;
+    struct ptq_layer_truth truth = {.layer = NULL};
     assert_int_equal(ptq_layer_truth_init(&truth, &c->layer, NULL, NULL, &f->arena, &f->st), 0);
     struct ptq_layer_eval e = {.truth = &truth, .quant = &quant, .stored = c->what, .st = &f->st};
     ptq_arena_init(&e.arena, 0);

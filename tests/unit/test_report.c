@@ -531,6 +531,8 @@ static void pictures_are_drawn(void **state)
     assert_lacks(html, "<b>");
     for (int64_t i = 0; i < n; i++) {
         char name[128];
+        if (plots[i].optional) /* what it needs is not in every run */
+            continue;
         snprintf(name, sizeof name, "plots/%s.svg", plots[i].name);
         char *svg = read_text(r.dir, name);
         assert_holds(svg, "<svg class=\"ptq-plot\"");
