@@ -241,6 +241,8 @@ static const struct ptq_flag flags[] = {
     {"results", 0, PTQ_FLAG_TEXT, "DIR", "where run folders lie [results]", NULL},
     {"format", 'f', PTQ_FLAG_TEXT, "F", "text, md, csv or jsonl [text]", NULL},
     {"threads", 't', PTQ_FLAG_TEXT, "N", "threads; no result depends on it [all cores]", NULL},
+    {"portable", 0, PTQ_FLAG_SWITCH, NULL, "AVX2 arithmetic: the same bits on every AVX2 machine",
+     NULL},
     {"quiet", 'q', PTQ_FLAG_SWITCH, NULL, "no progress", NULL},
     {NULL},
 };

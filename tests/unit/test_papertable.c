@@ -228,6 +228,12 @@ static char *tiny_table(struct tiny *t)
         "tolerance = 5\nd = 10 10 10!\n"
         "[row.best]\nmethods = rtn, gptq:act_order=0|1\nsweep.bits = 2\nsource = S\n"
         "trust = text\ntolerance = 90\nd = 10? 10* -\n"
+        "[row.one]\nmethods = rtn\nsweep.bits = 2\nsource = S\ntrust = text\n"
+        "tolerance = 90\nd = 10 - -\n"
+        "[row.two]\nmethods = gptq:act_order=0\nsweep.bits = 2\nsource = S\n"
+        "trust = text\ntolerance = 90\nd = 10 - -\n"
+        "[row.three]\nmethods = gptq:act_order=1\nsweep.bits = 2\nsource = S\n"
+        "trust = text\ntolerance = 90\nd = 10 - -\n"
         "[row.nobody]\nsource = S\ntrust = text\ntolerance = 5\nd = 10 10 10\n"
         "[row.ratio]\nof = good\nover = fp\nsource = S\ntrust = text\ntolerance = 5\n"
         "d = 100%% - -\n",
