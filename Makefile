@@ -108,8 +108,6 @@ install: all ## install the program, its plots and the demo model under PREFIX
 	install -m 644 configs/*.ini '$(DESTDIR)$(PREFIX)/share/ptqbench/configs/'
 	install -d '$(DESTDIR)$(PREFIX)/share/ptqbench/configs/tables'
 	install -m 644 configs/tables/*.ini '$(DESTDIR)$(PREFIX)/share/ptqbench/configs/tables/'
-	install -d '$(DESTDIR)$(PREFIX)/share/ptqbench/configs/tables'
-	install -m 644 configs/tables/*.ini '$(DESTDIR)$(PREFIX)/share/ptqbench/configs/tables/'
 	install -m 644 plots/*.gp '$(DESTDIR)$(PREFIX)/share/ptqbench/plots/'
 	install -m 644 datasets/demo.h5 '$(DESTDIR)$(PREFIX)/share/ptqbench/datasets/'
 	install -m 755 datasets/fetch.sh '$(DESTDIR)$(PREFIX)/share/ptqbench/datasets/'

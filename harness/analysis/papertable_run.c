@@ -438,10 +438,10 @@ static void take_ratio(const struct runner *r, struct ptq_paper_cell *c)
     const struct ptq_paper_cell *of = ptq_paper_cell_at(r->t, row->of_row, c->data, c->column),
                                 *over = ptq_paper_cell_at(r->t, row->over_row, c->data, c->column);
     if (!of || !over || isnan(of->ours) || isnan(over->ours)) {
+        bool left =
+            of && over && (of->verdict == PTQ_PAPER_TO_RUN || over->verdict == PTQ_PAPER_TO_RUN);
         c->why = "one of its two rows has no result";
-        c->verdict = of && over && !r->run->dry_run && of->selected && over->selected
-                         ? PTQ_PAPER_FAILED
-                         : PTQ_PAPER_TO_RUN;
+        c->verdict = left ? PTQ_PAPER_TO_RUN : PTQ_PAPER_FAILED;
         return;
     }
     c->ours = 100 * of->ours / over->ours;

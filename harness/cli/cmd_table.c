@@ -89,7 +89,7 @@ static int table(const struct ptq_args *a, struct ptq_arena *arena, struct ptq_s
         return code;
     r.pool = pool;
     mallopt(M_MMAP_THRESHOLD, 1 << 20); /* as `ptq sweep` does: matrices go back at once */
-    ptq_catch_interrupts("table: ending after the cells in flight; the same command goes on");
+    ptq_catch_interrupts("table: ending after the cells in flight; the same command goes on\n");
     code = ptq_paper_run(&r, &t, arena, st);
     const bool interrupted = code == PTQ_ERR_CANCELLED;
     if (interrupted) {

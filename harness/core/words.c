@@ -282,9 +282,25 @@ static int edit_distance(const char *a, const char *b)
     return row[na % 3][nb];
 }
 
+/* The longest word that `word` begins with ("gptq2048": gptq); of three letters at least. */
+static const char *beginning(const char *word, const char *const *valid)
+{
+    const char *best = NULL;
+    size_t most = 2;
+    for (; *valid; valid++) {
+        size_t n = strlen(*valid);
+        if (n > most && !strncmp(word, *valid, n)) {
+            best = *valid;
+            most = n;
+        }
+    }
+    return best;
+}
+
 const char *ptq_nearest(const char *word, const char *const *valid)
 {
     const char *best = NULL;
+    const char *const *all = valid;
     size_t n = strlen(word);
     if (!n || n >= WORD_MAX)
         return NULL;
@@ -298,7 +314,7 @@ const char *ptq_nearest(const char *word, const char *const *valid)
             limit = d;
         }
     }
-    return best;
+    return best ? best : beginning(word, all);
 }
 
 /* "a, b, c" as far as it fits, then "...". */
