@@ -665,6 +665,15 @@ static int64_t width_of(const struct ptq_cell *cell, const struct opts *o, int64
     return least(o->width ? o->width : of_cell, n);
 }
 
+/* What a codebook makes of such a cell is what it makes of the plain one: two names of a form. */
+static const char *inert_field(const struct ptq_cell *c)
+{
+    return c->sym                       ? "sym = 1 (set sym = 0)"
+           : c->grid != PTQ_GRID_MINMAX ? "a grid search (set grid = minmax)"
+           : !c->zero_in_range          ? "zero_in_range = 0 (set zero_in_range = 1)"
+                                        : NULL;
+}
+
 static int check(struct ptq_ctx *ctx, const struct ptq_layer *l, const struct ptq_cell *cell,
                  const void *opts)
 {
@@ -672,6 +681,9 @@ static int check(struct ptq_ctx *ctx, const struct ptq_layer *l, const struct pt
     int64_t bits = cell->w_bits * o->dim, width = width_of(cell, o, l->w.cols);
     if (o->book == BOOK_UNIFORM)
         return PTQ_OK;
+    const char *inert = inert_field(cell);
+    if (inert)
+        return ptq_skip(ctx, "codebooks have no grid, so that %s would change nothing", inert);
     if (o->dim != 1 && o->dim != 2 && o->dim != 4)
         return ptq_skip(ctx, "dim=%lld: vectors have 1, 2 or 4 weights", (long long)o->dim);
     if (bits > MOST_CODE_BITS)

@@ -144,10 +144,11 @@ static int layer_error(struct job *job, const struct ptq_cmat *w, const float *w
 
 static int without_module(struct ptq_ctx *ctx, const struct ptq_layer *layer)
 {
-    return ptq_skip(ctx,
-                    "%s: awq scores the output of its attention or MLP, which a layer by itself "
-                    "lacks; `ptq sweep` a model, or take awq-layer, which scores the outputs of layers",
-                    layer->name);
+    return ptq_skip(
+        ctx,
+        "%s: awq scores the output of its attention or MLP, which a layer by itself "
+        "lacks; `ptq sweep` a model, or take awq-layer, which scores the outputs of layers",
+        layer->name);
 }
 
 /* Error of the divisor job->s. */
@@ -414,6 +415,8 @@ static void note_counts(const struct job *job)
         n_clamped += job->scratch[i].n_clamped;
     }
     ptq_note(job->ctx, "n_clamped", (double)n_clamped);
+    if (!scales(job->layer, job->opts) && n_clamped == 0)
+        ptq_note(job->ctx, "took_nothing", 1);
     if (job->at.zero && !job->cell->zero_in_range)
         ptq_note(job->ctx, "n_zero_widened", (double)n_widened);
 }

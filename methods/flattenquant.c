@@ -594,7 +594,7 @@ static int quantize(struct ptq_ctx *ctx, const struct ptq_layer *layer, const st
     out->n_parts = 1;
     bool low = out->part[0].bits == cell->w_bits && a_bits == cell->a_bits;
     ptq_note(ctx, "n_clipped", (double)n_clipped);
-    ptq_note(ctx, "n_int4", low);
+    ptq_note(ctx, "n_kept_bits", low);
     return store_inputs(ctx, &plan, a_bits, out);
 }
 

@@ -451,6 +451,20 @@ static int gather(const struct job *job, struct scratch *total)
     return total->rc;
 }
 
+/* |dW|^2 of dead inputs, whose weights were taken for 0: no part of what is minimised here. */
+static double dead_error(const struct job *job)
+{
+    const struct ptq_cmat *w = &job->layer->w;
+    double sum = 0;
+    for (int64_t i = 0; i < job->rows; i++)
+        for (int64_t p = 0; p < job->n; p++) {
+            const int32_t j = job->f->perm[p];
+            const double e = (double)w->at[i * w->ld + j] + (double)job->e[i * job->n + p];
+            sum += job->f->dead[j] ? e * e : 0;
+        }
+    return sum;
+}
+
 static int finish(struct job *job, struct ptq_part *part)
 {
     struct scratch total;
@@ -468,6 +482,8 @@ static int finish(struct job *job, struct ptq_part *part)
             ptq_note(job->ctx, "n_zero_widened", (double)total.n_widened);
     }
     ptq_note(job->ctx, "n_clipped", (double)total.n_clipped);
+    if (job->f->n_dead)
+        ptq_note(job->ctx, "dead_dw2", dead_error(job));
     return permuted_groups(job, part);
 }
 

@@ -77,8 +77,9 @@ static double output_of(const struct ptq_quant *q, const struct channels *c, int
     return sum * divisor(q, j);
 }
 
-/* W diag(s) diag(1/s) x - W x = 0 for every W, and pieces add up: both say that each channel comes
- * out as it went in. A channel that no column reads is one whose weights were left out. */
+/* Pieces add up, and divisors are numbers that divide: each channel comes out as it went in. That
+ * the weights were multiplied by the divisors is for inspect_weights.c to see. A channel that no
+ * column reads is one whose weights were left out. */
 static int check_channels(const struct ptq_quant *q, struct ptq_arena *a, char fault[200],
                           struct ptq_status *st)
 {
@@ -121,6 +122,7 @@ static int check_transforms(const struct ptq_quant *q, struct ptq_arena *a, stru
     int code = PTQ_OK;
     if (q->act.divisor.fmt != PTQ_FMT_NONE || q->split.n_cols) {
         f->transforms = true;
+        f->divides = q->split.n_cols == 0;
         code = check_channels(q, a, f->transform, st);
     }
     for (int p = 0; !code && p < q->n_parts; p++)

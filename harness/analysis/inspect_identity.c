@@ -49,20 +49,36 @@ static const json_t *smallest(struct ptq_inspection *in)
     return best;
 }
 
-static int weights_of_model(const struct ptq_inspection *in, const json_t *row, struct ptq_cmat *w,
+/* Rows do not say that a model is the variant with outliers, keys do. */
+static int open_model(const json_t *row, struct ptq_model **model, struct ptq_status *st)
+{
+    const char *source = ptq_row_text(row, "source"), *key = ptq_row_text(row, "model_key");
+    for (int variant = 0; variant < 2; variant++) {
+        const struct ptq_model_options options = {.outliers = variant};
+        int code = ptq_model_open(model, source, &options, st);
+        if (code && variant)
+            break;
+        if (code || !*key || !strcmp(ptq_model_info(*model)->key, key))
+            return code;
+        ptq_model_close(*model);
+    }
+    ptq_status_clear(st);
+    return ptq_status_set(st, PTQ_ERR_USAGE, "it is not the model that the rows are of");
+}
+
+static int weights_of_model(const json_t *row, struct ptq_arena *arena, struct ptq_cmat *w,
                             struct ptq_status *st)
 {
-    const struct ptq_model_options options = {.outliers = false};
     struct ptq_model *model;
     struct ptq_block block;
     const int64_t index = whole(row, "block");
-    int code = ptq_model_open(&model, ptq_row_text(row, "source"), &options, st);
+    int code = open_model(row, &model, st);
     if (code)
         return code;
     if (index < 0 || index >= ptq_model_info(model)->n_blocks)
         code = ptq_status_set(st, PTQ_ERR_USAGE, "the model has no block %lld", (long long)index);
     if (!code)
-        code = ptq_model_load_block(model, (int)index, in->arena, &block, st);
+        code = ptq_model_load_block(model, (int)index, arena, &block, st);
     for (int i = 0; !code && i < block.n_linears; i++)
         if (!strcmp(block.lin[i].name, ptq_row_text(row, "layer")))
             *w = (struct ptq_cmat){block.lin[i].w, block.lin[i].d_out, block.lin[i].d_in,
@@ -71,20 +87,26 @@ static int weights_of_model(const struct ptq_inspection *in, const json_t *row, 
     return code;
 }
 
-static int weights_of_file(const struct ptq_inspection *in, const json_t *row, struct ptq_h5 *h5,
+static int weights_of_file(const json_t *row, struct ptq_h5 *h5, struct ptq_arena *arena,
                            struct ptq_cmat *w, struct ptq_status *st)
 {
     const struct ptq_layerfile_args args = {.name = ptq_row_text(row, "layer")};
+    const char *key = ptq_row_text(row, "weights_key");
+    char weights[PTQ_KEY_CHARS], given[PTQ_KEY_CHARS];
     struct ptq_layer layer;
-    int code = ptq_layerfile_read(h5, &args, in->arena, &layer, st);
-    if (!code)
-        *w = layer.w;
-    return code;
+    int code = ptq_layerfile_read(h5, &args, arena, &layer, st);
+    if (code)
+        return code;
+    ptq_layerfile_keys(&layer, weights, given);
+    if (*key && strcmp(key, weights) != 0)
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s has other weights than the rows are of",
+                              args.name);
+    *w = layer.w;
+    return PTQ_OK;
 }
 
-/* From where the row says its layer came. */
-static int read_weights(const struct ptq_inspection *in, const json_t *row, struct ptq_cmat *w,
-                        struct ptq_status *st)
+int ptq_row_weights(const json_t *row, struct ptq_arena *arena, struct ptq_cmat *w,
+                    struct ptq_status *st)
 {
     const char *source = ptq_row_text(row, "source");
     const bool synth = ptq_synth_layer_is(source);
@@ -98,10 +120,10 @@ static int read_weights(const struct ptq_inspection *in, const json_t *row, stru
         ptq_h5_open(&h5, source, PTQ_H5_READ, &no_container);
     }
     const bool layers = h5 && (synth || ptq_layerfile_is(h5));
-    int code = layers ? weights_of_file(in, row, h5, w, st) : PTQ_OK;
+    int code = layers ? weights_of_file(row, h5, arena, w, st) : PTQ_OK;
     if (h5)
         ptq_h5_close(h5, &no_container);
-    return layers ? code : weights_of_model(in, row, w, st);
+    return layers ? code : weights_of_model(row, arena, w, st);
 }
 
 static int make_corner(struct trial *t, const json_t *row, struct ptq_cmat w)
@@ -230,7 +252,7 @@ int ptq_check_identity(struct ptq_inspection *in)
         ptq_not_checked(in, "the smallest layer has more than %d weights", MOST_WEIGHTS);
         return PTQ_OK;
     }
-    if (read_weights(in, row, &w, &why) || !w.at) {
+    if (ptq_row_weights(row, in->arena, &w, &why) || !w.at) {
         ptq_not_checked(in, "%s cannot be read again: %s", ptq_row_text(row, "source"),
                         *why.text ? why.text : "the layer is not there");
         return PTQ_OK;

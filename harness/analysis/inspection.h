@@ -11,6 +11,7 @@ struct ptq_form_look { /* what a stored form showed; a fault is a text, "" when 
     const json_t *row;
     enum ptq_form_state state;
     bool transforms; /* it treats its inputs */
+    bool divides;    /* by a divisor, without a split */
     char round_trip[160], ledger[160], transform[200];
     bool no_bits; /* the row does not hold bits_stored */
 };
@@ -47,7 +48,15 @@ bool ptq_row_is_base(const json_t *row, const char *base);
 
 /* inspect_forms.c */
 int ptq_look_at_forms(struct ptq_inspection *);
+/* inspect_weights.c: forms that divide, looked at before, against their layers' weights */
+int ptq_compare_weights(struct ptq_inspection *);
+/* One form of a single uniform part. */
+void ptq_try_weights(struct ptq_inspection *, const struct ptq_cmat *w, const struct ptq_quant *,
+                     const json_t *row);
 /* inspect_identity.c */
+/* The row's layer as its source holds it; refused when the source is no longer what the row says.
+ */
+int ptq_row_weights(const json_t *row, struct ptq_arena *, struct ptq_cmat *, struct ptq_status *);
 int ptq_check_identity(struct ptq_inspection *);
 /* One row's method and cell on a layer whose Hessian is a multiple of the identity. */
 int ptq_try_identity(struct ptq_inspection *, const struct ptq_layer *, const json_t *row);

@@ -229,7 +229,7 @@ static bool same_setting(const json_t *a, const json_t *b)
 static int check_changed(struct ptq_inspection *in)
 {
     struct setting_count c = {0};
-    int64_t alone = 0;
+    int64_t alone = 0, idle = 0;
     in->now->unit = "settings";
     for (int64_t i = 0; i < in->n_layers; i++) {
         const json_t *r = in->layers[i];
@@ -237,6 +237,10 @@ static int check_changed(struct ptq_inspection *in)
             end_setting(in, &c);
         if (!is_calibrated(in, r))
             continue;
+        if (ptq_row_sub(r, "notes", "took_nothing") == 1) {
+            idle++;
+            continue;
+        }
         const json_t *rtn = partner(in, r, "rtn", false);
         alone += !rtn;
         if (!rtn)
@@ -248,6 +252,11 @@ static int check_changed(struct ptq_inspection *in)
     if (alone)
         ptq_not_checked(in, "%" PRId64 " layer cells have no rtn row of the same cell beside them",
                         alone);
+    if (idle)
+        ptq_not_checked(in,
+                        "%" PRId64 " layer cells had nothing to take from their statistics "
+                        "(note took_nothing)",
+                        idle);
     return PTQ_OK;
 }
 
@@ -328,21 +337,31 @@ static int check_ledger(struct ptq_inspection *in)
 }
 static int check_transforms(struct ptq_inspection *in)
 {
-    return each_form(in, transforms_of);
+    int code = each_form(in, transforms_of);
+    return code ? code : ptq_compare_weights(in);
 }
 
 /* ---- one method against another ----------------------------------------------------------------
  */
 
 /* GPTQ minimises under H + lambda I: tr(dW H dW^T) + lambda |dW|^2. A channel that outweighs the
- * others makes lambda large, and the undamped loss may then be the worse one. Without w_mse: the
- * undamped loss. */
+ * others makes lambda large, and the undamped loss may then be the worse one. Weights of dead
+ * inputs are taken for 0 there, so that their errors (dead_dw2) are no part of the penalty; rtn
+ * rounds them, which only adds to its side. Without w_mse: the undamped loss. */
 static double damped_loss(const json_t *row, double lambda)
 {
-    double mse = ptq_row_metric(row, "w_mse"), loss = ptq_row_metric(row, "proxy_loss");
-    return isnan(mse) || isnan(lambda)
-               ? loss
-               : loss + lambda * mse * ptq_row_num(row, "rows") * ptq_row_num(row, "cols");
+    double mse = ptq_row_metric(row, "w_mse"), loss = ptq_row_metric(row, "proxy_loss"),
+           dead = ptq_row_sub(row, "notes", "dead_dw2");
+    if (isnan(mse) || isnan(lambda))
+        return loss;
+    const double dw2 = mse * ptq_row_num(row, "rows") * ptq_row_num(row, "cols");
+    return loss + lambda * (isnan(dead) ? dw2 : fmax(dw2 - dead, 0));
+}
+
+/* Dead inputs whose errors the row does not tell apart: written by another build. */
+static bool lacks_dead_error(const json_t *row)
+{
+    return ptq_row_sub(row, "notes", "n_dead") > 0 && isnan(ptq_row_sub(row, "notes", "dead_dw2"));
 }
 
 /* Grids that were fitted before any feedback: then rtn has the same ones. */
@@ -364,7 +383,7 @@ static void gptq_against_rtn(struct ptq_inspection *in, const json_t *row)
                             "the one that was minimised");
         return;
     }
-    const double lambda = ptq_row_sub(row, "notes", "damping");
+    const double lambda = lacks_dead_error(row) ? NAN : ptq_row_sub(row, "notes", "damping");
     const double mine = damped_loss(row, lambda), its = rtn ? damped_loss(rtn, lambda) : NAN;
     if (isnan(mine) || isnan(its)) {
         ptq_not_checked(in, "some gptq rows have no rtn row of the same cell and draw beside them, "
@@ -374,7 +393,7 @@ static void gptq_against_rtn(struct ptq_inspection *in, const json_t *row)
     in->now->n_checked++;
     if (mine > its * (1 + 1e-6))
         ptq_broken(in, "%s: tr(dW (H + %.3g I) dW^T) = %.6g, rtn has %.6g", ptq_row_place(in, row),
-                   lambda, mine, its);
+                   isnan(lambda) ? 0 : lambda, mine, its);
 }
 
 static int check_gptq(struct ptq_inspection *in, bool firm)
@@ -606,7 +625,8 @@ static const struct ptq_rule rules[] = {
      "a side array that is stored but not counted, or counted but not stored", check_ledger},
     {"transforms_are_exact", true,
      "without rounding, divisors, splits and rotations leave the layer's output as it was",
-     "a divisor applied on one side only, a piece that is missing or counted twice",
+     "a divisor applied on one side only (inputs or weights), a piece that is missing or counted "
+     "twice",
      check_transforms},
     {"gptq_not_above_rtn", true,
      "gptq's own objective is not above rtn's, at 3 bits and more with static or row grids",

@@ -11,10 +11,11 @@ struct rival { /* a setting in a block of equal bits, group and inputs */
     const struct ptq_combo *combo;
     const struct ptq_point *first;
     int64_t a_bits;
-    bool outside;      /* stores more than is equal: takes no part */
-    double *log_error; /* [draw][layer]; NaN: absent */
-    double *share;     /* [draw] */
-    double beyond;     /* share of the layers */
+    bool outside;       /* stores more than is equal: takes no part */
+    double *log_error;  /* [draw][layer]; NaN: absent */
+    const char **codes; /* [draw][layer] codes_hash, "" where none is told */
+    double *share;      /* [draw] */
+    double beyond;      /* share of the layers */
 };
 
 struct contest {
@@ -133,17 +134,22 @@ static int read_errors(struct contest *c, struct rival *r)
     const int64_t n = c->n_draws * c->n_layers;
     r->log_error = ptq_arena_alloc(c->t->arena, c->t->st, n, sizeof *r->log_error);
     r->share = ptq_arena_alloc(c->t->arena, c->t->st, c->n_draws, sizeof *r->share);
-    if (!r->log_error || !r->share)
+    r->codes = ptq_arena_alloc(c->t->arena, c->t->st, n, sizeof *r->codes);
+    if (!r->log_error || !r->share || !r->codes)
         return PTQ_ERR_MEMORY;
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++) {
         r->log_error[i] = NAN;
+        r->codes[i] = "";
+    }
     for (int64_t s = 0; s < c->n_draws; s++) {
         const struct ptq_cells *cells = cells_of(r, c->draws[s]);
         for (int64_t i = 0, l = 0; cells && i < cells->n; i++) { /* both in layer order */
             while (l < c->n_layers && !same_layer(c->layers[l], cells->at[i]))
                 l++;
-            if (l < c->n_layers)
-                r->log_error[s * c->n_layers + l] = log(ptq_row_metric(cells->at[i], c->id));
+            if (l == c->n_layers)
+                continue;
+            r->log_error[s * c->n_layers + l] = log(ptq_row_metric(cells->at[i], c->id));
+            r->codes[s * c->n_layers + l] = ptq_row_text(cells->at[i], "codes_hash");
         }
     }
     return PTQ_OK;
@@ -151,14 +157,29 @@ static int read_errors(struct contest *c, struct rival *r)
 
 /* ---- wins ---- */
 
-/* The share of a win that goes to each of the best; 0: nobody else takes part. */
+/* The same form under two settings: an option that changed nothing is no rival. */
+static bool same_form(const struct rival *a, const struct rival *b, int64_t at)
+{
+    return *a->codes[at] && !strcmp(a->codes[at], b->codes[at]);
+}
+
+static bool is_copy(const struct rival *block, int64_t i, int64_t at)
+{
+    for (int64_t k = 0; k < i; k++)
+        if (!block[k].outside && !isnan(block[k].log_error[at]) &&
+            same_form(&block[k], &block[i], at))
+            return true;
+    return false;
+}
+
+/* The share of a win that goes to each of the best forms; 0: nobody else takes part. */
 static double prize(const struct rival *block, int64_t n, int64_t at, double *least)
 {
     int64_t present = 0, equal = 0;
     *least = INFINITY;
     for (int64_t i = 0; i < n; i++) {
         double v = block[i].log_error[at];
-        if (block[i].outside || isnan(v))
+        if (block[i].outside || isnan(v) || is_copy(block, i, at))
             continue;
         present++;
         equal = v < *least ? 1 : equal + (v == *least);
@@ -208,9 +229,27 @@ static bool has_layer(const struct contest *c, const struct rival *r, int64_t la
     return false;
 }
 
+/* One form in every draw. */
+static bool are_one(const struct contest *c, const struct rival *a, const struct rival *b,
+                    int64_t layer)
+{
+    for (int64_t s = 0; s < c->n_draws; s++)
+        if (!same_form(a, b, s * c->n_layers + layer))
+            return false;
+    return true;
+}
+
 static bool competes(const struct contest *c, const struct rival *r, int64_t layer)
 {
     return !r->outside && has_layer(c, r, layer);
+}
+
+static bool repeats(const struct contest *c, const struct rival *block, int64_t i, int64_t layer)
+{
+    for (int64_t k = 0; k < i; k++)
+        if (competes(c, &block[k], layer) && are_one(c, &block[k], &block[i], layer))
+            return true;
+    return false;
 }
 
 static void count_beyond(const struct contest *c, struct rival *block, int64_t n)
@@ -219,12 +258,13 @@ static void count_beyond(const struct contest *c, struct rival *block, int64_t n
     for (int64_t l = 0; l < c->n_layers; l++) {
         int64_t present = 0;
         for (int64_t i = 0; i < n; i++)
-            present += competes(c, &block[i], l);
+            present += competes(c, &block[i], l) && !repeats(c, block, i, l);
         counted += present > 1;
         for (int64_t i = 0; present > 1 && i < n; i++) {
             bool all = competes(c, &block[i], l);
             for (int64_t k = 0; k < n && all; k++)
-                all = k == i || !competes(c, &block[k], l) || beats(c, &block[i], &block[k], l);
+                all = k == i || !competes(c, &block[k], l) || are_one(c, &block[i], &block[k], l) ||
+                      beats(c, &block[i], &block[k], l);
             block[i].beyond += all;
         }
     }

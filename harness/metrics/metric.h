@@ -120,6 +120,7 @@ struct ptq_metric {
     const char *id, *title, *unit;
     enum ptq_better better;
     enum ptq_made_of of;
+    bool of_attention; /* reads statistics of attention, where the layer has them */
     int (*layer)(struct ptq_layer_eval *, struct ptq_value *); /* NULL: not a layer metric */
     /* NULL: not a model metric; called through ptq_metric_of_model */
     int (*model)(const struct ptq_model_eval *, struct ptq_value *);

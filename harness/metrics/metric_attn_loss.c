@@ -102,5 +102,6 @@ const struct ptq_metric ptq_metric_attn_loss = {
              "attention: what BoA minimises; its constants differ between projections",
     .unit = "",
     .better = PTQ_LOWER,
+    .of_attention = true,
     .layer = layer,
 };

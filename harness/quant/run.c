@@ -319,6 +319,14 @@ static int run_check(struct call *c)
     return ctx_close(&x, c, c->m->check(&x, c->layer, &c->cell, c->spec->opts));
 }
 
+/* A gain of a norm takes a factor a channel. The rows of a linear do where each has scales of its
+ * own; under one scale for the tensor the linear before has no place for it. */
+static bool has_place(const struct ptq_layer *l, const struct ptq_cell *cell)
+{
+    return l->producer == PTQ_PRODUCER_NORM ||
+           (l->producer == PTQ_PRODUCER_LINEAR && cell->group_size != PTQ_GROUP_TENSOR);
+}
+
 static int run_quantize(struct call *c, const void *shared)
 {
     struct ptq_ctx x;
@@ -334,7 +342,7 @@ static int run_quantize(struct call *c, const void *shared)
     struct ptq_act *act = &c->r->quant.act;
     if (act->bits == 0)
         act->bits = c->cell.a_bits; /* and no scale: each token's own */
-    act->folds = act->divisor.fmt != PTQ_FMT_NONE && c->layer->producer != PTQ_PRODUCER_NONE;
+    act->folds = act->divisor.fmt != PTQ_FMT_NONE && has_place(c->layer, &c->cell);
     return rc;
 }
 

@@ -75,7 +75,7 @@ static int write_scores(const struct ptq_layer_cell *c, const struct ptq_result 
     ptq_quant_hash(&r->quant, hash);
     json_object_set_new(row, "codes_hash", json_string(hash));
     ptq_layer_evaluated_on(c->job, c->point, c->entry, on);
-    ptq_row_add_metrics(row, c->job, "layer", c->want, on, values);
+    ptq_row_add_metrics(row, c->job, c->entry, c->want, on, values);
     add_notes(row, r, values);
     ptq_row_add_health(row, c->health);
     return ptq_row_finish(c->job, row, t, st);

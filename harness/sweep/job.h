@@ -153,7 +153,8 @@ void ptq_row_add_layer(json_t *, const struct ptq_entry *);
 void ptq_row_add_eval(json_t *, const struct ptq_text *, const struct ptq_eval *);
 void ptq_row_add_notes(json_t *, const struct ptq_note_value *, int n);
 /* values: as the metrics gave them, registry order; NULL: none were computed. */
-void ptq_row_add_metrics(json_t *, const struct ptq_job *, const char *kind,
+void ptq_row_add_metrics(json_t *, const struct ptq_job *,
+                         const struct ptq_entry * /* NULL: a model's row */,
                          const struct ptq_want *, const char *evaluated_on,
                          const struct ptq_value *values);
 /* Adds time and host, appends and forgets the row. IO faults become the job's. */
@@ -162,8 +163,9 @@ int ptq_row_finish(struct ptq_job *, json_t *, const struct ptq_times *, struct 
 void ptq_row_set_outcome(json_t *, int code, const char *reason);
 /* True when the row has every wanted metric under its present key, or is an outcome without
  * metrics. */
-bool ptq_row_complete(const struct ptq_job *, const json_t *row, const char *kind,
-                      const struct ptq_want *, const char *evaluated_on);
+bool ptq_row_complete(const struct ptq_job *, const json_t *row,
+                      const struct ptq_entry * /* NULL: a model's row */, const struct ptq_want *,
+                      const char *evaluated_on);
 
 /* health.c: of the layer's input, made when it is first asked for; valid as long as the job. NULL
  * in *out: no Hessian. Any thread. */

@@ -88,7 +88,7 @@ static int write_row(struct ptq_job *job, const char *kind, const struct ptq_wan
         ptq_row_add_eval(row, &job->eval_text, eval);
         if (p)
             json_object_set_new(row, "codes_hash", json_string(s->codes));
-        ptq_row_add_metrics(row, job, kind, w, job->eval_key, values);
+        ptq_row_add_metrics(row, job, NULL, w, job->eval_key, values);
         ptq_row_add_notes(row, s->notes, s->n_notes);
         code = ptq_row_finish(job, row, t, st);
     }

@@ -347,7 +347,7 @@ int ptq_job_plan(struct ptq_job *job, struct ptq_status *st)
 /* ---- what is there -----------------------------------------------------------------------------
  */
 
-static bool need_row(const struct ptq_job *job, const char *kind, const struct ptq_want *w,
+static bool need_row(const struct ptq_job *job, const struct ptq_entry *e, const struct ptq_want *w,
                      const char *on)
 {
     const json_t *row = w->mine && !w->repeated ? ptq_store_find(job->store, w->key) : NULL;
@@ -355,7 +355,7 @@ static bool need_row(const struct ptq_job *job, const char *kind, const struct p
         return false;
     if (row && job->args->retry_failed && !strcmp(ptq_row_text(row, "status"), "failed"))
         return true;
-    return !row || !ptq_row_complete(job, row, kind, w, on);
+    return !row || !ptq_row_complete(job, row, e, w, on);
 }
 
 /* A layer that was skipped or failed has no form and will have none. */
@@ -370,14 +370,14 @@ int ptq_job_look(struct ptq_job *job, struct ptq_status *st)
     char on[PTQ_KEY_CHARS];
     (void)st;
     job->reference_want.need_row =
-        job->has_eval && need_row(job, "reference", &job->reference_want, job->eval_key);
+        job->has_eval && need_row(job, NULL, &job->reference_want, job->eval_key);
     for (int64_t p = 0; p < job->n_points; p++) {
         struct ptq_want *m = &job->model_wants[p];
-        m->need_row = job->has_eval && need_row(job, "model", m, job->eval_key);
+        m->need_row = job->has_eval && need_row(job, NULL, m, job->eval_key);
         for (int64_t i = 0; i < job->n_entries; i++) {
             struct ptq_want *w = ptq_layer_want(job, p, i);
             ptq_layer_evaluated_on(job, &job->points[p], &job->entries[i], on);
-            w->need_row = need_row(job, "layer", w, on);
+            w->need_row = need_row(job, &job->entries[i], w, on);
             w->need_form = m->need_row && job->entries[i].lin >= 0 && may_have_form(job, w) &&
                            !ptq_pack_verify(job->pack, w->form);
         }

@@ -152,9 +152,33 @@ void ptq_row_add_notes(json_t *row, const struct ptq_note_value *notes, int n)
 /* ---- metrics -----------------------------------------------------------------------------------
  */
 
-static bool of_kind(const struct ptq_metric *m, const char *kind)
+static bool of_kind(const struct ptq_metric *m, const struct ptq_entry *e)
 {
-    return strcmp(kind, "layer") ? m->model != NULL : m->layer != NULL;
+    return e ? m->layer != NULL : m->model != NULL;
+}
+
+/* Attention's statistics are no part of what a row is evaluated on, so that a method that asks for
+ * them changes no key of the others; the values of metrics that read them are. */
+static const char *attention_of(const struct ptq_job *job, const struct ptq_entry *e)
+{
+    const bool projects = e && e->lin >= 0 &&
+                          (e->role == PTQ_ROLE_Q || e->role == PTQ_ROLE_K || e->role == PTQ_ROLE_V);
+    if (job->layerfile || !projects || job->cfg->calib.stats != PTQ_STATS_FP)
+        return ""; /* none, whatever the setting */
+    return job->stats_options.attention == PTQ_ATTN_ALL    ? "all"
+           : job->stats_options.attention == PTQ_ATTN_ROWS ? "rows"
+                                                           : "";
+}
+
+static void metric_key(const struct ptq_job *job, const struct ptq_entry *e,
+                       const struct ptq_want *w, const struct ptq_metric_entry *m, const char *on,
+                       char out[PTQ_KEY_CHARS])
+{
+    char with[PTQ_KEY_CHARS];
+    const char *attention = m->metric->of_attention ? attention_of(job, e) : "";
+    if (*attention)
+        ptq_key_of(with, "attention", on, attention, (char *)NULL);
+    ptq_metric_key(w->form, m->metric->id, m->version, *attention ? with : on, out);
 }
 
 static const char *const metric_fields[] = {"metrics", "absent", "intervals", "metric_keys", NULL};
@@ -183,7 +207,7 @@ static void keep_value(json_t *row, const json_t *before, const char *id, const 
     }
 }
 
-void ptq_row_add_metrics(json_t *row, const struct ptq_job *job, const char *kind,
+void ptq_row_add_metrics(json_t *row, const struct ptq_job *job, const struct ptq_entry *e,
                          const struct ptq_want *w, const char *on, const struct ptq_value *values)
 {
     int n;
@@ -194,9 +218,9 @@ void ptq_row_add_metrics(json_t *row, const struct ptq_job *job, const char *kin
     for (int i = 0; i < n; i++) {
         const char *id = all[i].metric->id;
         char key[PTQ_KEY_CHARS];
-        if (!of_kind(all[i].metric, kind))
+        if (!of_kind(all[i].metric, e))
             continue;
-        ptq_metric_key(w->form, id, all[i].version, on, key);
+        metric_key(job, e, w, &all[i], on, key);
         if (ptq_metric_wanted(job, id))
             put_value(row, id, &values[i], key);
         else
@@ -204,7 +228,7 @@ void ptq_row_add_metrics(json_t *row, const struct ptq_job *job, const char *kin
     }
 }
 
-bool ptq_row_complete(const struct ptq_job *job, const json_t *row, const char *kind,
+bool ptq_row_complete(const struct ptq_job *job, const json_t *row, const struct ptq_entry *e,
                       const struct ptq_want *w, const char *on)
 {
     int n;
@@ -214,9 +238,9 @@ bool ptq_row_complete(const struct ptq_job *job, const json_t *row, const char *
         return true;
     for (int i = 0; i < n; i++) {
         char key[PTQ_KEY_CHARS];
-        if (!of_kind(all[i].metric, kind) || !ptq_metric_wanted(job, all[i].metric->id))
+        if (!of_kind(all[i].metric, e) || !ptq_metric_wanted(job, all[i].metric->id))
             continue;
-        ptq_metric_key(w->form, all[i].metric->id, all[i].version, on, key);
+        metric_key(job, e, w, &all[i], on, key);
         if (strcmp(key, ptq_row_text(keys, all[i].metric->id)) != 0)
             return false;
     }

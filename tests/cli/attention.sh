@@ -46,6 +46,24 @@ sweep off "attention = 0" "methods = gptq" || fail "attention = 0: $(cat "$dir/e
 sweep on "attention = 1" "methods = gptq" || fail "attention = 1: $(cat "$dir/err")"
 sweep rows "attention = rows" "methods = gptq" || fail "attention = rows: $(cat "$dir/err")"
 [ "$(keys off)" = "$(keys on)" ] && [ "$(keys off)" = "$(keys rows)" ] || fail "attention changes keys of gptq"
+# But attn_loss is of the statistics that there are: absent without them, another value or key with those of rows alone,
+# and filled in when a method that asks for them joins.
+losses() { # the last row of a cell counts
+    grep '"method":"gptq"' "$dir/results/$1/cells.jsonl" | sed -nE 's/.*"layer":"([^"]*attn_[qkv])".*"metrics":\{"attn_loss":([^,}]*).*/\1 \2/p' |
+        awk '{ loss[$1] = $2 } END { for (l in loss) print l, loss[l] }' | sort
+}
+numbers() { losses "$1" | grep -cE ' [0-9]'; }
+attn_keys() { grep -o '"metric_keys":{"attn_loss":"[0-9a-f]*"' "$dir/results/$1/cells.jsonl" | sort -u; }
+[ "$(numbers off)" = 0 ] && [ "$(numbers on)" = 12 ] && [ "$(numbers rows)" = 12 ] ||
+    fail "attn_loss of gptq's 12 q, k, v: $(numbers off), $(numbers on), $(numbers rows)"
+[ -n "$(attn_keys on)" ] && [ "$(attn_keys on)" != "$(attn_keys rows)" ] && [ "$(attn_keys on)" != "$(attn_keys off)" ] || fail "keys of attn_loss do not tell the statistics"
+sweep grows "" "methods = gptq\nlayers = *.attn_?" || fail "gptq alone: $(cat "$dir/err")"
+[ "$(numbers grows)" = 0 ] || fail "gptq alone has attn_loss"
+sweep grows "" "methods = gptq, boa\nlayers = *.attn_?" || fail "gptq and boa: $(cat "$dir/err")"
+[ "$(losses grows)" = "$(losses on)" ] || fail "attn_loss of gptq after boa joined: $(losses grows)"
+sweep turns "attention = 0" "methods = gptq" || fail "attention = 0 in turns: $(cat "$dir/err")"
+sweep turns "attention = 1" "methods = gptq" || fail "attention = 1 in turns: $(cat "$dir/err")"
+[ "$(losses turns)" = "$(losses on)" ] || fail "attn_loss after attention = 0 became 1: $(losses turns)"
 [ "$(stat -c %s "$dir"/results/on/stats.*.h5)" -gt "$(stat -c %s "$dir"/results/rows/stats.*.h5)" ] &&
     [ "$(stat -c %s "$dir"/results/rows/stats.*.h5)" -gt "$(stat -c %s "$dir"/results/off/stats.*.h5)" ] ||
     fail "attention = 0, rows and 1 hold the same"

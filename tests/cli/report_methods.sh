@@ -85,6 +85,15 @@ holds results/toy/report.md '| 2 | row | rtn | 2.000 | 2 | 2 | 12 % | 0 % | 25 %
 holds results/toy/report.md '| 2 | row | boa | 2.200 | 2 | 2 | - | - | - | - |'
 holds results/toy/tables/wins.csv 'toy,2,-1,16,hera,2,2,2,0.125,0,0.25,0'
 
+# One form under two names wins once: rtn's and hera's share of draw 2 is a whole win of both, not two halves. Alone they are no contest.
+cp results/toy/cells.jsonl rows
+sed -E -i '/"kind":"layer"/{/"label":"(rtn|hera)"/s/"layer":/"codes_hash":"aa","layer":/}' results/toy/cells.jsonl
+[ "$(grep -c '"codes_hash":"aa"' results/toy/cells.jsonl)" = 6 ] || fault 'no rows with a hash of codes'
+"$PTQ" report toy --no-plots >"$dir/out" 2>"$dir/err" || fault "exit code $?: $(cat "$dir/err")"
+holds results/toy/tables/wins.csv 'toy,2,-1,16,hera,2,2,2,0.25,0,0.5,0'
+holds results/toy/tables/wins.csv 'toy,2,-1,16,gptq,2,2,2,0.75,0.5,1,0.5'
+cp rows results/toy/cells.jsonl
+
 # Settings of one width say nothing of equal bits, and the page says so.
 grep -v '"bits":4\|"group_size":32' results/toy/cells.jsonl | sed 's/"bits_stored":2\([,}]\)/"bits_stored":2.1\1/' >rows && mv rows results/toy/cells.jsonl
 "$PTQ" report toy --no-plots >"$dir/out" 2>"$dir/err" || fault "exit code $?"

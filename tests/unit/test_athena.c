@@ -580,6 +580,7 @@ static void skipped_with_a_reason(void **state)
         int bits;
         int64_t group;
         const char *words;
+        bool sym, zero_free;
     } cases[] = {
         {"athena:dim=4:width=6", 2, -1, "does not divide"},
         {"athena:dim=4", 2, 10, "does not divide"},
@@ -587,11 +588,16 @@ static void skipped_with_a_reason(void **state)
         {"athena:dim=4", 5, -1, "65536"},
         {"athena:dim=2:exact=1", 2, -1, "dim=1"},
         {"athena", 3, 0, "tensor"},
+        {"athena:grid=mse", 3, -1, "set grid = minmax"},
+        {"athena", 3, -1, "set sym = 0", .sym = true},
+        {"athena", 3, -1, "set zero_in_range = 1", .zero_free = true},
     };
     for (int64_t k = 0; k < LENGTH(cases); k++) {
         struct ptq_result r;
         struct run_args a = {&f->layer,  cases[k].spec, cell_of(cases[k].bits, cases[k].group),
                              PTQ_SINGLE, NULL,          0};
+        a.cell.sym = cases[k].sym;
+        a.cell.zero_in_range = !cases[k].zero_free;
         ptq_status_clear(&f->st);
         assert_int_equal(run_cell(&a, &r, &f->st), PTQ_SKIP);
         if (!strstr(f->st.text, cases[k].words))

@@ -381,6 +381,12 @@ static void folding(void **state)
     assert_true(note_of(&store, "exponent") > 0 && !store.quant.act.folds);
     ptq_quant_ledger(&store.quant, &ledger);
     assert_true(ledger.divisor == 32.0 * COLS);
+    l.role = PTQ_ROLE_Q; /* not clipped either */
+    struct ptq_result nothing = run(f, &l, "awq", awq_cell(3));
+    assert_true(note_of(&nothing, "took_nothing") == 1);
+    assert_true(note_of(&clip, "n_clamped") > 0 && !(note_of(&clip, "took_nothing") == 1) &&
+                !(note_of(&store, "took_nothing") == 1));
+    ptq_result_release(&nothing);
     ptq_result_release(&r);
     ptq_result_release(&clip);
     ptq_result_release(&store);

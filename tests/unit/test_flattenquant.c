@@ -75,7 +75,7 @@ static void made_by_hand(void **state)
     assert_rel((double)r.quant.act.scale, 1, 1e-7); /* 7 / 7 */
     assert_true(note_of(&r, "n_split_channels") == 1 && note_of(&r, "n_capped_channels") == 0);
     assert_rel(note_of(&r, "expand"), 9.0 / 5, 1e-15);
-    assert_true(note_of(&r, "n_int4") == 1);
+    assert_true(note_of(&r, "n_kept_bits") == 1);
     ptq_result_release(&r);
     /* dead channels do not lower it */
     const float dead[] = {3, 1, 30, 4, 2, 0, 0};
@@ -385,7 +385,7 @@ static void choice_of_bits(void **state)
         snprintf(spec, sizeof spec, "flattenquant:choose=mse:gamma=%.9g",
                  ratio * (side ? 1.0001 : 0.9999));
         struct ptq_result r = run(f, &l, spec, tensor_cell(4, 4));
-        assert_true(note_of(&r, "n_int4") == side);
+        assert_true(note_of(&r, "n_kept_bits") == side);
         assert_true(r.quant.act.bits == (side ? 4 : 8));
         assert_true(note_of(&r, "n_clipped") == note_of(side ? &low : &high, "n_clipped"));
         ptq_quant_hash(&r.quant, a);
@@ -396,7 +396,7 @@ static void choice_of_bits(void **state)
     const char *specs[] = {"flattenquant:choose=kl:gamma=0", "flattenquant:choose=kl:gamma=1e12"};
     for (int k = 0; k < 2; k++) {
         struct ptq_result r = run(f, &l, specs[k], tensor_cell(4, 4));
-        assert_true(note_of(&r, "n_int4") == k);
+        assert_true(note_of(&r, "n_kept_bits") == k);
         ptq_result_release(&r);
     }
     ptq_result_release(&low);

@@ -38,9 +38,9 @@ static json_t *new_row(const char *base, const struct ptq_result *r, int bits, i
     free(dw);
     ptq_quant_hash(&r->quant, hash);
     ptq_quant_ledger(&r->quant, &ledger);
-    double damping = NAN;
+    json_t *notes = json_object();
     for (int i = 0; i < r->n_notes; i++)
-        damping = strcmp(r->notes[i].key, "damping") ? damping : r->notes[i].value;
+        json_object_set_new(notes, r->notes[i].key, ptq_json_num(r->notes[i].value));
     json_t *row = json_pack(
         "{s:i,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:I,s:i,s:s,s:s,s:i,s:s,s:i,s:s,s:s,s:s,s:i,"
         "s:s,s:i,s:i,s:i}",
@@ -55,7 +55,7 @@ static json_t *new_row(const char *base, const struct ptq_result *r, int bits, i
                         json_pack("{s:f,s:f,s:f,s:f,s:f}", "proxy_loss", loss, "out_relerr",
                                   loss / all, "w_mse", mse, "w_relerr", mse * (double)n / w2,
                                   "bits_stored", ledger.total / (double)n));
-    json_object_set_new(row, "notes", json_pack("{s:o}", "damping", ptq_json_num(damping)));
+    json_object_set_new(row, "notes", notes);
     json_object_set_new(row, "health", json_pack("{s:f,s:i}", "trace", 3.5, "n_dead", 0));
     return row;
 }
@@ -257,6 +257,13 @@ static void test_changed(void **state)
             row_of(*state, "gptq", 4, 16, layer_names[k]), "codes_hash",
             json_object_get(row_of(*state, "rtn", 4, 16, layer_names[k]), "codes_hash"));
     expect_broken(*state, "calibration_counts", true, "gptq b4 g16 blk.0.attn_k and all 3 layers");
+    struct ptq_invariants all; /* and where the method says that it had nothing to take */
+    for (int k = 0; k < N_LAYERS; k++)
+        json_object_set_new(json_object_get(row_of(*state, "gptq", 4, 16, layer_names[k]), "notes"),
+                            "took_nothing", json_integer(1));
+    struct ptq_rule_result idle = check(*state, "calibration_counts", &all);
+    assert_int_equal(idle.n_broken, 0);
+    assert_non_null(strstr(idle.not_checked, "3 layer cells had nothing to take"));
 }
 
 static void put_form(struct run *r, json_t *row, const struct ptq_quant *q)
@@ -357,6 +364,42 @@ static void test_transforms(void **state)
     expect_broken(*state, "transforms_are_exact", true, "blk.0.attn_v: input channel 1");
 }
 
+/* smoothquant's form of a layer passes; rtn's codes under the same divisor, that is of a W that
+ * nobody multiplied, do not. */
+static void test_divisor(void **state)
+{
+    struct run *r = *state;
+    struct ptq_rule_result now = {0};
+    struct ptq_inspection in = {.arena = &r->f.arena, .st = &r->f.st, .now = &now};
+    struct ptq_layer l;
+    const json_t *row = row_of(r, "rtn", 4, 16, "blk.0.attn_k");
+    float most[COLS];
+    synthetic_layer(&r->f.arena, ROWS, COLS, 0, &l);
+    for (int j = 0; j < COLS; j++)
+        most[j] = (float)(1 + j % 9);
+    l.x_absmax = l.x_absmean = most;
+    for (int bits = 2; bits <= 8; bits++) {
+        const struct ptq_cell cell = cell_of(bits, bits % 2 ? -1 : 16);
+        struct run_args a = {&l, "smoothquant:smooth=all", cell, PTQ_SINGLE, NULL, 0};
+        struct ptq_result smooth, plain;
+        assert_int_equal(run_cell(&a, &smooth, &r->f.st), PTQ_OK);
+        a.spec = "rtn";
+        assert_int_equal(run_cell(&a, &plain, &r->f.st), PTQ_OK);
+        now.n_broken = 0;
+        ptq_try_weights(&in, &l.w, &smooth.quant, row);
+        if (now.n_broken)
+            fail_msg("%d bits: %s", bits, now.findings[0]);
+        plain.quant.act = smooth.quant.act;
+        ptq_try_weights(&in, &l.w, &plain.quant, row);
+        assert_true(now.n_broken == 1 || bits < 5); /* coarse steps may hide it */
+        ptq_result_release(&smooth);
+        ptq_result_release(&plain);
+    }
+    assert_true(now.n_findings > 0);
+    assert_non_null(strstr(now.findings[0], "rtn b4 g16 blk.0.attn_k"));
+    assert_non_null(strstr(now.findings[0], "the weights not multiplied"));
+}
+
 static void swap_losses(json_t *a, json_t *b)
 {
     json_t *keep = json_incref(json_object_get(a, "metrics"));
@@ -369,6 +412,41 @@ static void test_gptq(void **state)
     swap_losses(row_of(*state, "gptq", 3, -1, "blk.0.attn_k"),
                 row_of(*state, "rtn", 3, -1, "blk.0.attn_k"));
     expect_broken(*state, "gptq_not_above_rtn", true, "gptq b3 row blk.0.attn_k: tr(dW (H +");
+}
+
+/* A dead input among live ones: gptq takes its weights for 0, which is nothing that it minimises.
+ * At 8 bits its |W|^2 outweighs all that is left of the loss. */
+static void test_gptq_dead(void **state)
+{
+    struct run *r = *state;
+    struct ptq_layer l;
+    struct ptq_invariants all;
+    enum { DEAD = 5 };
+    synthetic_layer(&r->f.arena, ROWS, COLS, 0, &l);
+    double *h = ptq_arena_alloc(&r->f.arena, &r->f.st, COLS * COLS, sizeof *h);
+    assert_non_null(h);
+    for (int i = 0; i < COLS; i++)
+        for (int j = 0; j < COLS; j++)
+            h[i * COLS + j] = i == DEAD || j == DEAD ? 0 : l.hess.at[i * l.hess.ld + j];
+    l.hess = (struct ptq_cdmat){h, COLS, COLS, COLS};
+    l.hess_key = 0;
+    l.name = "blk.0.ffn_down";
+    const int64_t before = check(r, "gptq_not_above_rtn", &all).n_checked;
+    add_cell(r, "rtn", 8, -1, &l);
+    add_cell(r, "gptq", 8, -1, &l);
+    struct ptq_rule_result now = check(r, "gptq_not_above_rtn", &all);
+    assert_int_equal(now.n_checked, before + 1);
+    assert_int_equal(now.n_broken, 0);
+    json_t *row = row_of(r, "gptq", 8, -1, l.name), *notes = json_object_get(row, "notes");
+    double dead = 0;
+    for (int i = 0; i < ROWS; i++) /* zero is on its grid: dW of such a weight is the weight */
+        dead += pow((double)l.w.at[i * l.w.ld + DEAD], 2);
+    assert_true(fabs(json_real_value(json_object_get(notes, "dead_dw2")) - dead) < 1e-6 * dead);
+    json_object_del(notes, "dead_dw2"); /* of another build: the undamped losses */
+    assert_int_equal(check(r, "gptq_not_above_rtn", &all).n_broken, 0);
+    set_metric(row, "proxy_loss",
+               2 * ptq_row_metric(row_of(r, "rtn", 8, -1, l.name), "proxy_loss"));
+    expect_broken(r, "gptq_not_above_rtn", true, "gptq b8 row blk.0.ffn_down");
 }
 
 /* ---- warnings ----------------------------------------------------------------------------------
@@ -435,6 +513,7 @@ int main(void)
         RUN_TEST(test_hessian),    RUN_TEST(test_changed),       RUN_TEST(test_codes),
         RUN_TEST(test_hash),       RUN_TEST(test_bytes),         RUN_TEST(test_ledger),
         RUN_TEST(test_transforms), RUN_TEST(test_gptq),          RUN_TEST(test_gptq_coarse),
-        RUN_TEST(test_boa),        RUN_TEST(test_falls)};
+        RUN_TEST(test_gptq_dead),  RUN_TEST(test_divisor),       RUN_TEST(test_boa),
+        RUN_TEST(test_falls)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -192,6 +192,11 @@ static void folding(void **state)
         assert_string_equal(x, y);
         ptq_quant_hash(&a.quant, x);
         assert_true((strcmp(x, y) == 0) == !norm);
+        /* One scale for the tensor: the rows of a linear before have no factor of their own. */
+        struct ptq_result tensor = run(f, &r.at[0], "smoothquant:smooth=all", cell_of(8, 0));
+        ptq_quant_ledger(&tensor.quant, &ledger);
+        assert_true(tensor.quant.act.folds == norm && ledger.divisor == (norm ? 0 : 32.0 * COLS));
+        ptq_result_release(&tensor);
         ptq_result_release(&a);
         ptq_result_release(&all);
         ptq_result_release(&no);
