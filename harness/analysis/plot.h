@@ -2,11 +2,10 @@
  * reads: # title: Loss against stored bits # data: model            (a line a point: model.tsv) or
  * layer (a line a layer cell: layer.tsv) # needs: bits_stored loss  (columns that must hold a
  * finite value; else the picture is left out, with the reason) # order: 10              (place in a
- * report, low first; 100 without) # alt: one sentence that describes the picture # alt_layers: the same of a run of layers without a
- * model, where it differs Names that start
- * with '_' are shared parts. The columns of the TSV files and the variables given to gnuplot are
- * described in plots/_style.gp. gnuplot runs as a child without a shell; its failures never cost a
- * table. */
+ * report, low first; 100 without) # alt: one sentence that describes the picture # alt_layers: the
+ * same of a run of layers without a model, where it differs Names that start with '_' are shared
+ * parts. The columns of the TSV files and the variables given to gnuplot are described in
+ * plots/_style.gp. gnuplot runs as a child without a shell; its failures never cost a table. */
 #ifndef PTQ_ANALYSIS_PLOT_H
 #define PTQ_ANALYSIS_PLOT_H
 #include "analysis/tables.h"

@@ -42,11 +42,11 @@ enum ptq_kcode {
     PTQ_KCODE_TABLE
 };
 struct ptq_kweight {
-    int64_t rows, cols;              /* of the matrix */
-    int64_t panels, pcols, groups;   /* ceil(rows / 32), cols padded to 16, ceil(cols / group) */
-    int64_t group;                   /* columns a group, multiple of 16; pcols: whole row */
+    int64_t rows, cols;            /* of the matrix */
+    int64_t panels, pcols, groups; /* ceil(rows / 32), cols padded to 16, ceil(cols / group) */
+    int64_t group;                 /* columns a group, multiple of 16; pcols: whole row */
     enum ptq_kcode code;
-    int bits; /* 2, 3, 4, 8 */
+    int bits;             /* 2, 3, 4, 8 */
     const uint8_t *codes; /* panels x panel_bytes, aligned to 64 */
     int64_t panel_bytes;  /* pcols * 32 * bits / 8, 2 and 3 bits padded to whole lines/units */
     /* (panels x groups x 32), fp16 bits where every scale is one, else NULL and scale32 */
@@ -55,15 +55,15 @@ struct ptq_kweight {
     const uint8_t *zero;  /* (panels x groups x 32), or NULL: zero_const everywhere */
     int zero_const;       /* 0..255 */
     /* TABLE */
-    int64_t table_cols;   /* multiple of `group`, or pcols */
-    const float *table;   /* (blocks x 16) */
-    const uint8_t *table8; /* (blocks x 16) or NULL */
+    int64_t table_cols;                  /* multiple of `group`, or pcols */
+    const float *table;                  /* (blocks x 16) */
+    const uint8_t *table8;               /* (blocks x 16) or NULL */
     const float *table_step, *table_min; /* (blocks) */
-    int64_t bytes; /* read by one product: codes, scales, zeros, tables */
+    int64_t bytes;                       /* read by one product: codes, scales, zeros, tables */
 };
 
 /* ---- activations ---- */
-struct ptq_kacts { /* n tokens of pcols values, padding 0 */
+struct ptq_kacts {      /* n tokens of pcols values, padding 0 */
     int64_t n, ld;      /* ld: elements between tokens, multiple of 64 */
     const float *f32;   /* (n x ld), aligned to 64, or NULL */
     const int8_t *i8;   /* (n x ld), -127..127, or NULL */
@@ -75,8 +75,8 @@ struct ptq_kacts { /* n tokens of pcols values, padding 0 */
 };
 /* Y rows of panels [begin, end) for all tokens: y[token * ldy + row], rows beyond w->rows are not
  * written. Integer activations:
- *   y = xscale * (acc over groups g in order, acc = fmaf((float)(dot_g - zero sum8_g), scale_g, acc))
- *   TABLE: per group acc = fmaf(fmaf((float)dot_g, step, min * (float)sum8_g), scale_g, acc)
+ *   y = xscale * (acc over groups g in order, acc = fmaf((float)(dot_g - zero sum8_g), scale_g,
+ * acc)) TABLE: per group acc = fmaf(fmaf((float)dot_g, step, min * (float)sum8_g), scale_g, acc)
  * with dot_g the exact int32 sum of code (table8) x i8. Float activations: within a group one chain
  * t = fmaf((float)code or table entry, x_k, t) from 0 in order of k (a product of one token keeps
  * the FMA units busy with several panels at once); INT: acc = fmaf(fmaf(-zero, sum32_g, t),
@@ -90,13 +90,14 @@ typedef void ptq_matmul_fn(const struct ptq_kweight *, const struct ptq_kacts *,
  * By panels: a token's table of partial sums, one an entry and segment, serves all rows; books are
  * the same for all rows; segment s of a panel is 32 codes of code_bits: 4 (byte l: bits 0-3 row l,
  * bits 4-7 row l + 16), 8 or 16. By rows, where books change from row to row or every row sees the
- * inputs in an order of its own (tree): codes lie by rows, 8 or 16 bits, and there are no scales. */
+ * inputs in an order of its own (tree): codes lie by rows, 8 or 16 bits, and there are no scales.
+ */
 struct ptq_kvector {
     int64_t rows, cols, dim, segments, panels; /* segments = cols / dim */
     bool by_rows;
     int64_t book_len, book_segments; /* segments that share a book */
-    /* by panels: (books x dim x book_ld), entries side by side, book_ld = book_len padded to 16 with
-     * 0; by rows: (books x book_len x dim) */
+    /* by panels: (books x dim x book_ld), entries side by side, book_ld = book_len padded to 16
+     * with 0; by rows: (books x book_len x dim) */
     const float *books;
     int64_t book_ld;
     int code_bits;
@@ -110,14 +111,15 @@ struct ptq_kvector {
     int64_t tree_ld; /* bytes: cols / 2 bits padded to 8 bytes */
     int64_t bytes;   /* read by one product of one token */
 };
-/* table[(s - begin) book_ld + code], codes up to book_ld, = one chain fmaf(book[code][d], x[dim s + d], t) from 0 in order
- * of d, of segments [begin, end); x: all columns of one token. */
+/* table[(s - begin) book_ld + code], codes up to book_ld, = one chain fmaf(book[code][d], x[dim s +
+ * d], t) from 0 in order of d, of segments [begin, end); x: all columns of one token. */
 typedef void ptq_vq_table_fn(const struct ptq_kvector *, const float *x, int64_t begin, int64_t end,
                              float *table);
 struct ptq_vq_range {
     int64_t begin, end, panel_begin, panel_end; /* segments, panels */
 };
-/* y[row] = fmaf(table[segment][code], scale, y[row]) in order of the segments (+ without scales). */
+/* y[row] = fmaf(table[segment][code], scale, y[row]) in order of the segments (+ without scales).
+ */
 typedef void ptq_vq_add_fn(const struct ptq_kvector *, const float *table,
                            const struct ptq_vq_range *, float *y);
 /* y[token ldy + row] of rows [begin, end), each by itself. The row's inputs: level by level, within
@@ -137,8 +139,8 @@ typedef void ptq_unpack_fn(const struct ptq_kweight *shape, const uint8_t *panel
 typedef void ptq_bits_pack_fn(const uint8_t *fields, int64_t n, int bits, uint8_t *stream);
 typedef void ptq_bits_unpack_fn(const uint8_t *stream, int64_t n, int bits, uint8_t *fields);
 /* Round-to-nearest of one group of n weights on an asymmetric grid: codes, scale, zero. Bits as
- * rowq.h says, those of method rtn with fp32 scales. MSE: the first best of 80 shrink factors 1 - i /
- * 100 by sum |w - what|^2.4. Weights are finite, n >= 1. */
+ * rowq.h says, those of method rtn with fp32 scales. MSE: the first best of 80 shrink factors 1 - i
+ * / 100 by sum |w - what|^2.4. Weights are finite, n >= 1. */
 struct ptq_rowq {
     const float *w;
     int64_t n; /* weights of the group */
@@ -152,13 +154,13 @@ typedef void ptq_rowq_fn(struct ptq_rowq *);
 struct ptq_actq {
     const float *x;
     int64_t n, pcols, group;
-    int8_t *codes;  /* [pcols] */
-    int32_t *sums;  /* [groups] */
+    int8_t *codes; /* [pcols] */
+    int32_t *sums; /* [groups] */
     float scale;
 };
 typedef void ptq_actq_fn(struct ptq_actq *);
-/* In-place fast Walsh-Hadamard transform of blocks of n = 2^k floats, not normalised; butterflies in
- * order of their distance 1, 2, 4 ... */
+/* In-place fast Walsh-Hadamard transform of blocks of n = 2^k floats, not normalised; butterflies
+ * in order of their distance 1, 2, 4 ... */
 typedef void ptq_hadamard_fn(float *x, int64_t n, int64_t blocks);
 
 enum ptq_kop {

@@ -20,9 +20,8 @@ static const char *const names[] = {
 const int ptq_n_kernels = sizeof ptq_kernels / sizeof *ptq_kernels - 1;
 
 const char *const ptq_kop_names[PTQ_N_KOPS] = {
-    "matmul_f32",  "matmul_i8",   "pack",     "unpack", "bits_pack",
-    "bits_unpack", "rowq_minmax", "rowq_mse", "actq",   "hadamard",
-    "vq_table",    "vq_add",      "vq_rows"};
+    "matmul_f32", "matmul_i8", "pack",     "unpack",   "bits_pack", "bits_unpack", "rowq_minmax",
+    "rowq_mse",   "actq",      "hadamard", "vq_table", "vq_add",    "vq_rows"};
 
 const char *ptq_kernels_version(void)
 {

@@ -81,9 +81,9 @@ struct ptq_form_head {
     int64_t split_cols; /* columns of the stored matrix; 0: no split */
     int piece_bits;     /* width of piece + 1; 0: no piece, and then no limit */
     struct ptq_arr_head divisor;
-    bool folds;     /* the divisor folds into the producer: not part of the bytes */
-    int act_bits;   /* width of the inputs, 0: as they are */
-    bool act_scale; /* they have a static scale */
+    bool folds;        /* the divisor folds into the producer: not part of the bytes */
+    int act_bits;      /* width of the inputs, 0: as they are */
+    bool act_scale;    /* they have a static scale */
     int64_t file_bits; /* as in struct ptq_quant */
     int n_parts;
     struct ptq_part_head part[PTQ_MAX_PARTS];

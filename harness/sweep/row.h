@@ -42,9 +42,9 @@
  * and said in every report. Absent otherwise.
  *
  * kind "speed" (speed_phase.c): how fast the stored form of the model rows of its `form` multiplies
- * on its host, in an object `speed`: tokens_s and gbs (one token at a time), batch and batch_gflops,
- * spreads (half the distance of the quartiles over the median), bytes read, fp32_* of OpenBLAS in
- * the same rounds, integer_inputs.
+ * on its host, in an object `speed`: tokens_s and gbs (one token at a time), batch and
+ * batch_gflops, spreads (half the distance of the quartiles over the median), bytes read, fp32_* of
+ * OpenBLAS in the same rounds, integer_inputs.
  *
  * A row is written whole: it holds the wanted metrics and those of the row before it whose keys
  * still hold, whether or not they are wanted now. host.seq counts the rows of a folder as they are

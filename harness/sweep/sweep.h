@@ -142,7 +142,7 @@ struct ptq_sweep_summary {
     int64_t n_done_before;             /* of them, complete when it began */
     int64_t n_ok, n_skipped, n_failed; /* of all wanted rows, as they stand now */
     int64_t n_quantized;               /* of n_ok: without the full-precision model's */
-    int64_t n_worse, n_few; /* with PTQ_NOTE_WORSE_THAN_ZEROS, PTQ_NOTE_FEW_TOKENS */
+    int64_t n_worse, n_few;            /* with PTQ_NOTE_WORSE_THAN_ZEROS, PTQ_NOTE_FEW_TOKENS */
     int64_t n_left;                    /* without a row: cancelled, or out of budget */
     bool out_of_budget;
     char run_dir[512];
