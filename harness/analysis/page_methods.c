@@ -18,7 +18,8 @@ static const char about_wins[] =
     "In which share of the layers a method has the lowest held-out error (out_relerr without "
     "held-out statistics) among the settings of equal bits and group. A setting that stores over 5 "
     "% more bits than the block's rtn (its median without one) does not take part: -. Equal errors "
-    "share the win. Means over the draws of the calibration text, with the least and the most of a "
+    "share the win, copies with the same codes each have it whole. Means over the draws of the "
+    "calibration text, with the least and the most of a "
     "draw. Beyond the spread: lower than every other method's by more, in the mean over draws, "
     "than "
     "that difference (of logs) moves between draws; - with one draw.";
