@@ -49,6 +49,18 @@ static int check_forms(const char *dir, const struct ptq_rows *rows, struct ptq_
     return code;
 }
 
+/* Speeds are no cells: they are measurements of a machine at a time. */
+static void leave_out_speeds(struct ptq_rows *rows)
+{
+    int64_t kept = 0;
+    for (int64_t i = 0; i < rows->n; i++)
+        if (strcmp(ptq_row_text(rows->at[i], "kind"), "speed") != 0)
+            rows->at[kept++] = rows->at[i];
+        else
+            json_decref(rows->at[i]);
+    rows->n = kept;
+}
+
 int ptq_compare_read(const char *word, struct ptq_arena *arena, struct ptq_compare_run *out,
                      struct ptq_status *st)
 {
@@ -68,6 +80,8 @@ int ptq_compare_read(const char *word, struct ptq_arena *arena, struct ptq_compa
         ptq_status_clear(st);
         return PTQ_OK;
     }
+    if (!code)
+        leave_out_speeds(&out->rows);
     if (!code && !out->rows.n)
         code = ptq_status_set(st, PTQ_ERR_USAGE,
                               "%s: holds no whole row%s; run a sweep or `ptq score` first", word,

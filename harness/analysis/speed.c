@@ -2,6 +2,18 @@
 #include <string.h>
 
 static const char *const fields[] = {"tokens_s", "batch_gflops", NULL};
+static const char *const titles[] = {"tokens a second through all quantized linears, one token at "
+                                     "a time, on the machine and threads "
+                                     "of the run; measured once, fp32 beside it in cells.jsonl",
+                                     "GFLOP/s of the same for a batch of tokens ([bench] batch)"};
+
+const char *ptq_speed_title(const char *id)
+{
+    for (int i = 0; fields[i]; i++)
+        if (!strcmp(id, fields[i]))
+            return titles[i];
+    return NULL;
+}
 
 static bool is_kind(const json_t *row, const char *kind)
 {

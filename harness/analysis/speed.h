@@ -6,4 +6,6 @@
 /* Every model row of a form whose speed was measured gets tokens_s and batch_gflops among its
  * metrics, of the last measurement. False: no memory. */
 bool ptq_rows_join_speed(struct ptq_rows *);
+/* What these are, for readers; NULL: none of them. */
+const char *ptq_speed_title(const char *id);
 #endif

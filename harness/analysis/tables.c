@@ -1,3 +1,4 @@
+#include "analysis/speed.h"
 #include "analysis/tables.h"
 #include "core/stat.h"
 #include "metrics/metric.h"
@@ -598,7 +599,11 @@ int ptq_table_definitions(const struct ptq_tables *t, struct ptq_sheet *s)
         const struct ptq_metric *m = ptq_metric_find(ids[i]);
         ptq_sheet_row(s);
         ptq_sheet_set(s, 0, "%s", ids[i]);
-        ptq_sheet_set(s, 1, "%s", m ? m->title : "(a metric this program does not know)");
+        const char *speed = ptq_speed_title(ids[i]);
+        ptq_sheet_set(s, 1, "%s",
+                      m       ? m->title
+                      : speed ? speed
+                              : "(a metric this program does not know)");
         ptq_sheet_set(s, 2, "%s", m && m->unit ? m->unit : "");
         ptq_sheet_set(s, 3, "%s", m ? better[m->better + 1] : "");
     }

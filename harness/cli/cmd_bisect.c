@@ -142,9 +142,10 @@ static void print_verdict(const struct ptq_bisect *b)
             most = r;
     }
     if (most)
-        printf("\n%s%s%s carries most of it%s.\n", most->first, most->n_layers > 1 ? " .. " : "",
-               most->n_layers > 1 ? most->last : "",
-               n > 1 ? "; the table has the others" : ", and it alone is sure to carry any");
+        printf("\n%s%s%s carries most of what can be told (%.0f %% of the whole)%s.\n", most->first,
+               most->n_layers > 1 ? " .. " : "", most->n_layers > 1 ? most->last : "",
+               100 * most->dnll.mean / b->total.mean,
+               n > 1 ? "; the table has the others" : "; no other is sure to carry any");
     else if (b->n_changed)
         printf("\nNo layer is sure to carry any of it: more windows would tell more.\n");
 }

@@ -252,11 +252,12 @@ int ptq_picked_form(const struct ptq_picked *p, const struct ptq_linear *lin, st
         return PTQ_SKIP;
     int rc = ptq_pack_get(p->pack, form, r, st);
     if (rc == PTQ_SKIP)
-        return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: the stored form of %s is not here (forms.pack was deleted or "
-                              "left behind, [run] keep_forms is 0, or another build made it); run "
-                              "the sweep again",
-                              p->run_dir, lin->name);
+        return ptq_status_set(
+            st, PTQ_ERR_USAGE,
+            "%s: the stored form of %s is not here (forms.pack was deleted, "
+            "damaged or left behind, [run] keep_forms is 0, or another build made it); run "
+            "the sweep again",
+            p->run_dir, lin->name);
     if (rc)
         return rc;
     if (r->quant.rows == lin->d_out && r->quant.cols == lin->d_in)

@@ -17,6 +17,7 @@ SET="$SET_SPEED bench.batch=5" exits 0 sweep "$config" speed
 [ "$(speeds)" = 16 ] || fail "another batch is another measurement: $(speeds) rows"
 "$PTQ" report "$work/speed" --print-only --format csv >"$work/csv" || fail "report"
 head -1 "$work/csv" | grep -q tokens_s || fail "the table has no tokens_s: $(head -1 "$work/csv")"
+"$PTQ" compare "$work/speed" "$work/speed" >"$work/same" 2>&1 || fail "a run with speeds and itself: $(tail -3 "$work/same")"
 # Rows of weights are the same with and without it.
 SET="${SET_SPEED/bench.speed=1/bench.speed=0}" exits 0 sweep "$config" plain
 grep -v '"kind":"speed"' "$rows" | grep -o '"codes_hash":"[0-9a-f]*"' | sort >"$work/a"
