@@ -88,7 +88,7 @@ static const struct column {
     {"threads", NULL, WHOLE, .value = column_threads},
     {"isa", NULL, TEXT, .value = column_isa},
     {"kernel", "kernel", TEXT, .value = column_kernel},
-    {"us", "us", REAL, 1, 1, true, column_us},
+    {"us", "us", REAL, 2, 1, true, column_us},
     {"spread", "+-%", REAL, 1, 100, true, column_spread},
     {"best_us", NULL, REAL, 1, 1, true, column_best_us},
     {"gbs", "GB/s", REAL, 1, 1, true, column_gbs},

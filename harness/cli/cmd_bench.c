@@ -141,6 +141,12 @@ static void enter_rivals(struct bench *b, struct race *r)
         add_note(&r->row[0], r->onednn.name);
 }
 
+/* 0, which is not shown, where the rival's times are spread so widely that a ratio says nothing. */
+static double ratio_to(const struct ptq_bench_result *rival, double scale)
+{
+    return rival->spread > 0.25 ? 0 : rival->speed * scale;
+}
+
 static int time_race(struct bench *b, struct race *r, struct ptq_status *st)
 {
     struct ptq_bench_work work[MOST_WORKS];
@@ -151,13 +157,15 @@ static int time_race(struct bench *b, struct race *r, struct ptq_status *st)
     work[r->n] = r->cached.work;
     const int code = ptq_bench_run(&b->bench, work, r->n + cached, result, st);
     if (!code && cached)
-        r->row[0].cached = result[r->n].speed * work[0].values / work[r->n].values;
+        r->row[0].cached = ratio_to(&result[r->n], work[0].values / work[r->n].values);
+    if (r->row[0].cached > 1) /* part of a time cannot be more than it: the machine changed */
+        r->row[0].cached = 0;
     for (int k = 0; !code && k < r->n; k++) {
         r->row[k].result = result[k];
         note_result(b, &r->row[k]);
     }
-    r->row[0].vs_blas = !code && r->blas_at ? result[r->blas_at].speed : 0;
-    r->row[0].vs_onednn = !code && r->onednn_at ? result[r->onednn_at].speed : 0;
+    r->row[0].vs_blas = !code && r->blas_at ? ratio_to(&result[r->blas_at], 1) : 0;
+    r->row[0].vs_onednn = !code && r->onednn_at ? ratio_to(&result[r->onednn_at], 1) : 0;
     return code;
 }
 
@@ -238,6 +246,23 @@ static int show(struct bench *b, enum ptq_format format, struct ptq_status *st)
     return code;
 }
 
+/* More threads than processors measure the scheduler. */
+static int check_threads(int64_t threads, struct ptq_status *st)
+{
+    struct ptq_pool *all;
+    int code = ptq_pool_new(&all, 0, st);
+    if (code)
+        return code;
+    const int most = ptq_pool_threads(all);
+    ptq_pool_free(all);
+    if (threads <= most)
+        return PTQ_OK;
+    return ptq_status_set(st, PTQ_ERR_USAGE,
+                          "--threads %lld: this process may use %d processors, and threads that "
+                          "share one measure nothing",
+                          (long long)threads, most);
+}
+
 static int open_bench(struct bench *b, struct ptq_status *st)
 {
     const bool quick = ptq_arg(b->args, "quick");
@@ -245,6 +270,7 @@ static int open_bench(struct bench *b, struct ptq_status *st)
     int64_t threads = 0;
     const char *plot = ptq_arg(b->args, "plot");
     int code = ptq_arg_i64(b->args, "threads", 0, 1024, &threads, st);
+    code = code ? code : check_threads(threads, st);
     if (!code && plot && !ptq_ends_with(plot, ".svg") && !ptq_ends_with(plot, ".png"))
         code = ptq_status_set(st, PTQ_ERR_USAGE,
                               "--plot %.80s: give a name that ends in .svg or .png", plot);
@@ -323,7 +349,8 @@ const struct ptq_verb ptq_verb_bench = {
         "repetition, of the best probes; mem%, ops%: of either limit\n"
         "  cached  n = 1: time of the instructions alone, on data in caches, as a share of the "
         "time\n"
-        "  xBLAS, xDNN: how many times as fast as these\n"
+        "  xBLAS, xDNN: how many times as fast as these; - where their times spread too widely to "
+        "tell\n"
         "Timed: the operation alone, weights from memory: copies of them are four times the last "
         "cache. Not timed: packing and\nquantizing what a product reads (rows of their own), first "
         "touches of pages, waking threads (once a repetition).\n"

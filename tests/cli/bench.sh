@@ -113,6 +113,8 @@ expect 0 small --op matmul_i8 --format csv --out "$dir/table.csv"
 [ -s table.csv ] && [ ! -s out ] || fault "--out wrote nothing, or stdout was written"
 expect 2 small --op matmul_i8 --plot picture.pdf
 says err '\.svg or \.png'
+expect 2 small --op matmul_i8 --threads 1000
+says err 'processors'
 if command -v gnuplot >/dev/null; then
     expect 0 small --op matmul_i8,matmul_f32 --batch 1,8 --plot "$dir/it's a roof.svg"
     grep -q 'int8 dot' "it's a roof.svg" || fault "the picture lacks the line of the int8 limit"
