@@ -32,9 +32,6 @@ int ptq_table_health(const struct ptq_tables *, struct ptq_sheet *); /* notes by
  * (95 %, paired over layers). Blocks without rtn, or with nothing else, are left out. */
 int ptq_table_crossloss(const struct ptq_tables *, const struct ptq_board *, struct ptq_sheet *);
 int ptq_table_crossloss_exact(const struct ptq_tables *, struct ptq_sheet *); /* a row a number */
-/* Methods side by side at one setting are ranked only when they store about as much: some keep more
- * beside the same codes (low rank, a scale of their own). fair: what rtn stores there. */
-bool ptq_stores_more(double bits, double fair);
 /* Boards of one model (its protocols) share their layers: those tables are shown with the first. */
 bool ptq_first_of_model(const struct ptq_view *, int64_t board);
 int ptq_table_definitions(const struct ptq_tables *,
