@@ -1,5 +1,6 @@
 #include "analysis/bisect_walk.h"
 #include "sweep/keys.h"
+#include "sweep/placed.h"
 #include "sweep/row.h"
 #include <math.h>
 #include <stdio.h>
@@ -153,48 +154,46 @@ void ptq_walk_close(struct ptq_walk *w)
 
 /* ---- running */
 
-struct loaded { /* forms of a block, in place of its weights */
-    struct ptq_result result[PTQ_MAX_LINEARS];
-    int n;
+struct hybrid { /* in work */
+    struct ptq_walk *walk;
+    const struct ptq_hybrid *of;
 };
+
+static int64_t site_at(const struct ptq_walk *w, int block, int lin)
+{
+    for (int64_t i = 0; i < w->n_sites; i++)
+        if (w->site[i].block == block && w->site[i].lin == lin)
+            return i;
+    return -1;
+}
 
 static int side_of(const struct ptq_site *s, const struct ptq_hybrid *h)
 {
     return s->differs && s->changed < h->n_new ? PTQ_NEW : PTQ_OLD;
 }
 
-static int take(struct ptq_walk *w, const struct ptq_hybrid *h, int64_t site,
-                struct ptq_block *block, struct loaded *f, struct ptq_arena *arena,
-                struct ptq_status *st)
+static int form_in(void *arg, const struct ptq_block *block, int lin, struct ptq_result *own,
+                   const struct ptq_result **use, struct ptq_status *st)
 {
-    const struct ptq_site *s = &w->site[site];
-    struct ptq_linear *lin = &block->lin[s->lin];
-    if (h->instead && h->at == site)
-        return ptq_linear_take(lin, h->instead, arena, st);
-    int rc = form_of(w, side_of(s, h), lin, &f->result[f->n], st);
-    if (rc)
-        return rc == PTQ_SKIP ? PTQ_OK : rc;
-    return ptq_linear_take(lin, &f->result[f->n++], arena, st);
+    const struct hybrid *h = arg;
+    const int64_t site = site_at(h->walk, block->index, lin);
+    if (site < 0)
+        return PTQ_SKIP;
+    if (h->of->instead && h->of->at == site) {
+        *use = h->of->instead;
+        return PTQ_OK;
+    }
+    return form_of(h->walk, side_of(&h->walk->site[site], h->of), &block->lin[lin], own, st);
 }
 
 static int run_block(struct ptq_walk *w, const struct ptq_hybrid *h, int index,
                      struct ptq_hidden *hidden, struct ptq_status *st)
 {
-    struct ptq_arena arena;
-    struct ptq_block block;
-    struct loaded forms = {.n = 0};
+    struct hybrid hybrid = {w, h};
+    const struct ptq_forms forms = {form_in, &hybrid};
     const struct ptq_block_tap tap = {.stop = w->args->stop, .stop_arg = w->args->stop_arg};
-    ptq_arena_init(&arena, 0);
-    int rc = ptq_model_load_block(w->model, index, &arena, &block, st);
-    for (int64_t i = 0; i < w->n_sites && rc >= 0; i++)
-        if (w->site[i].block == index)
-            rc = take(w, h, i, &block, &forms, &arena, st);
-    if (rc >= 0)
-        rc = ptq_block_run(w->model, &block, w->args->pool, hidden, &tap, st);
-    for (int i = 0; i < forms.n; i++)
-        ptq_result_release(&forms.result[i]);
-    ptq_arena_clear(&arena);
-    return rc;
+    const struct ptq_placed_args args = {w->model, &forms, w->args->pool, &tap};
+    return ptq_placed_run(&args, index, hidden, st);
 }
 
 static struct ptq_hidden hidden_at(const struct ptq_walk *w, float *states)

@@ -12,16 +12,10 @@
 const char *ptq_field_text(const json_t *object, const char *field, struct ptq_arena *a,
                            struct ptq_status *st)
 {
-    const json_t *v = json_object_get(object, field);
-    const char *s = NULL;
-    if (json_is_string(v))
-        return json_string_value(v);
-    if (json_is_integer(v))
-        s = ptq_arena_printf(a, st, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
-    else if (json_is_real(v))
-        s = ptq_arena_printf(a, st, "%.17g", json_real_value(v));
-    else if (json_is_boolean(v))
-        s = json_is_true(v) ? "1" : "0";
+    char room[PTQ_FIELD_ROOM];
+    const char *s = ptq_row_as_text(object, field, room);
+    if (s == room)
+        s = ptq_arena_strdup(a, st, room);
     return s ? s : "";
 }
 

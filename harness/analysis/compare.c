@@ -96,16 +96,10 @@ struct work {
     int64_t n_judged;
 };
 
-static const char *field_text(const json_t *row, const char *field, char room[64])
+static const char *field_text(const json_t *row, const char *field, char room[PTQ_FIELD_ROOM])
 {
-    const json_t *v = json_object_get(row, field);
-    if (json_is_string(v))
-        return json_string_value(v);
-    if (json_is_number(v) || json_is_boolean(v))
-        snprintf(room, 64, "%.17g", ptq_row_num(row, field));
-    else
-        return "";
-    return room;
+    const char *text = ptq_row_as_text(row, field, room);
+    return text ? text : "";
 }
 
 static bool is_reference(const json_t *row)
@@ -120,7 +114,7 @@ static const char *base_of(const json_t *row)
 
 const char *ptq_asked_for(const json_t *row, struct ptq_arena *a, struct ptq_status *st)
 {
-    char room[64];
+    char room[PTQ_FIELD_ROOM];
     const char *text = is_reference(row) ? "0 full precision"
                                          : ptq_arena_printf(a, st, "1 %s;%s", base_of(row),
                                                             ptq_row_text(row, "options"));
@@ -211,7 +205,7 @@ static void remark(struct work *w, const char *text)
 /* The first shared field that differs, or NULL. */
 static const char *differs(const json_t *a, const json_t *b)
 {
-    char x[64], y[64];
+    char x[PTQ_FIELD_ROOM], y[PTQ_FIELD_ROOM];
     for (int i = 0; shared_fields[i]; i++) {
         const char *u = field_text(a, shared_fields[i], x), *v = field_text(b, shared_fields[i], y);
         if (*u && *v && strcmp(u, v) != 0)
@@ -251,7 +245,7 @@ static int not_comparable(struct work *w, const char *what)
 
 static int tell_difference(struct work *w, const json_t *a, const json_t *b, const char *field)
 {
-    char x[64], y[64], p[PTQ_PRINTABLE], q[PTQ_PRINTABLE], r[PTQ_PRINTABLE];
+    char x[PTQ_FIELD_ROOM], y[PTQ_FIELD_ROOM], p[PTQ_PRINTABLE], q[PTQ_PRINTABLE], r[PTQ_PRINTABLE];
     const char *name = ptq_setting_name(b, w->arena, w->st);
     if (!name)
         return PTQ_ERR_MEMORY;

@@ -152,8 +152,8 @@ static void print_verdict(const struct ptq_bisect *b)
 
 /* ---- the verb */
 
-static int bisect(const struct ptq_args *a, struct ptq_bisect_args *args, enum ptq_format format,
-                  struct ptq_arena *arena, struct ptq_status *st)
+static int bisect(struct ptq_bisect_args *args, enum ptq_format format, struct ptq_arena *arena,
+                  struct ptq_status *st)
 {
     struct ptq_bisect b;
     bool comparable = true;
@@ -164,7 +164,6 @@ static int bisect(const struct ptq_args *a, struct ptq_bisect_args *args, enum p
     }
     if (rc)
         return rc;
-    (void)a;
     if (format == PTQ_TEXT || format == PTQ_MD)
         print_head(&b);
     if (b.n_changed)
@@ -205,7 +204,7 @@ static int run(const struct ptq_args *a, struct ptq_status *st)
     if (!rc) {
         ptq_catch_interrupts(NULL);
         args.pool = pool;
-        rc = bisect(a, &args, format, &arena, st);
+        rc = bisect(&args, format, &arena, st);
     }
     ptq_pool_free(pool);
     ptq_arena_clear(&arena);

@@ -8,18 +8,6 @@ struct ptq_layer ptq_layer_blind(const struct ptq_layer *l)
     return (struct ptq_layer){.name = l->name, .block = l->block, .role = l->role, .w = l->w};
 }
 
-int ptq_linear_take(struct ptq_linear *lin, const struct ptq_result *r, struct ptq_arena *arena,
-                    struct ptq_status *st)
-{
-    if (!r->quant.split.n_cols) /* else What is no matrix of this shape */
-        lin->w = r->what;
-    if (!ptq_quant_treats_inputs(&r->quant))
-        return PTQ_OK;
-    struct ptq_quant_run *run = ptq_arena_alloc(arena, st, 1, sizeof *run);
-    lin->run = run;
-    return run ? ptq_quant_run_init(run, &r->quant, r->what, arena, st) : PTQ_ERR_MEMORY;
-}
-
 static bool keeps_forms(const struct ptq_job *job)
 {
     return job->has_eval || job->cfg->run.keep_forms;

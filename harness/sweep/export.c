@@ -113,11 +113,11 @@ static int make_folder(struct export *x)
 /* What the forms are of, for who finds the file alone. */
 static int write_identity(const struct export *x)
 {
-    char value[256];
+    char value[PTQ_FIELD_ROOM];
     int rc = ptq_h5_set_i64(x->h5, "/", "schema", 1, x->st);
     for (const char *const *f = ptq_setting_fields; *f && !rc; f++) {
-        ptq_row_as_text(x->picked.row, *f, value, sizeof value);
-        rc = ptq_h5_set_text(x->h5, "/", *f, value, x->st);
+        const char *text = ptq_row_as_text(x->picked.row, *f, value);
+        rc = ptq_h5_set_text(x->h5, "/", *f, text ? text : "-", x->st);
     }
     if (!rc)
         rc = ptq_h5_set_text(x->h5, "/", "form", ptq_row_text(x->picked.row, "form"), x->st);

@@ -8,6 +8,7 @@
 #include "model/module.h"
 #include "model/stats.h"
 #include "sweep/pick.h"
+#include "sweep/placed.h"
 #include "sweep/keys.h"
 #include "sweep/formpack.h"
 #include "sweep/row.h"
@@ -176,6 +177,9 @@ void ptq_row_add_health(json_t *, const struct ptq_health *); /* NULL: nothing *
 /* ---- phases ---- */
 int ptq_layer_phase(struct ptq_job *, struct ptq_status *);
 int ptq_model_phase(struct ptq_job *, struct ptq_status *);
+/* The stored form of a swept layer, which must be there; release it. */
+int ptq_stored_form(struct ptq_job *, int64_t point, int64_t entry, struct ptq_result *,
+                    struct ptq_status *);
 /* Rows of kind "speed" for the model rows that have none here: one cell after another, alone. */
 int ptq_speed_phase(struct ptq_job *, struct ptq_status *);
 int ptq_sequential_phase(struct ptq_job *, struct ptq_status *);

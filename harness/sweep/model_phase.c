@@ -171,74 +171,48 @@ int ptq_model_reference(struct ptq_job *job, struct ptq_status *st)
 /* ---- walking a quantized model ------------------------------------------------------------------
  */
 
-struct forms { /* the stored forms of a block, dequantized */
-    struct ptq_result result[PTQ_MAX_LINEARS];
-    int n;
-};
-
-static void release_forms(struct forms *f)
+int ptq_stored_form(struct ptq_job *job, int64_t point, int64_t entry, struct ptq_result *r,
+                    struct ptq_status *st)
 {
-    for (int i = 0; i < f->n; i++)
-        ptq_result_release(&f->result[i]);
-    f->n = 0;
-}
-
-struct placing { /* forms into a block */
-    struct ptq_job *job;
-    int64_t point;
-    struct ptq_block *block;
-    struct ptq_arena *arena;
-    struct forms *forms;
-    struct ptq_model_sum *sum;
-};
-
-static int put_form(const struct placing *p, int64_t entry, struct ptq_status *st)
-{
-    struct ptq_job *job = p->job;
-    struct forms *f = p->forms;
     const struct ptq_entry *e = &job->entries[entry];
-    struct ptq_result *r = &f->result[f->n];
-    int code = ptq_pack_get(job->pack, ptq_layer_want(job, p->point, entry)->form, r, st);
+    int code = ptq_pack_get(job->pack, ptq_layer_want(job, point, entry)->form, r, st);
     if (code == PTQ_SKIP)
         return ptq_status_set(st, PTQ_ERR_CANCELLED,
                               "%s: its stored form went away; run the same command again", e->name);
-    if (code < 0)
+    if (code < 0 || (r->quant.rows == e->rows && r->quant.cols == e->cols))
         return code;
-    f->n++;
-    if (r->quant.rows != e->rows || r->quant.cols != e->cols)
-        return ptq_status_set(st, PTQ_ERR_NUMERIC,
-                              "%s: the stored form is %lld x %lld; delete forms.pack", e->name,
-                              (long long)r->quant.rows, (long long)r->quant.cols);
-    code = ptq_linear_take(&p->block->lin[e->lin], r, p->arena, st);
-    return code < 0 ? code : ptq_model_sum_add(p->sum, r, st);
+    ptq_status_set(st, PTQ_ERR_NUMERIC, "%s: the stored form is %lld x %lld; delete forms.pack",
+                   e->name, (long long)r->quant.rows, (long long)r->quant.cols);
+    ptq_result_release(r);
+    return PTQ_ERR_NUMERIC;
 }
 
-static int walk_block(struct ptq_job *job, int64_t point, int index, struct ptq_hidden *hidden,
-                      struct ptq_model_sum *sum, struct ptq_status *st)
+struct placing { /* of a model cell */
+    struct ptq_job *job;
+    int64_t point;
+    struct ptq_model_sum *sum;
+};
+
+static int form_of(void *arg, const struct ptq_block *block, int lin, struct ptq_result *own,
+                   const struct ptq_result **use, struct ptq_status *st)
 {
-    struct ptq_arena arena;
-    struct ptq_block block;
-    struct forms forms = {.n = 0};
-    const struct placing p = {job, point, &block, &arena, &forms, sum};
-    const struct ptq_block_tap tap = {.stop = ptq_job_stop_hook, .stop_arg = job};
-    ptq_arena_init(&arena, 0);
-    int code = ptq_model_load_block(job->model, index, &arena, &block, st);
-    for (int i = 0; code >= 0 && i < block.n_linears; i++) {
-        int64_t entry = ptq_entry_of(job, index, i);
-        if (entry >= 0)
-            code = put_form(&p, entry, st);
-    }
-    if (code >= 0)
-        code = ptq_block_run(job->model, &block, job->args->pool, hidden, &tap, st);
-    release_forms(&forms);
-    ptq_arena_clear(&arena);
-    return code;
+    const struct placing *p = arg;
+    const int64_t entry = ptq_entry_of(p->job, block->index, lin);
+    (void)use;
+    if (entry < 0)
+        return PTQ_SKIP;
+    int code = ptq_stored_form(p->job, p->point, entry, own, st);
+    return code < 0 ? code : ptq_model_sum_add(p->sum, own, st);
 }
 
 static int walk(struct ptq_job *job, int64_t point, struct ptq_status *st)
 {
     struct ptq_times t = {.begin_ns = ptq_now_ns()};
     struct ptq_model_sum sum = {0};
+    struct placing placing = {job, point, &sum};
+    const struct ptq_forms forms = {form_of, &placing};
+    const struct ptq_block_tap tap = {.stop = ptq_job_stop_hook, .stop_arg = job};
+    const struct ptq_placed_args args = {job->model, &forms, job->args->pool, &tap};
     struct ptq_hidden hidden;
     struct ptq_arena arena;
     ptq_arena_init(&arena, 0);
@@ -246,8 +220,7 @@ static int walk(struct ptq_job *job, int64_t point, struct ptq_status *st)
     int64_t n_blocks = ptq_model_info(job->model)->n_blocks;
     int code = ptq_model_embed(job->model, &job->eval_text.tokens, &arena, &hidden, st);
     for (int64_t b = 0; code >= 0 && b < n_blocks; b++)
-        code = ptq_job_stop(job) ? PTQ_ERR_CANCELLED
-                                 : walk_block(job, point, (int)b, &hidden, &sum, st);
+        code = ptq_job_stop(job) ? PTQ_ERR_CANCELLED : ptq_placed_run(&args, (int)b, &hidden, st);
     if (code >= 0)
         code = ptq_model_row(job, point, &sum, &hidden, job->args->pool, &t, st);
     ptq_arena_clear(&arena);

@@ -41,17 +41,6 @@ struct pick {
 
 /* ---- the row */
 
-void ptq_row_as_text(const json_t *row, const char *field, char *out, size_t size)
-{
-    const json_t *v = json_object_get(row, field);
-    if (json_is_string(v))
-        snprintf(out, size, "%s", json_string_value(v));
-    else if (json_is_number(v))
-        snprintf(out, size, "%.17g", json_number_value(v));
-    else
-        snprintf(out, size, "-");
-}
-
 static bool agrees(const json_t *row, const struct ptq_row_pick *p)
 {
     const json_t *v = json_object_get(row, p->field);
@@ -115,16 +104,16 @@ static bool tells_apart(const struct pick *x, const char *field, int n_picks)
 
 static void describe(const struct pick *x, const json_t *row, int n_picks, struct listing *l)
 {
-    char value[96];
+    char value[PTQ_FIELD_ROOM];
     const char *const *const fields[] = {ptq_setting_fields, scoring};
     snprintf(value, sizeof value, "%.8s", ptq_row_text(row, "key"));
     add(l, "\n  key ", value);
     for (int k = 0; k < 2; k++)
         for (const char *const *f = fields[k]; *f; f++)
             if (tells_apart(x, *f, n_picks)) {
-                ptq_row_as_text(row, *f, value, sizeof value);
+                const char *text = ptq_row_as_text(row, *f, value);
                 add(l, "  ", *f);
-                add(l, " ", value);
+                add(l, " ", text ? text : "-");
             }
 }
 

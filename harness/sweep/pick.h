@@ -38,14 +38,7 @@ int ptq_picked_model(const struct ptq_picked *, const char *source, struct ptq_m
 int ptq_picked_form(const struct ptq_picked *, const struct ptq_linear *, struct ptq_result *,
                     struct ptq_status *);
 
-/* Puts a stored form in place of a linear's weights. The form must outlive the block; the arena
- * gets what its product needs. */
-int ptq_linear_take(struct ptq_linear *, const struct ptq_result *, struct ptq_arena *,
-                    struct ptq_status *);
-
 /* Fields that tell a setting from another; layer rows and the model row of one setting agree in
  * them. Ends with NULL. */
 extern const char *const ptq_setting_fields[];
-/* A field as text, "-" where it is absent. */
-void ptq_row_as_text(const json_t *row, const char *field, char *out, size_t size);
 #endif

@@ -223,6 +223,22 @@ const char *ptq_row_text(const json_t *row, const char *field)
     return text ? text : "";
 }
 
+const char *ptq_row_as_text(const json_t *row, const char *field, char room[PTQ_FIELD_ROOM])
+{
+    const json_t *v = json_object_get(row, field);
+    if (json_is_string(v))
+        return json_string_value(v);
+    if (json_is_integer(v))
+        snprintf(room, PTQ_FIELD_ROOM, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+    else if (json_is_real(v))
+        snprintf(room, PTQ_FIELD_ROOM, "%.17g", json_real_value(v));
+    else if (json_is_boolean(v))
+        snprintf(room, PTQ_FIELD_ROOM, "%d", json_is_true(v));
+    else
+        return NULL;
+    return room;
+}
+
 static double number(const json_t *value)
 {
     return json_is_number(value)    ? json_number_value(value)

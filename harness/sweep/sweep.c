@@ -227,20 +227,19 @@ static int run_phases(struct ptq_job *job, struct ptq_status *st)
     return code;
 }
 
+/* run.json, which says what was predicted and what it took, is of a start that had cells to do. */
 static int run_missing(struct ptq_job *job, struct ptq_sweep_summary *s, struct ptq_status *st)
 {
     struct ptq_prediction prediction = {0};
-    if (s->n_done_before == s->n_cells) {
-        int planned = ptq_job_write_plan(job, st);
-        return planned < 0 ? planned : ptq_speed_phase(job, st);
-    }
-    ptq_job_predict(job, &prediction);
-    if (!job->args->quiet)
-        ptq_job_warn_memory(job, &prediction);
+    const bool missing = s->n_done_before < s->n_cells;
     int code = ptq_job_write_plan(job, st);
-    if (code >= 0)
+    if (missing)
+        ptq_job_predict(job, &prediction);
+    if (missing && !job->args->quiet)
+        ptq_job_warn_memory(job, &prediction);
+    if (code >= 0 && missing)
         code = ptq_job_write_run(job, &prediction, -1, st);
-    if (code >= 0)
+    if (code >= 0 && missing)
         code = run_phases(job, st);
     if (code >= 0)
         code = ptq_speed_phase(job, st);
@@ -248,7 +247,7 @@ static int run_missing(struct ptq_job *job, struct ptq_sweep_summary *s, struct 
         *st = job->fatal;
         code = st->code;
     }
-    if (code >= 0 && !ptq_job_stop(job))
+    if (code >= 0 && missing && !ptq_job_stop(job))
         code =
             ptq_job_write_run(job, &prediction, 1e-9 * (double)(ptq_now_ns() - job->begin_ns), st);
     return code;

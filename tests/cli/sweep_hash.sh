@@ -30,7 +30,7 @@ for f in core/progress.c core/ini.h core/words.c core/json.c core/paths.c core/c
 done
 for f in datasets/npy.c datasets/synth_facts.c datasets/filekey.c methods/gptq.c; do edit $f keeps; done
 for f in ptq.h core/linalg_real.c core/num.c core/half.h core/pool.c core/rng.c quant/grid_real.c model/stats.c model/arch_llama.c \
-    sweep/sequential.c sweep/layerfile.c sweep/model_phase.c sweep/layer_phase.c sweep/cell.c core/new_file.c quant/new_file.h; do
+    sweep/sequential.c sweep/placed.c sweep/layerfile.c sweep/model_phase.c sweep/layer_phase.c sweep/cell.c core/new_file.c quant/new_file.h; do
     edit harness/$f changes
 done
 for f in datasets/h5.c datasets/facts.c datasets/new_file.c; do edit $f changes; done
