@@ -288,7 +288,7 @@ static int sort_rows(struct builder *b)
     for (int64_t i = 0; i < v->rows.n; i++) {
         const json_t *r = v->sorted[i];
         if (is_ok(r)) {
-            v->n_ok++;
+            v->n_ok += ptq_row_is_cell(r);
             if (is_kind(r, "layer"))
                 v->layers[v->n_layers++] = r;
             if (is_kind(r, "model"))

@@ -5,11 +5,16 @@
 #include "analysis/board.h"
 #include "analysis/sheet.h"
 
+struct ptq_proxies;
 struct ptq_tables {
     const struct ptq_view *v;
     struct ptq_arena *arena;
     struct ptq_status *st;
+    const struct ptq_proxies *proxies; /* [v->n_boards] what proxies are worth there */
 };
+/* Fills it for an open view. */
+int ptq_tables_init(struct ptq_tables *, const struct ptq_view *, struct ptq_arena *,
+                    struct ptq_status *);
 
 /* The main table of a board: full precision first. wide: intervals as [lo, hi], else as +- where
  * symmetric. */

@@ -182,6 +182,8 @@ int ptq_stored_form(struct ptq_job *, int64_t point, int64_t entry, struct ptq_r
                     struct ptq_status *);
 /* Rows of kind "speed" for the model rows that have none here: one cell after another, alone. */
 int ptq_speed_phase(struct ptq_job *, struct ptq_status *);
+/* Rows of kinds "perturbed" and "few" (proxy_phase.c). */
+int ptq_proxy_phase(struct ptq_job *, struct ptq_status *);
 int ptq_sequential_phase(struct ptq_job *, struct ptq_status *);
 
 struct ptq_layer_cell { /* one cell of one layer, on one thread */

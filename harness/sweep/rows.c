@@ -176,12 +176,20 @@ static int read_plan(const char *run_dir, json_t **keys, struct ptq_status *st)
     return *keys ? PTQ_OK : ptq_status_nomem(st, "the plan of a run", bytes);
 }
 
-/* Speeds depend on the machine and its threads, which no plan knows; they belong to rows of their
- * form and say nothing without one. */
+bool ptq_row_is_cell(const json_t *row)
+{
+    static const char *const cells[] = {"layer", "model", "reference"};
+    for (size_t i = 0; i < sizeof cells / sizeof *cells; i++)
+        if (!strcmp(ptq_row_text(row, "kind"), cells[i]))
+            return true;
+    return false;
+}
+
+/* No plan knows what was measured beside the cells (speeds depend on the machine and its threads):
+ * such rows belong to those of their form or layer and say nothing without them. */
 static bool is_wanted(const json_t *plan, const json_t *row)
 {
-    return json_object_get(plan, ptq_row_text(row, "key")) ||
-           !strcmp(ptq_row_text(row, "kind"), "speed");
+    return json_object_get(plan, ptq_row_text(row, "key")) || !ptq_row_is_cell(row);
 }
 
 int ptq_rows_read_run(const char *run_dir, struct ptq_rows *rows, struct ptq_status *st)
@@ -259,6 +267,16 @@ double ptq_row_sub(const json_t *row, const char *object, const char *field)
 int64_t ptq_row_seq(const json_t *row)
 {
     return (int64_t)json_integer_value(json_object_get(json_object_get(row, "host"), "seq"));
+}
+
+int64_t ptq_row_n_windows(const json_t *row)
+{
+    return (int64_t)json_array_size(json_object_get(row, "nll_windows"));
+}
+
+double ptq_row_window(const json_t *row, int64_t window)
+{
+    return number(json_array_get(json_object_get(row, "nll_windows"), (size_t)window));
 }
 
 double ptq_row_metric(const json_t *row, const char *id)

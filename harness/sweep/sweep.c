@@ -242,6 +242,8 @@ static int run_missing(struct ptq_job *job, struct ptq_sweep_summary *s, struct 
     if (code >= 0 && missing)
         code = run_phases(job, st);
     if (code >= 0)
+        code = ptq_proxy_phase(job, st);
+    if (code >= 0)
         code = ptq_speed_phase(job, st);
     if (atomic_load(&job->failed)) {
         *st = job->fatal;
