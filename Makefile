@@ -182,8 +182,8 @@ ARITHMETIC := harness/ptq.h $(filter-out $(NO_NUMBERS),$(sort \
   $(wildcard harness/core/*.[ch] harness/quant/*.[ch] harness/model/*.[ch] datasets/*.[ch]))) \
   $(sort $(wildcard harness/sweep/cell.[ch] harness/sweep/layer_phase.[ch] harness/sweep/layerfile.[ch] harness/sweep/model_phase.[ch] harness/sweep/placed.[ch] harness/sweep/sequential.[ch]))
 SCORING := harness/metrics/metric.h $(filter-out harness/metrics/metric_%,$(sort $(wildcard harness/metrics/*.[ch])))
-$(O)/gen/version.inc: WORDS = printf '\#define PTQ_COMMIT "%s"\n\#define PTQ_HARNESS_HASH "%s"\n\#define PTQ_SCORING_HASH "%s"\n\#define PTQ_COMPILER "%s"\n\#define PTQ_BUILD "%s"\n\#define PTQ_PREFIX "%s"\n' \
-  "$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)" "$$(cat $(ARITHMETIC) | sha256sum | cut -c1-16)" "$$(cat $(SCORING) | sha256sum | cut -c1-16)" "$$($(CC) --version | head -1)" "$(BUILD)" "$(PREFIX)"
+$(O)/gen/version.inc: WORDS = printf '\#define PTQ_COMMIT "%s"\n\#define PTQ_HARNESS_HASH "%s"\n\#define PTQ_SCORING_HASH "%s"\n\#define PTQ_PROPAGATION_HASH "%s"\n\#define PTQ_COMPILER "%s"\n\#define PTQ_BUILD "%s"\n\#define PTQ_PREFIX "%s"\n' \
+  "$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)" "$$(cat $(ARITHMETIC) | sha256sum | cut -c1-16)" "$$(cat $(SCORING) | sha256sum | cut -c1-16)" "$$(cat harness/sweep/propagation*.[ch] | sha256sum | cut -c1-16)" "$$($(CC) --version | head -1)" "$(BUILD)" "$(PREFIX)"
 $(REGISTRIES): FORCE
 	@mkdir -p $(@D); { $(WORDS); } >$@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 

@@ -73,8 +73,9 @@ struct ptq_job {
     int64_t n_points;
     struct ptq_entry *entries;
     int64_t n_entries;
-    struct ptq_want *layer_wants; /* [point * n_entries + entry] */
-    struct ptq_want *model_wants; /* [point]; models with an evaluation text */
+    struct ptq_want *layer_wants;       /* [point * n_entries + entry] */
+    struct ptq_want *model_wants;       /* [point]; models with an evaluation text */
+    struct ptq_want *propagation_wants; /* [point]; NULL: not asked for */
     struct ptq_want reference_want;
 
     struct ptq_store *store; /* shared */
@@ -183,6 +184,11 @@ int ptq_stored_form(struct ptq_job *, int64_t point, int64_t entry, struct ptq_r
 /* Rows of kind "speed" for the model rows that have none here: one cell after another, alone. */
 int ptq_speed_phase(struct ptq_job *, struct ptq_status *);
 int ptq_sequential_phase(struct ptq_job *, struct ptq_status *);
+/* Rows of kind "propagation". plan: fills the want of a point from that of its model row. */
+void ptq_propagation_plan(struct ptq_job *, int64_t point);
+bool ptq_propagation_needed(const struct ptq_job *, const struct ptq_want *);
+double ptq_propagation_bytes(const struct ptq_job *); /* of one model */
+int ptq_propagation_phase(struct ptq_job *, struct ptq_status *);
 
 struct ptq_layer_cell { /* one cell of one layer, on one thread */
     struct ptq_job *job;
@@ -224,6 +230,8 @@ int ptq_model_row(struct ptq_job *, int64_t point, struct ptq_model_sum *,
                   struct ptq_status *);
 int ptq_model_outcome(struct ptq_job *, int64_t point, int code, const char *reason,
                       struct ptq_status *);
+/* The first layer without a form decides: its reason is the model's. 0: every layer has one. */
+int ptq_layers_outcome(struct ptq_job *, int64_t point, char *reason, size_t size);
 int ptq_model_reference(struct ptq_job *,
                         struct ptq_status *); /* fills job->reference, writes its row */
 
@@ -234,6 +242,7 @@ struct ptq_prediction {
     double cell_bytes; /* of the largest cell with all that it must have in memory, alone */
     double left_bytes; /* what finished cells leave behind (predict.c) */
     int64_t n_layer_rows, n_model_rows, n_left_layers, n_left_models;
+    int64_t n_propagation_rows, n_left_propagations;
 };
 void ptq_job_predict(struct ptq_job *, struct ptq_prediction *);
 /* "about 40 seconds", "about 7.3 hours", "about 3.2 days". */

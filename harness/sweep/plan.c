@@ -306,6 +306,8 @@ static int mark_repeated(struct ptq_job *job, struct ptq_status *st)
             code = mark(seen, ptq_layer_want(job, p, i), st);
         if (code >= 0 && job->has_eval)
             code = mark(seen, &job->model_wants[p], st);
+        if (code >= 0 && job->propagation_wants)
+            code = mark(seen, &job->propagation_wants[p], st);
     }
     json_decref(seen);
     return code;
@@ -319,13 +321,19 @@ static int make_wants(struct ptq_job *job, struct ptq_status *st)
                               job->cfg->file);
     job->layer_wants = ptq_arena_alloc(&job->arena, st, n, sizeof *job->layer_wants);
     job->model_wants = ptq_arena_alloc(&job->arena, st, job->n_points, sizeof *job->model_wants);
-    if (!job->layer_wants || !job->model_wants)
+    const bool propagates = job->has_eval && job->cfg->eval.propagation;
+    if (propagates)
+        job->propagation_wants =
+            ptq_arena_alloc(&job->arena, st, job->n_points, sizeof *job->propagation_wants);
+    if (!job->layer_wants || !job->model_wants || (propagates && !job->propagation_wants))
         return PTQ_ERR_MEMORY;
     int code = PTQ_OK;
     for (int64_t p = 0; code >= 0 && p < job->n_points; p++) {
         plan_layers(job, p);
         if (job->has_eval)
             code = plan_model(job, p, st);
+        if (code >= 0 && propagates)
+            ptq_propagation_plan(job, p);
     }
     if (code >= 0 && job->has_eval)
         plan_reference(job);
@@ -374,11 +382,15 @@ int ptq_job_look(struct ptq_job *job, struct ptq_status *st)
     for (int64_t p = 0; p < job->n_points; p++) {
         struct ptq_want *m = &job->model_wants[p];
         m->need_row = job->has_eval && need_row(job, NULL, m, job->eval_key);
+        struct ptq_want *e = job->propagation_wants ? &job->propagation_wants[p] : NULL;
+        if (e)
+            e->need_row = ptq_propagation_needed(job, e);
+        const bool runs = m->need_row || (e && e->need_row);
         for (int64_t i = 0; i < job->n_entries; i++) {
             struct ptq_want *w = ptq_layer_want(job, p, i);
             ptq_layer_evaluated_on(job, &job->points[p], &job->entries[i], on);
             w->need_row = need_row(job, &job->entries[i], w, on);
-            w->need_form = m->need_row && job->entries[i].lin >= 0 && may_have_form(job, w) &&
+            w->need_form = runs && job->entries[i].lin >= 0 && may_have_form(job, w) &&
                            !ptq_pack_verify(job->pack, w->form);
         }
     }

@@ -276,6 +276,16 @@ static void add_model(const struct ptq_job *job, struct ptq_prediction *p)
     memory_of_models(job, p);
 }
 
+/* Both states go through both blocks. */
+static void add_propagation(const struct ptq_job *job, struct ptq_prediction *p)
+{
+    const struct ptq_tokens *t = &job->eval_text.tokens;
+    const double share = (double)job->cfg->eval.propagation / (double)t->n_seq;
+    p->flops += 4 * forward_flops(job, t) * (share < 1 ? share : 1);
+    p->cell_bytes = fmax(p->cell_bytes, ptq_propagation_bytes(job));
+    phase(p, ptq_propagation_bytes(job) * ptq_pool_threads(job->args->pool));
+}
+
 static void add_point(const struct ptq_job *job, int64_t point, struct ptq_prediction *p)
 {
     const struct ptq_want *m = &job->model_wants[point];
@@ -289,6 +299,12 @@ static void add_point(const struct ptq_job *job, int64_t point, struct ptq_predi
     }
     p->n_model_rows += job->has_eval && m->mine && !m->repeated;
     p->n_left_models += m->need_row;
+    if (job->propagation_wants) {
+        p->n_propagation_rows += m->mine && !m->repeated;
+        p->n_left_propagations += job->propagation_wants[point].need_row;
+        if (job->propagation_wants[point].need_row)
+            add_propagation(job, p);
+    }
     if (!m->need_row)
         return;
     add_model(job, p);
@@ -346,6 +362,9 @@ void ptq_job_print_prediction(const struct ptq_job *job, const struct ptq_predic
            (long long)p->n_left_layers);
     printf("%-22s %lld, %lld to do\n", "model rows", (long long)p->n_model_rows,
            (long long)p->n_left_models);
+    if (job->propagation_wants)
+        printf("%-22s %lld, %lld to do\n", "propagation rows", (long long)p->n_propagation_rows,
+               (long long)p->n_left_propagations);
     printf("%-22s %.3g\n", "flops", p->flops);
     printf("%-22s %.3g\n", "bytes moved", p->bytes);
     bool large = p->peak_bytes >= 10240.0 * 1048576;

@@ -168,6 +168,8 @@ static void want_everything(struct ptq_job *job)
     for (int64_t p = 0; p < job->n_points; p++) {
         struct ptq_want *m = &job->model_wants[p];
         m->need_row = job->has_eval && m->mine && !m->repeated;
+        if (job->propagation_wants)
+            job->propagation_wants[p].need_row = m->need_row;
         for (int64_t e = 0; e < job->n_entries; e++) {
             struct ptq_want *w = ptq_layer_want(job, p, e);
             w->need_row = w->mine && !w->repeated;
@@ -185,6 +187,8 @@ static void each_want(struct ptq_job *job, visit f, void *arg)
             f(job, ptq_layer_want(job, p, e), arg);
         if (job->has_eval)
             f(job, &job->model_wants[p], arg);
+        if (job->propagation_wants)
+            f(job, &job->propagation_wants[p], arg);
     }
     if (job->has_eval)
         f(job, &job->reference_want, arg);
@@ -241,6 +245,8 @@ static int run_missing(struct ptq_job *job, struct ptq_sweep_summary *s, struct 
         code = ptq_job_write_run(job, &prediction, -1, st);
     if (code >= 0 && missing)
         code = run_phases(job, st);
+    if (code >= 0)
+        code = ptq_propagation_phase(job, st);
     if (code >= 0)
         code = ptq_speed_phase(job, st);
     if (atomic_load(&job->failed)) {
