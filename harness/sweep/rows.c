@@ -217,6 +217,12 @@ void ptq_rows_release(struct ptq_rows *rows)
 /* ---- fields ------------------------------------------------------------------------------------
  */
 
+bool ptq_row_is_cell(const json_t *row)
+{
+    const char *kind = ptq_row_text(row, "kind");
+    return strcmp(kind, "speed") != 0 && strcmp(kind, "propagation") != 0;
+}
+
 const char *ptq_row_text(const json_t *row, const char *field)
 {
     const char *text = json_string_value(json_object_get(row, field));
