@@ -22,8 +22,8 @@ do for [k = 1:3] {
     top = E_max > top ? E_max : top
 }
 set yrange [low / 1.5:top * 1.5]
-left = 80.0 / width
-step = (picture_right - 20.0 - 80.0) / 3 / width
+left = 92.0 / width
+step = (picture_right - 20.0 - 92.0) / 3 / width
 set multiplot
 set tmargin at screen 1 - 60.0 / height
 set bmargin at screen 60.0 / height
