@@ -9,6 +9,7 @@
 # front (1: on the Pareto front), hull (1: a corner of its method's lower hull), unranked (1: crossed out, not ranked), ppl ppl_lo ppl_hi out_relerr (geometric mean over layers) time_s n_layers, then every other metric.
 # layer.tsv, a line a layer cell: layer label y_label x_label (texts, empty where no label stands) y x (from 1) bits group_size
 # calib_seed time_s, then every metric.
+# block.tsv, a line a block of a few models, which NAMES then names: series name block total local inherited.
 if (!exists("width")) width = 900
 if (!exists("height")) height = 540
 # More than six series: a line each beside the picture, in order; gnuplot's own legend would eat the picture or break into columns

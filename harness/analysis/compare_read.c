@@ -49,8 +49,9 @@ static int check_forms(const char *dir, const struct ptq_rows *rows, struct ptq_
     return code;
 }
 
-/* What was measured beside the cells is not compared: a speed is one of a machine at a time. */
-static void leave_out_others(struct ptq_rows *rows)
+/* Rows about a model row are no cells: speeds are measurements of a machine at a time, and errors
+ * block by block are made for one run and not the other. */
+static void leave_out_extras(struct ptq_rows *rows)
 {
     int64_t kept = 0;
     for (int64_t i = 0; i < rows->n; i++)
@@ -81,7 +82,7 @@ int ptq_compare_read(const char *word, struct ptq_arena *arena, struct ptq_compa
         return PTQ_OK;
     }
     if (!code)
-        leave_out_others(&out->rows);
+        leave_out_extras(&out->rows);
     if (!code && !out->rows.n)
         code = ptq_status_set(st, PTQ_ERR_USAGE,
                               "%s: holds no whole row%s; run a sweep or `ptq score` first", word,

@@ -1,5 +1,6 @@
 #include "analysis/page_methods.h"
 #include "analysis/equal.h"
+#include "analysis/propagation.h"
 #include "analysis/put.h"
 #include <inttypes.h>
 
@@ -132,9 +133,10 @@ static int put_equal(const struct ptq_tables *t, const struct writer *w)
     return code;
 }
 
-/* Of the boards that share layers, one; nothing, not even the title, where no board has a row. */
-static int put_tables(const struct ptq_tables *t, const struct writer *w, const char *title,
-                      const char *id, const char *about,
+/* Of the boards that share layers, one, unless the table is of the board's text; nothing, not even
+ * the title, where no board has a row. */
+static int put_tables(const struct ptq_tables *t, const struct writer *w, bool of_text,
+                      const char *title, const char *id, const char *about,
                       int (*make)(const struct ptq_tables *, const struct ptq_board *,
                                   struct ptq_sheet *))
 {
@@ -142,7 +144,7 @@ static int put_tables(const struct ptq_tables *t, const struct writer *w, const 
     for (int64_t k = 0; k < t->v->n_boards; k++) {
         struct ptq_sheet s;
         const struct ptq_board *d = &t->v->boards[k];
-        if (!ptq_first_of_model(t->v, k))
+        if (!of_text && !ptq_first_of_model(t->v, k))
             continue;
         int code = make(t, d, &s);
         if (code)
@@ -164,8 +166,12 @@ static int put_tables(const struct ptq_tables *t, const struct writer *w, const 
 static int put_all(const struct ptq_tables *t, const struct writer *w)
 {
     int code = put_equal(t, w);
-    code = code ? code : put_tables(t, w, "Codebooks", "books", about_books, ptq_table_books);
-    return code ? code : put_tables(t, w, "Who wins", "wins", about_wins, ptq_table_wins);
+    code =
+        code ? code : put_tables(t, w, false, "Codebooks", "books", about_books, ptq_table_books);
+    code = code ? code : put_tables(t, w, false, "Who wins", "wins", about_wins, ptq_table_wins);
+    return code ? code
+                : put_tables(t, w, true, "Error block by block", "propagation",
+                             ptq_about_propagation, ptq_table_propagation);
 }
 
 int ptq_page_methods_html(const struct ptq_tables *t, FILE *f)

@@ -1,6 +1,7 @@
 #include "analysis/plot.h"
 #include "analysis/equal.h"
 #include "analysis/gnuplot.h"
+#include "analysis/propagation.h"
 #include "analysis/put.h"
 #include "core/json.h"
 #include "core/paths.h"
@@ -48,9 +49,10 @@ static int read_head(struct ptq_plot *p, struct ptq_arena *a, struct ptq_status 
     p->order = *order ? strtoll(order, NULL, 10) : 100;
     if (!*p->title)
         p->title = p->name;
-    if (strcmp(p->data, "model") && strcmp(p->data, "layer"))
+    if (strcmp(p->data, "model") && strcmp(p->data, "layer") && strcmp(p->data, "block"))
         return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: its head needs a line '# data: model' or '# data: layer'",
+                              "%s: its head needs a line '# data: model', '# data: layer' or '# "
+                              "data: block'",
                               p->path);
     return PTQ_OK;
 }
@@ -374,7 +376,9 @@ int ptq_plot_data_write(const struct ptq_tables *t, int64_t board)
     char *folder = ptq_arena_printf(t->arena, t->st, "%s/plots", t->v->run_dir);
     int code = folder ? ptq_make_dirs(folder, t->st) : PTQ_ERR_MEMORY;
     code = code ? code : write_model_data(t, board);
-    return code ? code : write_layer_data(t, board);
+    code = code ? code : write_layer_data(t, board);
+    return code ? code
+                : ptq_propagation_data_write(t, board, ptq_plot_file(t, board, "block", "tsv"));
 }
 
 /* ---- drawing ---- */
@@ -402,14 +406,14 @@ static void put_path(FILE *f, const char *path)
     free(safe);
 }
 
-static void put_names(FILE *f, const struct ptq_board *d)
+static void put_names(FILE *f, const char *const *names, int n)
 {
-    fprintf(f, "array NAMES[%d] = [", d->n_series > 0 ? d->n_series : 1);
-    for (int i = 0; i < d->n_series; i++) {
+    fprintf(f, "n_series=%d; array NAMES[%d] = [", n, n > 0 ? n : 1);
+    for (int i = 0; i < n; i++) {
         fputs(i ? "," : "", f);
-        put_string(f, d->series[i]);
+        put_string(f, names[i]);
     }
-    fputs(d->n_series ? "]; " : "'']; ", f);
+    fputs(n ? "]; " : "'']; ", f);
 }
 
 static void put_loss_label(FILE *f, const struct ptq_board *d)
@@ -450,7 +454,10 @@ static int make_script(const struct drawing *w, char **script, struct ptq_status
     int x_chars, y_chars;
     double floor = loss_floor(w->d, &n_floor),
            full = w->d->reference ? ptq_row_metric(w->d->reference, "ppl") : NAN;
-    if (map_layers(w->t, w->d, &m) || ptq_buffer_open(&b, st))
+    struct ptq_propagated chosen;
+    const bool by_block = !strcmp(w->plot->data, "block");
+    if (map_layers(w->t, w->d, &m) || ptq_propagation_choose(w->t, w->d, &chosen) ||
+        ptq_buffer_open(&b, st))
         return PTQ_ERR_MEMORY;
     fputs("data=", b.f);
     put_path(b.f, w->data);
@@ -468,13 +475,13 @@ static int make_script(const struct drawing *w, char **script, struct ptq_status
     fputs("; loss_label=", b.f);
     put_loss_label(b.f, w->d);
     fprintf(b.f,
-            "; loss_floor=%.17g; n_floor=%" PRId64 "; n_unranked=%" PRId64
-            "; n_series=%d; n_x=%" PRId64 "; n_y=%" PRId64 "; ",
-            floor, n_floor, w->d->n_unranked, w->d->n_series, m.n_x, m.n_y);
+            "; loss_floor=%.17g; n_floor=%" PRId64 "; n_unranked=%" PRId64 "; n_x=%" PRId64
+            "; n_y=%" PRId64 "; ",
+            floor, n_floor, w->d->n_unranked, m.n_x, m.n_y);
     label_widths(w->t, &m, &x_chars, &y_chars);
     fprintf(b.f, "x_chars=%d; y_chars=%d; ", x_chars, y_chars);
     fprintf(b.f, "full_ppl=%.17g; ", isfinite(full) ? full : 0.0);
-    put_names(b.f, w->d);
+    put_names(b.f, by_block ? chosen.name : w->d->series, by_block ? chosen.n : w->d->n_series);
     int code = ptq_buffer_close(&b, st);
     *script = b.text;
     return code;
@@ -506,6 +513,16 @@ static bool has_column(const struct ptq_tables *t, const struct ptq_board *d, bo
 static int check_needs(const struct drawing *w, struct ptq_status *st)
 {
     char word[64];
+    if (!strcmp(w->plot->data, "block")) {
+        struct ptq_propagated chosen;
+        int code = ptq_propagation_choose(w->t, w->d, &chosen);
+        return code || chosen.n
+                   ? code
+                   : ptq_status_set(st, PTQ_SKIP,
+                                    "%s: not drawn, no row of errors block by block; sweep with "
+                                    "[eval] propagation = 8",
+                                    w->plot->name);
+    }
     bool layer = !strcmp(w->plot->data, "layer");
     for (const char *s = w->plot->needs; *s; s += strcspn(s, " "), s += strspn(s, " ")) {
         snprintf(word, sizeof word, "%.*s", (int)strcspn(s, " "), s);

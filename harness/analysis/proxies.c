@@ -117,27 +117,6 @@ static bool is_run(const struct work *w, const json_t *row, const char *kind)
            !strcmp(ptq_row_text(row, "model"), w->p->d->model);
 }
 
-/* The last of them says over which text and how many windows; those of other settings are old. */
-static const json_t *last_run(const struct work *w)
-{
-    const json_t *last = NULL;
-    const struct ptq_rows *rows = &w->t->v->rows;
-    for (int64_t i = 0; i < rows->n; i++) {
-        const json_t *r = rows->at[i];
-        const json_t *run = is_run(w, r, "few")         ? json_object_get(r, "few")
-                            : is_run(w, r, "perturbed") ? json_object_get(r, "perturbed")
-                                                        : NULL;
-        last = run ? run : last;
-    }
-    return last;
-}
-
-static bool same_run(const json_t *a, const json_t *b)
-{
-    return !strcmp(ptq_row_text(a, "text_key"), ptq_row_text(b, "text_key")) &&
-           ptq_row_num(a, "n_windows") == ptq_row_num(b, "n_windows");
-}
-
 static void add_level(json_t *levels, const char *layer, const json_t *run)
 {
     const double level = ptq_row_num(run, "level"), kl = ptq_row_num(run, "kl");
@@ -181,30 +160,34 @@ static void take_coefficients(struct work *w, json_t *levels)
     w->p->linearity = n ? exp(sum / (double)n) : NAN;
 }
 
+/* The plan leaves the rows of one setting of the runs, so any of them names it. */
+static void name_runs(struct work *w, const json_t *run)
+{
+    w->p->runs = ptq_arena_printf(
+        w->t->arena, w->t->st, "the first %.0f windows of %s (%.0f tokens)",
+        ptq_row_num(run, "n_windows"), ptq_row_text(run, "text"), ptq_row_num(run, "n_tokens"));
+}
+
 static int read_runs(struct work *w)
 {
     const struct ptq_rows *rows = &w->t->v->rows;
-    const json_t *last = last_run(w);
     json_t *levels = json_object();
     w->coefficient = json_object();
     w->few = json_object();
     if (!levels || !w->coefficient || !w->few)
         return ptq_status_nomem(w->t->st, "short runs", 0);
-    for (int64_t i = 0; last && i < rows->n; i++) {
+    for (int64_t i = 0; i < rows->n; i++) {
         json_t *r = rows->at[i], *few = json_object_get(r, "few"),
                *perturbed = json_object_get(r, "perturbed");
-        if (is_run(w, r, "few") && same_run(few, last))
+        if (is_run(w, r, "few"))
             json_object_set(w->few, ptq_row_text(r, "form"), few);
-        if (is_run(w, r, "perturbed") && same_run(perturbed, last))
+        if (is_run(w, r, "perturbed"))
             add_level(levels, ptq_row_text(r, "layer"), perturbed);
+        if (!w->p->runs && (is_run(w, r, "few") || is_run(w, r, "perturbed")))
+            name_runs(w, few ? few : perturbed);
     }
     take_coefficients(w, levels);
     json_decref(levels);
-    if (last)
-        w->p->runs =
-            ptq_arena_printf(w->t->arena, w->t->st, "the first %.0f windows of %s (%.0f tokens)",
-                             ptq_row_num(last, "n_windows"), ptq_row_text(last, "text"),
-                             ptq_row_num(last, "n_tokens"));
     return PTQ_OK;
 }
 

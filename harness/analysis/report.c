@@ -2,6 +2,7 @@
 #include "analysis/equal.h"
 #include "analysis/page.h"
 #include "analysis/plot.h"
+#include "analysis/propagation.h"
 #include "analysis/proxies.h"
 #include "analysis/put.h"
 #include "analysis/tables.h"
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { TEXT_WIDTH = 120, MAX_BAD_LINES = 20 };
 
@@ -99,6 +101,22 @@ static int print_bad(const struct ptq_tables *t, FILE *f)
     return PTQ_OK;
 }
 
+static int print_propagation(const struct ptq_tables *t, FILE *f)
+{
+    int code = PTQ_OK;
+    for (int64_t k = 0; k < t->v->n_boards && !code; k++) {
+        struct ptq_sheet s;
+        code = ptq_table_propagation(t, &t->v->boards[k], &s);
+        if (code || !s.n_rows)
+            continue;
+        fputc('\n', f);
+        ptq_sheet_text(&s, f, TEXT_WIDTH, NULL);
+        fputc('\n', f);
+        put_wrapped(f, "blocks", ptq_about_propagation);
+    }
+    return code;
+}
+
 static int print_text(const struct ptq_tables *t, FILE *f)
 {
     int code = PTQ_OK;
@@ -106,6 +124,7 @@ static int print_text(const struct ptq_tables *t, FILE *f)
         fputs(k ? "\n" : "", f);
         code = print_board(t, &t->v->boards[k], f);
     }
+    code = code ? code : print_propagation(t, f);
     code = code ? code : print_bad(t, f);
     if (!code) {
         ptq_put_text(f, ptq_verdict(t));
@@ -409,6 +428,49 @@ static int print_wins_csv(const struct ptq_tables *t, FILE *f)
     return code;
 }
 
+static int print_propagation_csv(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_propagation_exact(t, &s);
+    if (!code)
+        ptq_sheet_csv(&s, f);
+    return code;
+}
+
+static int print_propagation_latex(const struct ptq_tables *t, FILE *f)
+{
+    int code = PTQ_OK;
+    for (int64_t k = 0; k < t->v->n_boards && !code; k++) {
+        struct ptq_sheet s;
+        code = ptq_table_propagation(t, &t->v->boards[k], &s);
+        if (code || !s.n_rows)
+            continue;
+        fputs("% ", f);
+        ptq_put_text(f, t->v->boards[k].model);
+        fprintf(f, ". %s\n", ptq_about_propagation);
+        ptq_sheet_latex(&s, f);
+    }
+    return code;
+}
+
+/* Files of rows that this run does not have would be another run's. */
+static int write_propagation(const struct ptq_tables *t)
+{
+    static const char *const names[] = {"tables/propagation.csv", "tables/propagation.tex"};
+    struct ptq_sheet s;
+    int code = ptq_table_propagation_exact(t, &s);
+    if (code || !s.n_rows) {
+        for (int i = 0; i < 2 && !code; i++) {
+            const char *path = ptq_arena_printf(t->arena, t->st, "%s/%s", t->v->run_dir, names[i]);
+            if (path)
+                unlink(path);
+        }
+        return code;
+    }
+    code = save(t, names[0], print_propagation_csv);
+    return code ? code : save(t, names[1], print_propagation_latex);
+}
+
 static int write_tables(const struct ptq_tables *t)
 {
     char *folder = ptq_arena_printf(t->arena, t->st, "%s/tables", t->v->run_dir);
@@ -424,6 +486,7 @@ static int write_tables(const struct ptq_tables *t)
     code = code ? code : save(t, "tables/books.csv", print_books_csv);
     code = code ? code : save(t, "tables/wins.csv", print_wins_csv);
     code = code ? code : save(t, "tables/proxies.csv", print_proxies_csv);
+    code = code ? code : write_propagation(t);
     return code ? code : save(t, "tables/not_run.csv", print_bad_csv);
 }
 

@@ -73,6 +73,7 @@ static const struct key keys[] = {
     {"eval", "protocol", "protocols", TEXT, AT(eval.protocol), 0, 0, 0, NULL, NULL},
     {"eval", "windows", NULL, INT, AT(eval.windows), 0, 0, 1 << 24, NULL, NULL},
     {"eval", "window", NULL, INT, AT(eval.window), 0, 0, 1 << 24, NULL, NULL},
+    {"eval", "propagation", NULL, INT, AT(eval.propagation), 0, 0, 1 << 24, NULL, NULL},
     {"eval", "metrics", NULL, METRICS, LIST(eval.metrics, eval.n_metrics), 0, 0, NULL, NULL},
     {"eval", "proxies", NULL, INT, AT(eval.proxies), 0, 0, 1 << 24, NULL, NULL},
     {"bench", "speed", NULL, BOOL, AT(bench.speed), 0, 0, 0, NULL, NULL},
@@ -557,6 +558,11 @@ static int check(struct ptq_config *c, struct ptq_status *st)
         return ptq_status_set(st, PTQ_ERR_USAGE,
                               "%s: [sweep] methods is missing; list some, such as rtn, gptq",
                               c->file);
+    if (c->eval.propagation && !c->eval.text)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: [eval] propagation = %lld: needs an [eval] text, whose windows "
+                              "it takes",
+                              c->file, (long long)c->eval.propagation);
     if (!c->run.out)
         c->run.out = "results";
     if (!c->run.name || !is_file_name(c->run.name))

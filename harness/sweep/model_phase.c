@@ -235,8 +235,7 @@ static void name_layer(const char *layer, const char *why, char *reason, size_t 
     snprintf(reason, size, "%s%s%s", named ? "" : layer, named ? "" : ": ", why);
 }
 
-/* The first layer without a form decides: its reason is the model's. 0: every layer has one. */
-static int layers_outcome(struct ptq_job *job, int64_t point, char *reason, size_t size)
+int ptq_layers_outcome(struct ptq_job *job, int64_t point, char *reason, size_t size)
 {
     int outcome = 0;
     for (int64_t e = 0; e < job->n_entries; e++) {
@@ -255,7 +254,7 @@ static void run_model(struct ptq_job *job, int64_t point)
 {
     struct ptq_status st = {0}, io = {0};
     char reason[sizeof st.text];
-    int code = layers_outcome(job, point, reason, sizeof reason);
+    int code = ptq_layers_outcome(job, point, reason, sizeof reason);
     if (code == 0 && (code = walk(job, point, &st)) != PTQ_OK)
         snprintf(reason, sizeof reason, "%s", st.text);
     if (ptq_job_cell_ended(job, code, &st) == PTQ_LEAVES_ROW)

@@ -14,6 +14,7 @@
 #include "core/stat.h"
 #include "sweep/job.h"
 #include "sweep/placed.h"
+#include "version.inc"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,17 +33,14 @@ struct probe {
 
 /* ---- the text */
 
-static void first_windows(struct probe *p)
+static const struct ptq_text *text_of(const struct ptq_job *job)
 {
-    const struct ptq_job *job = p->job;
-    char count[32], arithmetic[PTQ_KEY_CHARS];
-    p->text = job->has_heldout ? job->heldout.text : job->draws[0].text;
-    struct ptq_tokens *t = &p->text.tokens;
-    t->n_seq = job->cfg->eval.proxies < t->n_seq ? job->cfg->eval.proxies : t->n_seq;
-    t->n_total = t->offset[t->n_seq - 1] + t->len[t->n_seq - 1];
-    snprintf(count, sizeof count, "first %lld", (long long)t->n_seq);
-    ptq_arithmetic_key((enum ptq_precision)job->cfg->run.precision, job->args->machine, arithmetic);
-    ptq_key_of(p->on, p->text.key, count, job->model_key, arithmetic, (char *)NULL);
+    return job->has_heldout ? &job->heldout.text : &job->draws[0].text;
+}
+
+struct ptq_tokens ptq_proxy_tokens(const struct ptq_job *job)
+{
+    return ptq_first_windows(&text_of(job)->tokens, job->cfg->eval.proxies);
 }
 
 static struct ptq_eval_args scoring(const struct probe *p)
@@ -83,11 +81,6 @@ static json_t *score_of(const struct probe *p, const struct ptq_eval *e)
     return o;
 }
 
-static bool is_done(const struct probe *p, const struct ptq_want *w)
-{
-    return ptq_store_find(p->job->store, w->key) != NULL;
-}
-
 /* Scores states that left the last block; the row gets the result under its kind's name. */
 static int write_score(const struct probe *p, json_t *row, const char *kind, double level,
                        const struct ptq_hidden *hidden, struct ptq_arena *arena, int64_t begin_ns,
@@ -113,20 +106,10 @@ static int write_score(const struct probe *p, json_t *row, const char *kind, dou
 struct noisy { /* a run with noise in one layer */
     struct probe *p;
     const struct ptq_entry *entry;
-    struct ptq_want want;
+    const struct ptq_want *want;
     double level;
     const struct ptq_hidden *before; /* states that enter the layer's block */
 };
-
-static void perturbed_want(const struct probe *p, const struct ptq_entry *e, double level,
-                           struct ptq_want *w)
-{
-    char noise[64];
-    snprintf(noise, sizeof noise, "noise %.17g of draw 1", level);
-    *w = (struct ptq_want){.mine = true};
-    ptq_key_of(w->form, e->name, e->weights, noise, (char *)NULL);
-    ptq_row_key("perturbed", w->form, p->on, w->key);
-}
 
 /* Noise of a layer does not depend on the order of the work: its stream is the layer's name. */
 static uint64_t stream_of(const char *layer, double level)
@@ -198,7 +181,7 @@ static int perturb(const struct noisy *n, struct ptq_status *st)
     arena.spill = ptq_job_spill(job);
     int code = run_noisy(n, &arena, &hidden, st);
     if (!code) {
-        json_t *row = ptq_row_begin(job, "perturbed", &n->want, NULL);
+        json_t *row = ptq_row_begin(job, "perturbed", n->want, NULL);
         ptq_row_add_layer(row, n->entry);
         code = write_score(n->p, row, "perturbed", n->level, &hidden, &arena, begin_ns, st);
     }
@@ -208,26 +191,19 @@ static int perturb(const struct noisy *n, struct ptq_status *st)
     return code;
 }
 
-static bool is_perturbed(const struct probe *p, const struct ptq_entry *e)
+static const struct ptq_want *noisy_want(const struct probe *p, int64_t entry, int level)
 {
-    struct ptq_want w;
-    for (int k = 0; k < N_LEVELS; k++) {
-        perturbed_want(p, e, levels[k], &w);
-        if (!is_done(p, &w))
-            return false;
-    }
-    return true;
+    return &p->job->beside[PTQ_PERTURBED].at[entry * N_LEVELS + level];
 }
 
-/* The last block that has a layer to do: no state moves on behind it. */
+/* The last block that has a layer to do: no state moves on behind it. -1: none has. */
 static int last_to_perturb(const struct probe *p)
 {
     int last = -1;
-    for (int64_t e = 0; e < p->job->n_entries; e++) {
-        const struct ptq_entry *entry = &p->job->entries[e];
-        if (entry->lin >= 0 && entry->block > last && !is_perturbed(p, entry))
-            last = entry->block;
-    }
+    for (int64_t e = 0; e < p->job->n_entries; e++)
+        for (int k = 0; k < N_LEVELS; k++)
+            if (noisy_want(p, e, k)->need_row && p->job->entries[e].block > last)
+                last = p->job->entries[e].block;
     return last;
 }
 
@@ -237,9 +213,8 @@ static int perturb_block(struct probe *p, int block, const struct ptq_hidden *be
     int code = PTQ_OK;
     for (int64_t e = 0; e < p->job->n_entries; e++)
         for (int k = 0; k < N_LEVELS && !code; k++) {
-            struct noisy n = {p, &p->job->entries[e], {.mine = true}, levels[k], before};
-            perturbed_want(p, n.entry, n.level, &n.want);
-            if (n.entry->lin >= 0 && n.entry->block == block && !is_done(p, &n.want))
+            const struct noisy n = {p, &p->job->entries[e], noisy_want(p, e, k), levels[k], before};
+            if (n.entry->block == block && n.want->need_row)
                 code = ptq_job_stop(p->job) ? PTQ_ERR_CANCELLED : perturb(&n, st);
         }
     return code;
@@ -302,48 +277,69 @@ static int run_few(struct probe *p, int64_t point, const struct ptq_want *w, str
     return code;
 }
 
-static bool has_forms(const struct ptq_job *job, int64_t point)
-{
-    for (int64_t e = 0; e < job->n_entries; e++)
-        if (job->entries[e].lin >= 0 &&
-            !ptq_pack_has(job->pack, ptq_layer_want(job, point, e)->form))
-            return false;
-    return true;
-}
-
 static int few_models(struct probe *p, struct ptq_status *st)
 {
-    struct ptq_job *job = p->job;
-    int64_t n_gone = 0;
+    const struct ptq_wants *few = &p->job->beside[PTQ_FEW];
+    char reason[1024];
     int code = PTQ_OK;
-    for (int64_t i = 0; i < job->n_points && !code && !ptq_job_stop(job); i++) {
-        struct ptq_want w = job->model_wants[i];
-        const json_t *row = ptq_store_find(job->store, w.key);
-        ptq_row_key("few", w.form, p->on, w.key);
-        if (!w.mine || w.repeated || !row || strcmp(ptq_row_text(row, "status"), "ok") != 0 ||
-            is_done(p, &w))
+    for (int64_t i = 0; i < few->n && !code && !ptq_job_stop(p->job); i++) {
+        if (!few->at[i].need_row || ptq_layers_outcome(p->job, i, reason, sizeof reason))
             continue;
-        n_gone += !has_forms(job, i);
-        if (has_forms(job, i) && !(code = full_precision(p, st)))
-            code = run_few(p, i, &w, st);
+        code = full_precision(p, st);
+        code = code ? code : run_few(p, i, &few->at[i], st);
     }
-    if (n_gone && !job->args->quiet)
-        fprintf(stderr,
-                "%s: [eval] proxies: the stored forms of %lld models are not here, so KL on few "
-                "tokens is left out for them; delete cells.jsonl and run again to have it\n",
-                job->cfg->file, (long long)n_gone);
     return code;
+}
+
+/* ---- what is asked for */
+
+static void plan_noisy(const struct ptq_job *job, const char *on, int64_t entry, int level)
+{
+    char noise[64];
+    const struct ptq_entry *e = &job->entries[entry];
+    struct ptq_want *w = &job->beside[PTQ_PERTURBED].at[entry * N_LEVELS + level];
+    snprintf(noise, sizeof noise, "noise %.17g", levels[level]);
+    ptq_key_of(w->form, e->name, e->weights, noise, (char *)NULL);
+    ptq_row_key("perturbed", w->form, on, w->key);
+    w->mine = e->lin >= 0 && entry % job->args->n_shards == job->args->shard;
+}
+
+int ptq_proxy_plan(struct ptq_job *job, struct ptq_status *st)
+{
+    char on[PTQ_KEY_CHARS], count[32], arithmetic[PTQ_KEY_CHARS];
+    struct ptq_wants *few = &job->beside[PTQ_FEW], *noisy = &job->beside[PTQ_PERTURBED];
+    if (!job->has_eval || !job->cfg->eval.proxies || job->args->reference_only)
+        return PTQ_OK;
+    few->at = ptq_arena_alloc(&job->arena, st, job->n_points, sizeof *few->at);
+    noisy->at = ptq_arena_alloc(&job->arena, st, job->n_entries * N_LEVELS, sizeof *noisy->at);
+    if (!few->at || !noisy->at)
+        return PTQ_ERR_MEMORY;
+    few->n = job->n_points;
+    noisy->n = job->n_entries * N_LEVELS;
+    snprintf(count, sizeof count, "first %lld", (long long)ptq_proxy_tokens(job).n_seq);
+    ptq_arithmetic_key((enum ptq_precision)job->cfg->run.precision, job->args->machine, arithmetic);
+    ptq_key_of(on, text_of(job)->key, count, job->model_key, arithmetic, PTQ_BESIDE_HASH,
+               (char *)NULL);
+    for (int64_t p = 0; p < few->n; p++) {
+        few->at[p] = job->model_wants[p];
+        ptq_row_key("few", few->at[p].form, on, few->at[p].key);
+    }
+    for (int64_t e = 0; e < job->n_entries; e++)
+        for (int k = 0; k < N_LEVELS; k++)
+            plan_noisy(job, on, e, k);
+    return PTQ_OK;
 }
 
 int ptq_proxy_phase(struct ptq_job *job, struct ptq_status *st)
 {
-    if (!job->cfg->eval.proxies || !job->has_eval || !job->model || ptq_job_stop(job))
+    if (!job->beside[PTQ_FEW].n || ptq_job_stop(job))
         return PTQ_OK;
-    struct probe p = {.job = job, .tap = {.stop = ptq_job_stop_hook, .stop_arg = job}};
+    struct probe p = {
+        .job = job, .text = *text_of(job), .tap = {.stop = ptq_job_stop_hook, .stop_arg = job}};
+    p.text.tokens = ptq_proxy_tokens(job);
     ptq_arena_init(&p.arena, 0);
     p.arena.spill = ptq_job_spill(job);
-    first_windows(&p);
-    int code = job->args->shard ? PTQ_OK : perturb_layers(&p, st);
+    int code = perturb_layers(&p, st);
     if (!code)
         code = few_models(&p, st);
     ptq_arena_clear(&p.arena);

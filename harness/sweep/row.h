@@ -50,6 +50,11 @@
  * w_relerr), kl (nats a token to the model without noise), dnll, n_tokens, n_windows, text,
  * text_key. kind "few": the same of the quantized model of `form` on these windows, in an object
  * `few`, without a level.
+ * kind "propagation" (propagation_phase.c): the error of the quantized model block by block on the
+ * first windows of the evaluation text, in an object `propagation`: windows, tokens, sink_tokens,
+ * and, without the first sink_tokens positions of every window (blocks) and with them (with_sinks),
+ * lists over the blocks: norm (mean |F(h)|^2 a token), total, local, inherited, own (squared errors
+ * relative to it; propagation.h), cosine (between what is inherited and own). null: 0 over 0.
  *
  * A row is written whole: it holds the wanted metrics and those of the row before it whose keys
  * still hold, whether or not they are wanted now. host.seq counts the rows of a folder as they are
@@ -76,6 +81,8 @@ int ptq_rows_read_all(const char *run_dir, struct ptq_rows *,
  * (plan.txt, store.h). A folder that is absent or holds no rows is PTQ_ERR_USAGE. */
 int ptq_rows_read_run(const char *run_dir, struct ptq_rows *, struct ptq_status *);
 void ptq_rows_release(struct ptq_rows *);
+/* A result of its own (layer, model, reference), not what was measured beside a model row. */
+bool ptq_row_is_cell(const json_t *row);
 const char *ptq_row_text(const json_t *row, const char *field); /* "" when absent */
 double ptq_row_num(const json_t *row, const char *field);       /* NaN when absent or null */
 /* A scalar field of any type as text: a string as it stands, others in the room; NULL: absent. */
@@ -83,8 +90,6 @@ enum { PTQ_FIELD_ROOM = 32 };
 const char *ptq_row_as_text(const json_t *row, const char *field, char room[PTQ_FIELD_ROOM]);
 double ptq_row_metric(const json_t *row, const char *id); /* NaN when absent or null */
 bool ptq_row_interval(const json_t *row, const char *id, double *lo, double *hi);
-/* Of a kind that a sweep is asked for; other rows hold what was measured beside the cells. */
-bool ptq_row_is_cell(const json_t *row);
 /* nll_windows of a model's or reference's row: how many, 0 when absent; NaN for what is no number.
  */
 int64_t ptq_row_n_windows(const json_t *row);

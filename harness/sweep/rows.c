@@ -176,20 +176,12 @@ static int read_plan(const char *run_dir, json_t **keys, struct ptq_status *st)
     return *keys ? PTQ_OK : ptq_status_nomem(st, "the plan of a run", bytes);
 }
 
-bool ptq_row_is_cell(const json_t *row)
-{
-    static const char *const cells[] = {"layer", "model", "reference"};
-    for (size_t i = 0; i < sizeof cells / sizeof *cells; i++)
-        if (!strcmp(ptq_row_text(row, "kind"), cells[i]))
-            return true;
-    return false;
-}
-
-/* No plan knows what was measured beside the cells (speeds depend on the machine and its threads):
- * such rows belong to those of their form or layer and say nothing without them. */
+/* Speeds depend on the machine and its threads, which no plan knows; they belong to rows of their
+ * form and say nothing without one. */
 static bool is_wanted(const json_t *plan, const json_t *row)
 {
-    return json_object_get(plan, ptq_row_text(row, "key")) || !ptq_row_is_cell(row);
+    return json_object_get(plan, ptq_row_text(row, "key")) ||
+           !strcmp(ptq_row_text(row, "kind"), "speed");
 }
 
 int ptq_rows_read_run(const char *run_dir, struct ptq_rows *rows, struct ptq_status *st)
@@ -224,6 +216,15 @@ void ptq_rows_release(struct ptq_rows *rows)
 
 /* ---- fields ------------------------------------------------------------------------------------
  */
+
+bool ptq_row_is_cell(const json_t *row)
+{
+    static const char *const cells[] = {"layer", "model", "reference"};
+    for (size_t i = 0; i < sizeof cells / sizeof *cells; i++)
+        if (!strcmp(ptq_row_text(row, "kind"), cells[i]))
+            return true;
+    return false;
+}
 
 const char *ptq_row_text(const json_t *row, const char *field)
 {

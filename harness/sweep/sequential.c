@@ -340,7 +340,8 @@ static bool pending(const struct ptq_job *job, int64_t point)
 {
     bool any = job->has_eval && job->model_wants[point].need_row;
     for (int64_t e = 0; e < job->n_entries; e++)
-        any = any || ptq_layer_want(job, point, e)->need_row;
+        any = any || ptq_layer_want(job, point, e)->need_row ||
+              ptq_layer_want(job, point, e)->need_form;
     return any;
 }
 

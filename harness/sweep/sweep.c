@@ -173,6 +173,10 @@ static void want_everything(struct ptq_job *job)
             w->need_row = w->mine && !w->repeated;
         }
     }
+    for (int k = 0; k < PTQ_N_BESIDE; k++)
+        for (int64_t i = 0; i < job->beside[k].n; i++)
+            job->beside[k].at[i].need_row =
+                job->beside[k].at[i].mine && !job->beside[k].at[i].repeated;
     job->reference_want.need_row = job->has_eval && job->reference_want.mine;
 }
 
@@ -186,6 +190,9 @@ static void each_want(struct ptq_job *job, visit f, void *arg)
         if (job->has_eval)
             f(job, &job->model_wants[p], arg);
     }
+    for (int k = 0; k < PTQ_N_BESIDE; k++)
+        for (int64_t i = 0; i < job->beside[k].n; i++)
+            f(job, &job->beside[k].at[i], arg);
     if (job->has_eval)
         f(job, &job->reference_want, arg);
 }
@@ -241,6 +248,8 @@ static int run_missing(struct ptq_job *job, struct ptq_sweep_summary *s, struct 
         code = ptq_job_write_run(job, &prediction, -1, st);
     if (code >= 0 && missing)
         code = run_phases(job, st);
+    if (code >= 0)
+        code = ptq_propagation_phase(job, st);
     if (code >= 0)
         code = ptq_proxy_phase(job, st);
     if (code >= 0)

@@ -75,7 +75,8 @@ struct ptq_config_eval {
     const char *text;     /* NULL: no model rows */
     const char *protocol; /* NULL: the text's own (model/text.h) */
     int64_t windows, window;
-    char **metrics; /* ids that rows hold; n_metrics == 0: every one */
+    int64_t propagation; /* windows of the error block by block (propagation.h); 0: none */
+    char **metrics;      /* ids that rows hold; n_metrics == 0: every one */
     int64_t n_metrics;
     int64_t proxies; /* windows of the runs that proxies need (proxy_phase.c); 0: none */
 };

@@ -1,0 +1,97 @@
+/* plot_propagation.c: the models of the picture of errors block by block, and its data. */
+#include "analysis/propagation.h"
+#include "analysis/put.h"
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+static int64_t inputs_of(const struct ptq_point *p)
+{
+    return json_integer_value(json_object_get(p->any, "a_bits"));
+}
+
+static bool together(const struct ptq_point *a, const struct ptq_point *b)
+{
+    return a->bits == b->bits && a->group == b->group && inputs_of(a) == inputs_of(b);
+}
+
+/* Settings beside the first of their calibration seeds. */
+static int64_t companions(const struct ptq_point *const *at, int64_t n, const struct ptq_point *p)
+{
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++)
+        found += together(at[i], p);
+    return found;
+}
+
+static const char *name_of(const struct ptq_tables *t, const struct ptq_board *d,
+                           const struct ptq_point *p)
+{
+    const char *group = ptq_group_text(t, p->group), *inputs = "";
+    if (inputs_of(p))
+        inputs = ptq_arena_printf(t->arena, t->st, " a%" PRId64, inputs_of(p));
+    return inputs
+               ? ptq_arena_printf(t->arena, t->st, "%s b%" PRId64 "%s %s%s", d->series[p->series],
+                                  p->bits, inputs, p->group > 0 ? "g" : "", group)
+               : NULL;
+}
+
+int ptq_propagation_choose(const struct ptq_tables *t, const struct ptq_board *d,
+                           struct ptq_propagated *out)
+{
+    const struct ptq_point **at = ptq_arena_alloc(t->arena, t->st, d->n_combos, sizeof *at), *best;
+    int64_t n = 0, most = 0;
+    *out = (struct ptq_propagated){.n = 0};
+    for (int64_t i = 0; at && i < d->n_combos; i++)
+        if (ptq_propagation_of(t, &d->points[d->combos[i].first]))
+            at[n++] = &d->points[d->combos[i].first];
+    best = n ? at[0] : NULL;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t beside = companions(at, n, at[i]);
+        if (beside > most || (beside == most && at[i]->bits < best->bits)) {
+            most = beside;
+            best = at[i];
+        }
+    }
+    for (int64_t i = 0; i < n && out->n < PTQ_MAX_PROPAGATED; i++) {
+        if (most > 1 && !together(at[i], best))
+            continue;
+        out->at[out->n] = at[i];
+        if (!(out->name[out->n++] = name_of(t, d, at[i])))
+            return PTQ_ERR_MEMORY;
+    }
+    return at ? PTQ_OK : PTQ_ERR_MEMORY;
+}
+
+static void put_value(FILE *f, double v)
+{
+    if (isfinite(v) && v > 0) /* a log axis has no other place */
+        fprintf(f, "\t%.17g", v);
+    else
+        fputs("\tNaN", f);
+}
+
+int ptq_propagation_data_write(const struct ptq_tables *t, int64_t board, const char *path)
+{
+    struct ptq_propagated chosen;
+    struct ptq_buffer b;
+    int code = ptq_propagation_choose(t, &t->v->boards[board], &chosen);
+    if (code || !chosen.n)
+        return code;
+    if (ptq_buffer_open(&b, t->st))
+        return PTQ_ERR_MEMORY;
+    fputs("series\tname\tblock\ttotal\tlocal\tinherited\n", b.f);
+    for (int i = 0; i < chosen.n; i++) {
+        const json_t *p = ptq_propagation_of(t, chosen.at[i]);
+        for (int64_t k = 0; k < ptq_propagation_blocks(p); k++) {
+            fprintf(b.f, "%d\t", i + 1);
+            ptq_put_tsv(b.f, chosen.name[i]);
+            fprintf(b.f, "\t%" PRId64, k);
+            put_value(b.f, ptq_propagation_at(p, "blocks", "total", k));
+            put_value(b.f, ptq_propagation_at(p, "blocks", "local", k));
+            put_value(b.f, ptq_propagation_at(p, "blocks", "inherited", k));
+            fputc('\n', b.f);
+        }
+    }
+    return ptq_buffer_save(&b, path, t->st);
+}
