@@ -97,6 +97,8 @@ exits 0 sweep "$work/tiny.ini" one --threads 1
 same_rows "$run" "$work/one" "one thread and all"
 SET="calib.stats=sequential" exits 0 sweep "$work/tiny.ini" sequential
 [ "$(grep -c '"kind":"model".*"status":"ok".*"stats":"sequential"' "$work/sequential/cells.jsonl")" = 4 ] || fail "stats = sequential"
+SET="eval.propagation=5" exits 0 sweep "$work/tiny.ini" one
+[ "$(grep -c '"kind":"propagation".*"status":"ok".*"total":\[[0-9.e-]*,[0-9.e-]*\]' "$work/one/cells.jsonl")" = 4 ] || fail "errors block by block of an encoder"
 SET="calib.draw=windows" exits 2 sweep "$work/tiny.ini" windows
 says 'the draw windows is for models that predict tokens'
 SET="eval.protocol=llamacpp-32" exits 2 sweep "$work/tiny.ini" perplexity

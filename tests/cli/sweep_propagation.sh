@@ -55,7 +55,10 @@ SET="$BASE" exits 0 sweep "$config" run
 ! grep -q 'total behind' "$work/text" && [ ! -e "$run/tables/propagation.csv" ] || fail "errors that nobody asked for"
 
 # Verbs that read rows.
-"$PTQ" compare "$run" "$work/plain" >"$work/same" 2>&1 || fail "compare: $(tail -3 "$work/same")"
+for sides in "$run $work/plain" "$work/plain $run"; do
+    # shellcheck disable=SC2086
+    "$PTQ" compare $sides >"$work/same" 2>&1 || fail "compare $sides: $(tail -3 "$work/same")"
+done
 "$PTQ" check "$work/plain" >"$work/same" 2>&1 || fail "check: $(tail -5 "$work/same")"
 for shard in 1/2 2/2; do SET="$BASE eval.propagation=3" exits 0 sweep "$config" "part${shard%/2}" --shard $shard; done
 "$PTQ" merge "$work/merged" "$work/part1" "$work/part2" >/dev/null 2>"$work/err" || fail "merge: $(cat "$work/err")"
@@ -63,6 +66,18 @@ for shard in 1/2 2/2; do SET="$BASE eval.propagation=3" exits 0 sweep "$config" 
 "$PTQ" report "$work/merged" --print-only | grep -q 'total behind' || fail "no table of merged shards"
 SET="$BASE eval.propagation=5" exits 0 sweep "$config" plain --dry-run
 grep -Eq '^propagation rows +4, 4 to do' "$work/out" || fail "dry run: $(cat "$work/out")"
+
+# Without a sink position all tokens are the rest, and their errors are those that were told with sinks.
+TWO="sweep.methods=rtn sweep.bits=3 sweep.group_size=64 eval.propagation=3"
+SET="$TWO" exits 0 sweep "$config" sink
+SET="$TWO calib.sink_tokens=0" exits 0 sweep "$config" sinkless
+field() { of_kind "$work/$1" | grep -o "\"$2\":{\"norm\".*" | cut -d'}' -f1 | cut -d: -f2-; }
+[ "$(field sinkless blocks)" = "$(field sinkless with_sinks)" ] || fail "no sinks: $(field sinkless blocks) and $(field sinkless with_sinks)"
+totals() { field "$1" "$2" | grep -o '"total":[^]]*'; }
+[ "$(totals sink blocks)" != "$(totals sink with_sinks)" ] || fail "sinks make no difference: $(field sink blocks)"
+numbers() { field "$1" with_sinks | grep -oE '[0-9.]+(e[-+][0-9]+)?'; }
+paste <(numbers sink) <(numbers sinkless) | awk '{ d = $1 - $2; n++; if (d > 1e-9 * $1 || d < -1e-9 * $1) failed = 1 } END { exit failed || n < 20 }' ||
+    fail "with sinks: $(field sink with_sinks), all tokens: $(field sinkless with_sinks)"
 
 # Forms that went away are made again for it; forms behind quantized blocks and quantized inputs have errors too.
 rm "$run"/forms*.pack
