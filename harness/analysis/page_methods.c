@@ -1,6 +1,7 @@
 #include "analysis/page_methods.h"
 #include "analysis/equal.h"
 #include "analysis/propagation.h"
+#include "analysis/proxies.h"
 #include "analysis/put.h"
 #include <inttypes.h>
 
@@ -163,15 +164,49 @@ static int put_tables(const struct ptq_tables *t, const struct writer *w, bool o
     return PTQ_OK;
 }
 
+static const char about_proxies[] =
+    "What may stand for perplexity before it is measured, and what may not: each proxy against the "
+    "loss on the evaluation text, over the models of this run.";
+
+static int put_proxies(const struct ptq_tables *t, const struct writer *w)
+{
+    bool any = false;
+    for (int64_t k = 0; k < t->v->n_boards; k++) {
+        struct ptq_sheet s, breaks;
+        const struct ptq_proxies *p = &t->proxies[k];
+        const char **notes = p->none ? NULL : ptq_proxies_notes(t, p);
+        if (p->none)
+            continue;
+        int code = notes ? ptq_table_proxies(t, p, &s) : PTQ_ERR_MEMORY;
+        code = code ? code : ptq_table_breaks(t, p, &breaks);
+        if (code)
+            return code;
+        if (!any) {
+            put_title(w, "Proxies of perplexity", "proxies");
+            put_line(w, about_proxies);
+        }
+        any = true;
+        if (t->v->n_boards > 1)
+            put_board(w, p->d, "");
+        put_sheet(w, &s, "proxies", k);
+        for (; *notes; notes++)
+            put_line(w, *notes);
+        put_line(w, "Where each breaks:");
+        put_sheet(w, &breaks, "proxy-breaks", k);
+    }
+    return PTQ_OK;
+}
+
 static int put_all(const struct ptq_tables *t, const struct writer *w)
 {
     int code = put_equal(t, w);
     code =
         code ? code : put_tables(t, w, false, "Codebooks", "books", about_books, ptq_table_books);
     code = code ? code : put_tables(t, w, false, "Who wins", "wins", about_wins, ptq_table_wins);
-    return code ? code
+    code = code ? code
                 : put_tables(t, w, true, "Error block by block", "propagation",
                              ptq_about_propagation, ptq_table_propagation);
+    return code ? code : put_proxies(t, w);
 }
 
 int ptq_page_methods_html(const struct ptq_tables *t, FILE *f)
@@ -182,4 +217,9 @@ int ptq_page_methods_html(const struct ptq_tables *t, FILE *f)
 int ptq_page_methods_md(const struct ptq_tables *t, FILE *f)
 {
     return put_all(t, &(struct writer){f, false});
+}
+
+int ptq_page_proxies_md(const struct ptq_tables *t, FILE *f)
+{
+    return put_proxies(t, &(struct writer){f, false});
 }

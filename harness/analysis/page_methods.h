@@ -5,4 +5,6 @@
 
 int ptq_page_methods_html(const struct ptq_tables *, FILE *);
 int ptq_page_methods_md(const struct ptq_tables *, FILE *);
+/* The section about proxies alone. */
+int ptq_page_proxies_md(const struct ptq_tables *, FILE *);
 #endif

@@ -1,7 +1,7 @@
 #include "analysis/plot.h"
 #include "analysis/equal.h"
 #include "analysis/gnuplot.h"
-#include "analysis/propagation.h"
+#include "analysis/plot_data.h"
 #include "analysis/put.h"
 #include "core/json.h"
 #include "core/paths.h"
@@ -12,6 +12,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* ---- what they are drawn from ---- */
+
+static int write_model_data(const struct ptq_tables *, int64_t board, const char *path);
+static int write_layer_data(const struct ptq_tables *, int64_t board, const char *path);
+
+static const struct ptq_plot_data model_data = {"model", write_model_data, NULL, NULL},
+                                  layer_data = {"layer", write_layer_data, NULL, NULL};
+static const struct ptq_plot_data *const all_data[] = {&model_data, &layer_data, &ptq_block_data,
+                                                       &ptq_proxy_data};
+enum { N_DATA = sizeof all_data / sizeof *all_data };
+
+static const struct ptq_plot_data *find_data(const char *name)
+{
+    for (int i = 0; i < N_DATA; i++)
+        if (!strcmp(all_data[i]->name, name))
+            return all_data[i];
+    return NULL;
+}
 
 /* ---- which pictures there are ---- */
 
@@ -49,10 +68,9 @@ static int read_head(struct ptq_plot *p, struct ptq_arena *a, struct ptq_status 
     p->order = *order ? strtoll(order, NULL, 10) : 100;
     if (!*p->title)
         p->title = p->name;
-    if (strcmp(p->data, "model") && strcmp(p->data, "layer") && strcmp(p->data, "block"))
+    if (!find_data(p->data))
         return ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: its head needs a line '# data: model', '# data: layer' or '# "
-                              "data: block'",
+                              "%s: its head needs a line '# data: model', or layer, block, proxy",
                               p->path);
     return PTQ_OK;
 }
@@ -228,7 +246,7 @@ static void put_point(const struct ptq_board *d, const struct ptq_point *p,
     fprintf(f, "\t%" PRId64, p->layers.n);
 }
 
-static int write_model_data(const struct ptq_tables *t, int64_t board)
+static int write_model_data(const struct ptq_tables *t, int64_t board, const char *path)
 {
     const struct ptq_board *d = &t->v->boards[board];
     int64_t n_ids, n_floor, c = 0;
@@ -253,7 +271,7 @@ static int write_model_data(const struct ptq_tables *t, int64_t board)
                 put_value(b.f, ptq_point_metric(&d->points[i], ids[k]));
         fputc('\n', b.f);
     }
-    return ptq_buffer_save(&b, ptq_plot_file(t, board, "model", "tsv"), t->st);
+    return ptq_buffer_save(&b, path, t->st);
 }
 
 /* The layer rows of a board, as a map: y is the layer, x the cell (the first calibration seed of a
@@ -345,7 +363,7 @@ static void put_layer_texts(const struct ptq_tables *t, const struct layer_map *
     }
 }
 
-static int write_layer_data(const struct ptq_tables *t, int64_t board)
+static int write_layer_data(const struct ptq_tables *t, int64_t board, const char *path)
 {
     struct layer_map m;
     struct ptq_buffer b;
@@ -368,17 +386,17 @@ static int write_layer_data(const struct ptq_tables *t, int64_t board)
             put_value(b.f, ptq_row_metric(m.rows[i], ids[k]));
         fputc('\n', b.f);
     }
-    return ptq_buffer_save(&b, ptq_plot_file(t, board, "layer", "tsv"), t->st);
+    return ptq_buffer_save(&b, path, t->st);
 }
 
 int ptq_plot_data_write(const struct ptq_tables *t, int64_t board)
 {
     char *folder = ptq_arena_printf(t->arena, t->st, "%s/plots", t->v->run_dir);
     int code = folder ? ptq_make_dirs(folder, t->st) : PTQ_ERR_MEMORY;
-    code = code ? code : write_model_data(t, board);
-    code = code ? code : write_layer_data(t, board);
-    return code ? code
-                : ptq_propagation_data_write(t, board, ptq_plot_file(t, board, "block", "tsv"));
+    for (int i = 0; i < N_DATA && !code; i++)
+        if (!all_data[i]->missing || !all_data[i]->missing(t, &t->v->boards[board]))
+            code = all_data[i]->write(t, board, ptq_plot_file(t, board, all_data[i]->name, "tsv"));
+    return code;
 }
 
 /* ---- drawing ---- */
@@ -406,9 +424,10 @@ static void put_path(FILE *f, const char *path)
     free(safe);
 }
 
-static void put_names(FILE *f, const char *const *names, int n)
+static void put_names(FILE *f, const char *count, const char *array, const char *const *names,
+                      int n)
 {
-    fprintf(f, "n_series=%d; array NAMES[%d] = [", n, n > 0 ? n : 1);
+    fprintf(f, "%s=%d; array %s[%d] = [", count, n, array, n > 0 ? n : 1);
     for (int i = 0; i < n; i++) {
         fputs(i ? "," : "", f);
         put_string(f, names[i]);
@@ -454,9 +473,9 @@ static int make_script(const struct drawing *w, char **script, struct ptq_status
     int x_chars, y_chars;
     double floor = loss_floor(w->d, &n_floor),
            full = w->d->reference ? ptq_row_metric(w->d->reference, "ppl") : NAN;
-    struct ptq_propagated chosen;
-    const bool by_block = !strcmp(w->plot->data, "block");
-    if (map_layers(w->t, w->d, &m) || ptq_propagation_choose(w->t, w->d, &chosen) ||
+    const struct ptq_plot_data *data = find_data(w->plot->data);
+    struct ptq_plot_series series = {w->d->series, w->d->n_series, NULL, 0};
+    if (map_layers(w->t, w->d, &m) || (data->series && data->series(w->t, w->d, &series)) ||
         ptq_buffer_open(&b, st))
         return PTQ_ERR_MEMORY;
     fputs("data=", b.f);
@@ -481,7 +500,8 @@ static int make_script(const struct drawing *w, char **script, struct ptq_status
     label_widths(w->t, &m, &x_chars, &y_chars);
     fprintf(b.f, "x_chars=%d; y_chars=%d; ", x_chars, y_chars);
     fprintf(b.f, "full_ppl=%.17g; ", isfinite(full) ? full : 0.0);
-    put_names(b.f, by_block ? chosen.name : w->d->series, by_block ? chosen.n : w->d->n_series);
+    put_names(b.f, "n_series", "NAMES", series.names, series.n);
+    put_names(b.f, "n_panels", "PANELS", series.panels, series.n_panels);
     int code = ptq_buffer_close(&b, st);
     *script = b.text;
     return code;
@@ -513,17 +533,11 @@ static bool has_column(const struct ptq_tables *t, const struct ptq_board *d, bo
 static int check_needs(const struct drawing *w, struct ptq_status *st)
 {
     char word[64];
-    if (!strcmp(w->plot->data, "block")) {
-        struct ptq_propagated chosen;
-        int code = ptq_propagation_choose(w->t, w->d, &chosen);
-        return code || chosen.n
-                   ? code
-                   : ptq_status_set(st, PTQ_SKIP,
-                                    "%s: not drawn, no row of errors block by block; sweep with "
-                                    "[eval] propagation = 8",
-                                    w->plot->name);
-    }
-    bool layer = !strcmp(w->plot->data, "layer");
+    const struct ptq_plot_data *data = find_data(w->plot->data);
+    const char *missing = data->missing ? data->missing(w->t, w->d) : NULL;
+    if (missing)
+        return ptq_status_set(st, PTQ_SKIP, "%s: not drawn, %s", w->plot->name, missing);
+    const bool layer = data == &layer_data;
     for (const char *s = w->plot->needs; *s; s += strcspn(s, " "), s += strspn(s, " ")) {
         snprintf(word, sizeof word, "%.*s", (int)strcspn(s, " "), s);
         if (!has_column(w->t, w->d, layer, word))

@@ -1,7 +1,7 @@
 /* plot.h: pictures. A file plots/NAME.gp is a picture; its head comment says what it shows and
  * reads: # title: Loss against stored bits # data: model            (a line a point: model.tsv) or
  * layer (a line a layer cell: layer.tsv), or block (a line a block of some models: block.tsv,
- * propagation.h) # needs: bits_stored loss  (columns that must hold a
+ * plot_propagation.c), or proxy (a line a proxy and model: proxy.tsv, plot_proxies.c) # needs: bits_stored loss  (columns that must hold a
  * finite value; else the picture is left out, with the reason) # order: 10              (place in a
  * report, low first; 100 without) # alt: one sentence that describes the picture # alt_layers: the
  * same of a run of layers without a model, where it differs Names that start with '_' are shared

@@ -1,6 +1,8 @@
 /* plot_propagation.c: the models of the picture of errors block by block, and its data. */
+#include "analysis/plot_data.h"
 #include "analysis/propagation.h"
 #include "analysis/put.h"
+#include "analysis/strata.h"
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -10,17 +12,21 @@ static int64_t inputs_of(const struct ptq_point *p)
     return json_integer_value(json_object_get(p->any, "a_bits"));
 }
 
-static bool together(const struct ptq_point *a, const struct ptq_point *b)
-{
-    return a->bits == b->bits && a->group == b->group && inputs_of(a) == inputs_of(b);
-}
+/* Models of one picture: those of the stratum at which most methods stand, the one of the fewest
+ * bits where several do; where no two stand together, the board's first ones. */
+enum { MOST_SHOWN = 6 };
+struct shown {
+    const struct ptq_point *at[MOST_SHOWN];
+    const char *name[MOST_SHOWN];
+    int n;
+};
 
 /* Settings beside the first of their calibration seeds. */
 static int64_t companions(const struct ptq_point *const *at, int64_t n, const struct ptq_point *p)
 {
     int64_t found = 0;
     for (int64_t i = 0; i < n; i++)
-        found += together(at[i], p);
+        found += ptq_points_together(at[i], p);
     return found;
 }
 
@@ -36,12 +42,11 @@ static const char *name_of(const struct ptq_tables *t, const struct ptq_board *d
                : NULL;
 }
 
-int ptq_propagation_choose(const struct ptq_tables *t, const struct ptq_board *d,
-                           struct ptq_propagated *out)
+static int choose(const struct ptq_tables *t, const struct ptq_board *d, struct shown *out)
 {
     const struct ptq_point **at = ptq_arena_alloc(t->arena, t->st, d->n_combos, sizeof *at), *best;
     int64_t n = 0, most = 0;
-    *out = (struct ptq_propagated){.n = 0};
+    *out = (struct shown){.n = 0};
     for (int64_t i = 0; at && i < d->n_combos; i++)
         if (ptq_propagation_of(t, &d->points[d->combos[i].first]))
             at[n++] = &d->points[d->combos[i].first];
@@ -53,8 +58,8 @@ int ptq_propagation_choose(const struct ptq_tables *t, const struct ptq_board *d
             best = at[i];
         }
     }
-    for (int64_t i = 0; i < n && out->n < PTQ_MAX_PROPAGATED; i++) {
-        if (most > 1 && !together(at[i], best))
+    for (int64_t i = 0; i < n && out->n < MOST_SHOWN; i++) {
+        if (most > 1 && !ptq_points_together(at[i], best))
             continue;
         out->at[out->n] = at[i];
         if (!(out->name[out->n++] = name_of(t, d, at[i])))
@@ -71,11 +76,11 @@ static void put_value(FILE *f, double v)
         fputs("\tNaN", f);
 }
 
-int ptq_propagation_data_write(const struct ptq_tables *t, int64_t board, const char *path)
+static int write_blocks(const struct ptq_tables *t, int64_t board, const char *path)
 {
-    struct ptq_propagated chosen;
+    struct shown chosen;
     struct ptq_buffer b;
-    int code = ptq_propagation_choose(t, &t->v->boards[board], &chosen);
+    int code = choose(t, &t->v->boards[board], &chosen);
     if (code || !chosen.n)
         return code;
     if (ptq_buffer_open(&b, t->st))
@@ -95,3 +100,22 @@ int ptq_propagation_data_write(const struct ptq_tables *t, int64_t board, const 
     }
     return ptq_buffer_save(&b, path, t->st);
 }
+
+static int models(const struct ptq_tables *t, const struct ptq_board *d, struct ptq_plot_series *s)
+{
+    struct shown *chosen = ptq_arena_alloc(t->arena, t->st, 1, sizeof *chosen);
+    int code = chosen ? choose(t, d, chosen) : PTQ_ERR_MEMORY;
+    if (!code)
+        *s = (struct ptq_plot_series){chosen->name, chosen->n, NULL, 0};
+    return code;
+}
+
+static const char *missing(const struct ptq_tables *t, const struct ptq_board *d)
+{
+    struct shown chosen;
+    if (!choose(t, d, &chosen) && chosen.n)
+        return NULL;
+    return "no row of errors block by block; sweep with [eval] propagation = 8";
+}
+
+const struct ptq_plot_data ptq_block_data = {"block", write_blocks, models, missing};

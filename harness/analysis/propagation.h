@@ -16,17 +16,4 @@ int ptq_table_propagation(const struct ptq_tables *, const struct ptq_board *, s
 /* Every board, model and block. */
 int ptq_table_propagation_exact(const struct ptq_tables *, struct ptq_sheet *);
 extern const char ptq_about_propagation[];
-
-/* Models of one picture: those of the bits and group at which most methods stand, the fewest bits
- * where several do; where no two stand together, the board's first ones. */
-enum { PTQ_MAX_PROPAGATED = 6 };
-struct ptq_propagated {
-    const struct ptq_point *at[PTQ_MAX_PROPAGATED];
-    const char *name[PTQ_MAX_PROPAGATED];
-    int n;
-};
-int ptq_propagation_choose(const struct ptq_tables *, const struct ptq_board *,
-                           struct ptq_propagated *);
-/* block.tsv of a picture: series, name, block, total, local, inherited. */
-int ptq_propagation_data_write(const struct ptq_tables *, int64_t board, const char *path);
 #endif

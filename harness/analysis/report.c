@@ -1,6 +1,7 @@
 #include "analysis/report.h"
 #include "analysis/equal.h"
 #include "analysis/page.h"
+#include "analysis/page_methods.h"
 #include "analysis/plot.h"
 #include "analysis/propagation.h"
 #include "analysis/proxies.h"
@@ -217,13 +218,6 @@ static void put_note_text(FILE *f, const char *text)
     put_wrapped(f, "", text);
 }
 
-static void put_note_md(FILE *f, const char *text)
-{
-    fputc('\n', f);
-    ptq_put_md(f, text);
-    fputs("\n\n", f);
-}
-
 static void put_note_latex(FILE *f, const char *text)
 {
     fputs("% ", f);
@@ -234,11 +228,6 @@ static void put_note_latex(FILE *f, const char *text)
 static int print_proxies_text(const struct ptq_tables *t, FILE *f)
 {
     return print_proxies(t, f, put_sheet_text, put_note_text);
-}
-
-static int print_proxies_md(const struct ptq_tables *t, FILE *f)
-{
-    return print_proxies(t, f, ptq_sheet_md, put_note_md);
 }
 
 static int print_proxies_latex(const struct ptq_tables *t, FILE *f)
@@ -267,8 +256,9 @@ static int print_proxies_jsonl(const struct ptq_tables *t, FILE *f)
 static const char *const format_words[] = {"text", "md", "csv", "jsonl", "latex", NULL};
 typedef int printer(const struct ptq_tables *, FILE *);
 static printer *const printers[] = {print_text, print_md, print_csv, print_jsonl, print_latex};
-static printer *const proxy_printers[] = {print_proxies_text, print_proxies_md, print_proxies_csv,
-                                          print_proxies_jsonl, print_proxies_latex};
+static printer *const proxy_printers[] = {print_proxies_text, ptq_page_proxies_md,
+                                          print_proxies_csv, print_proxies_jsonl,
+                                          print_proxies_latex};
 
 static int find_printer(const char *format, printer *const *of, printer **out,
                         struct ptq_status *st)

@@ -9,6 +9,11 @@ int64_t ptq_group_fineness(int64_t group)
     return group == PTQ_GROUP_TENSOR ? INT64_MIN : group <= PTQ_GROUP_ROW ? INT64_MIN + 1 : -group;
 }
 
+static int64_t a_bits_of(const struct ptq_point *p)
+{
+    return json_integer_value(json_object_get(p->any, "a_bits"));
+}
+
 static int order_members(const void *pa, const void *pb)
 {
     const struct ptq_member *a = pa, *b = pb;
@@ -31,17 +36,20 @@ int ptq_strata(const struct ptq_board *d, struct ptq_arena *arena, struct ptq_me
         return PTQ_ERR_MEMORY;
     for (int64_t i = 0; i < d->n_combos; i++) {
         const struct ptq_point *first = &d->points[d->combos[i].first];
-        m[i] = (struct ptq_member){&d->combos[i], first,
-                                   json_integer_value(json_object_get(first->any, "a_bits"))};
+        m[i] = (struct ptq_member){&d->combos[i], first, a_bits_of(first)};
     }
     qsort(m, (size_t)d->n_combos, sizeof *m, order_members);
     return PTQ_OK;
 }
 
+bool ptq_points_together(const struct ptq_point *a, const struct ptq_point *b)
+{
+    return a->bits == b->bits && a->group == b->group && a_bits_of(a) == a_bits_of(b);
+}
+
 bool ptq_same_stratum(const struct ptq_member *a, const struct ptq_member *b)
 {
-    return a->first->bits == b->first->bits && a->first->group == b->first->group &&
-           a->a_bits == b->a_bits;
+    return ptq_points_together(a->first, b->first);
 }
 
 bool ptq_stores_more(double bits, double fair)

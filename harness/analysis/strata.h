@@ -18,6 +18,7 @@ int ptq_strata(const struct ptq_board *d, struct ptq_arena *, struct ptq_member 
 /* Coarse to fine, as a number that rises: the tensor, the row, large groups, small ones; a
  * row without one (INT64_MIN) comes last. */
 int64_t ptq_group_fineness(int64_t group);
+bool ptq_points_together(const struct ptq_point *, const struct ptq_point *); /* of one stratum */
 bool ptq_same_stratum(const struct ptq_member *, const struct ptq_member *);
 /* Settings of one stratum are ranked only when they store about as much: some keep more beside the
  * same codes (low rank, a scale of their own). fair: what is stored there ordinarily. */
