@@ -18,7 +18,8 @@ int ptq_table_propagation_exact(const struct ptq_tables *, struct ptq_sheet *);
 extern const char ptq_about_propagation[];
 
 /* Models of one picture: those of the bits and group at which most methods stand, the fewest bits
- * where several do; where no two stand together, the board's first ones. */
+ * where several do; where no two stand together, all. Of more than fit in, those with the least
+ * error behind the last block. */
 enum { PTQ_MAX_PROPAGATED = 6 };
 struct ptq_propagated {
     const struct ptq_point *at[PTQ_MAX_PROPAGATED];
