@@ -84,7 +84,7 @@ double ptq_row_num(const json_t *row, const char *field);       /* NaN when abse
 /* A scalar field of any type as text: a string as it stands, others in the room; NULL: absent. */
 enum { PTQ_FIELD_ROOM = 32 };
 const char *ptq_row_as_text(const json_t *row, const char *field, char room[PTQ_FIELD_ROOM]);
-double ptq_row_metric(const json_t *row, const char *id);       /* NaN when absent or null */
+double ptq_row_metric(const json_t *row, const char *id); /* NaN when absent or null */
 bool ptq_row_interval(const json_t *row, const char *id, double *lo, double *hi);
 int64_t ptq_row_seq(const json_t *row); /* host.seq; 0 when absent */
 double ptq_row_sub(const json_t *row, const char *object,
