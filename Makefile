@@ -171,7 +171,7 @@ $(O)/gen/verbs.inc: WORDS = $(call entries,$(VERBS),cmd_)
 $(O)/gen/formats.inc: WORDS = $(call entries,$(FORMATS),format_)
 $(O)/gen/kernels.inc: WORDS = $(call entries,$(KERNELS),)
 $(O)/gen/synths.inc: WORDS = $(call entries,$(SYNTHS),synth_)
-# The commit, and two hashes: of the sources that decide a stored form outside the methods (part of every form key), and of those
+# The commit, and hashes: of the sources that decide a stored form outside the methods (part of every form key), and of those
 # that metrics share (part of every metric key). A new method or metric changes neither.
 # A file counts as arithmetic unless it is named in NO_NUMBERS, so a new one is on the safe side: too many keys change, never too few.
 # Left out are files whose every effect on a number is in a key by itself (texts, layers and files are hashed by content, options by value)
@@ -181,9 +181,11 @@ NO_NUMBERS := $(addprefix harness/core/,$(foreach f,arena blasref clock hash ini
 ARITHMETIC := harness/ptq.h $(filter-out $(NO_NUMBERS),$(sort \
   $(wildcard harness/core/*.[ch] harness/quant/*.[ch] harness/model/*.[ch] datasets/*.[ch]))) \
   $(sort $(wildcard harness/sweep/cell.[ch] harness/sweep/layer_phase.[ch] harness/sweep/layerfile.[ch] harness/sweep/model_phase.[ch] harness/sweep/placed.[ch] harness/sweep/sequential.[ch]))
+# Of rows beside the cells.
+BESIDE := $(sort $(wildcard harness/sweep/propagation*.[ch])) harness/sweep/proxy_phase.c
 SCORING := harness/metrics/metric.h $(filter-out harness/metrics/metric_%,$(sort $(wildcard harness/metrics/*.[ch])))
-$(O)/gen/version.inc: WORDS = printf '\#define PTQ_COMMIT "%s"\n\#define PTQ_HARNESS_HASH "%s"\n\#define PTQ_SCORING_HASH "%s"\n\#define PTQ_PROPAGATION_HASH "%s"\n\#define PTQ_COMPILER "%s"\n\#define PTQ_BUILD "%s"\n\#define PTQ_PREFIX "%s"\n' \
-  "$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)" "$$(cat $(ARITHMETIC) | sha256sum | cut -c1-16)" "$$(cat $(SCORING) | sha256sum | cut -c1-16)" "$$(cat harness/sweep/propagation*.[ch] | sha256sum | cut -c1-16)" "$$($(CC) --version | head -1)" "$(BUILD)" "$(PREFIX)"
+$(O)/gen/version.inc: WORDS = printf '\#define PTQ_COMMIT "%s"\n\#define PTQ_HARNESS_HASH "%s"\n\#define PTQ_SCORING_HASH "%s"\n\#define PTQ_BESIDE_HASH "%s"\n\#define PTQ_COMPILER "%s"\n\#define PTQ_BUILD "%s"\n\#define PTQ_PREFIX "%s"\n' \
+  "$$(git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)" "$$(cat $(ARITHMETIC) | sha256sum | cut -c1-16)" "$$(cat $(SCORING) | sha256sum | cut -c1-16)" "$$(cat $(BESIDE) | sha256sum | cut -c1-16)" "$$($(CC) --version | head -1)" "$(BUILD)" "$(PREFIX)"
 $(REGISTRIES): FORCE
 	@mkdir -p $(@D); { $(WORDS); } >$@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 

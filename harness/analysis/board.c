@@ -1,5 +1,6 @@
 #include "analysis/board.h"
 #include "analysis/speed.h"
+#include "analysis/strata.h"
 #include "core/stat.h"
 #include <inttypes.h>
 #include <math.h>
@@ -85,17 +86,10 @@ static int order_field(const json_t *a, const json_t *b, const char *field)
     return (u > v) - (u < v);
 }
 
-/* Coarse to fine: the tensor, the row, then large groups to small ones; stored bits then rise down
- * the table. */
+/* Coarse to fine: stored bits then rise down the table. */
 static int order_group(int64_t a, int64_t b)
 {
-    int64_t x = a == 0    ? INT64_MAX
-                : a == -1 ? INT64_MAX - 1
-                          : a,
-            y = b == 0    ? INT64_MAX
-                : b == -1 ? INT64_MAX - 1
-                          : b;
-    return order_int(y, x);
+    return order_int(ptq_group_fineness(a), ptq_group_fineness(b));
 }
 
 int ptq_row_order_setting(const json_t *a, const json_t *b)
@@ -305,7 +299,7 @@ static int sort_rows(struct builder *b)
     for (int64_t i = 0; i < v->rows.n; i++) {
         const json_t *r = v->sorted[i];
         if (is_ok(r)) {
-            v->n_ok++;
+            v->n_ok += ptq_row_is_cell(r);
             if (is_kind(r, "layer"))
                 v->layers[v->n_layers++] = r;
             if (is_kind(r, "model"))

@@ -1,4 +1,5 @@
 #include "analysis/inspection.h"
+#include "analysis/strata.h"
 #include "core/stat.h"
 #include "quant/method.h"
 #include <inttypes.h>
@@ -520,12 +521,9 @@ static int order_i64(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Coarse to fine as a number that rises: the tensor, the row, large groups, small ones. */
 static int64_t fineness(const char *field, int64_t v)
 {
-    if (strcmp(field, "group_size") != 0)
-        return v;
-    return v == PTQ_GROUP_TENSOR ? INT64_MIN : v <= PTQ_GROUP_ROW ? INT64_MIN + 1 : -v;
+    return strcmp(field, "group_size") ? v : ptq_group_fineness(v);
 }
 
 /* Values of the field over the run, rising in fineness. */

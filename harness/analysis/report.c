@@ -3,6 +3,7 @@
 #include "analysis/page.h"
 #include "analysis/plot.h"
 #include "analysis/propagation.h"
+#include "analysis/proxies.h"
 #include "analysis/put.h"
 #include "analysis/tables.h"
 #include "core/words.h"
@@ -25,8 +26,7 @@ static int session_open(struct session *s, const char *run_dir, struct ptq_statu
 {
     ptq_arena_init(&s->arena, 0);
     int code = ptq_view_open(&s->view, run_dir, &s->arena, st);
-    s->tables = (struct ptq_tables){&s->view, &s->arena, st};
-    return code;
+    return code ? code : ptq_tables_init(&s->tables, &s->view, &s->arena, st);
 }
 
 static void session_close(struct session *s)
@@ -179,21 +179,145 @@ static int print_latex(const struct ptq_tables *t, FILE *f)
     return code;
 }
 
-static const char *const format_words[] = {"text", "md", "csv", "jsonl", "latex", NULL};
-static int (*const printers[])(const struct ptq_tables *, FILE *) = {
-    print_text, print_md, print_csv, print_jsonl, print_latex};
+/* ---- proxies ---- */
 
-int ptq_report_print(const char *run_dir, const char *format, void *file, struct ptq_status *st)
+static int print_proxies(const struct ptq_tables *t, FILE *f,
+                         void (*put)(const struct ptq_sheet *, FILE *),
+                         void (*note)(FILE *, const char *))
 {
-    struct session s;
+    int code = PTQ_OK;
+    for (int64_t k = 0; k < t->v->n_boards && !code; k++) {
+        struct ptq_sheet s, breaks;
+        const struct ptq_proxies *p = &t->proxies[k];
+        const char **notes = ptq_proxies_notes(t, p);
+        code = notes ? ptq_table_proxies(t, p, &s) : PTQ_ERR_MEMORY;
+        code = code ? code : ptq_table_breaks(t, p, &breaks);
+        if (code)
+            return code;
+        fputs(k ? "\n" : "", f);
+        note(f, ptq_arena_printf(t->arena, t->st, "%s, %s", p->d->model, p->d->protocol));
+        if (s.n_rows) {
+            put(&s, f);
+            note(f, "Where each breaks:");
+            put(&breaks, f);
+        }
+        for (; *notes; notes++)
+            note(f, *notes);
+    }
+    return code;
+}
+
+static void put_sheet_text(const struct ptq_sheet *s, FILE *f)
+{
+    ptq_sheet_text(s, f, TEXT_WIDTH, NULL);
+}
+
+static void put_note_text(FILE *f, const char *text)
+{
+    put_wrapped(f, "", text);
+}
+
+static void put_note_md(FILE *f, const char *text)
+{
+    fputc('\n', f);
+    ptq_put_md(f, text);
+    fputs("\n\n", f);
+}
+
+static void put_note_latex(FILE *f, const char *text)
+{
+    fputs("% ", f);
+    ptq_put_text(f, text);
+    fputc('\n', f);
+}
+
+static int print_proxies_text(const struct ptq_tables *t, FILE *f)
+{
+    return print_proxies(t, f, put_sheet_text, put_note_text);
+}
+
+static int print_proxies_md(const struct ptq_tables *t, FILE *f)
+{
+    return print_proxies(t, f, ptq_sheet_md, put_note_md);
+}
+
+static int print_proxies_latex(const struct ptq_tables *t, FILE *f)
+{
+    return print_proxies(t, f, ptq_sheet_latex, put_note_latex);
+}
+
+static int print_proxies_csv(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_proxies_exact(t, &s);
+    if (!code)
+        ptq_sheet_csv(&s, f);
+    return code;
+}
+
+static int print_proxies_jsonl(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_proxies_exact(t, &s);
+    if (!code)
+        ptq_sheet_jsonl(&s, f);
+    return code;
+}
+
+static const char *const format_words[] = {"text", "md", "csv", "jsonl", "latex", NULL};
+typedef int printer(const struct ptq_tables *, FILE *);
+static printer *const printers[] = {print_text, print_md, print_csv, print_jsonl, print_latex};
+static printer *const proxy_printers[] = {print_proxies_text, print_proxies_md, print_proxies_csv,
+                                          print_proxies_jsonl, print_proxies_latex};
+
+static int find_printer(const char *format, printer *const *of, printer **out,
+                        struct ptq_status *st)
+{
     int k = 0;
     while (format && format_words[k] && strcmp(format_words[k], format))
         k++;
     if (!format_words[k])
         return ptq_unknown_word("format", format, format_words, st);
-    int code = session_open(&s, run_dir, st);
+    *out = of[k];
+    return PTQ_OK;
+}
+
+int ptq_report_print(const char *run_dir, const char *format, void *file, struct ptq_status *st)
+{
+    struct session s;
+    printer *print = NULL;
+    int code = find_printer(format, printers, &print, st);
+    if (code)
+        return code;
+    code = session_open(&s, run_dir, st);
     if (code == PTQ_OK)
-        code = printers[k](&s.tables, file);
+        code = print(&s.tables, file);
+    session_close(&s);
+    return code;
+}
+
+/* Why none of the boards has a study. */
+static int need_study(const struct ptq_tables *t)
+{
+    const char *none = "no finished cell";
+    for (int64_t k = 0; k < t->v->n_boards; k++) {
+        if (!t->proxies[k].none)
+            return PTQ_OK;
+        none = t->proxies[k].none;
+    }
+    return ptq_status_set(t->st, PTQ_SKIP, "%s: no proxy can be judged: %s", t->v->run_dir, none);
+}
+
+int ptq_proxies_print(const char *run_dir, const char *format, void *file, struct ptq_status *st)
+{
+    struct session s;
+    printer *print = NULL;
+    int code = find_printer(format, proxy_printers, &print, st);
+    if (code)
+        return code;
+    code = session_open(&s, run_dir, st);
+    code = code ? code : need_study(&s.tables);
+    code = code ? code : print(&s.tables, file);
     session_close(&s);
     return code;
 }
@@ -361,6 +485,7 @@ static int write_tables(const struct ptq_tables *t)
     code = code ? code : save(t, "tables/equal_bits.tex", print_equal_latex);
     code = code ? code : save(t, "tables/books.csv", print_books_csv);
     code = code ? code : save(t, "tables/wins.csv", print_wins_csv);
+    code = code ? code : save(t, "tables/proxies.csv", print_proxies_csv);
     code = code ? code : write_propagation(t);
     return code ? code : save(t, "tables/not_run.csv", print_bad_csv);
 }

@@ -17,6 +17,9 @@ int ptq_report_write(const struct ptq_report_args *, struct ptq_status *);
 /* The main table (model cells, or layer cells of a bare file aggregated over layers) on `file`, as
  * text | md | csv | jsonl | latex; text ends with VALID or INVALID and the reasons. */
 int ptq_report_print(const char *run_dir, const char *format, void *file, struct ptq_status *);
+/* What the proxies of every board are worth, in the same formats. PTQ_SKIP: of none, with the
+ * reason. */
+int ptq_proxies_print(const char *run_dir, const char *format, void *file, struct ptq_status *st);
 /* One picture by name (plots/NAME.gp) as SVG or PNG (by the end of out_path). PTQ_SKIP: not drawn,
  * with the reason. */
 int ptq_plot_write(const char *run_dir, const char *plot, const char *out_path,

@@ -1,5 +1,6 @@
 /* table_crossloss.c: every method's weights under every objective. A method that wins under its own
  * objective and loses under the others has fitted its statistics, not the layer. */
+#include "analysis/strata.h"
 #include "analysis/tables.h"
 #include "core/stat.h"
 #include <inttypes.h>
@@ -21,9 +22,7 @@ enum { N_OBJECTIVES = sizeof objectives / sizeof *objectives };
 
 struct entry { /* one row: a setting over its calibration seeds */
     const struct ptq_board *d;
-    const struct ptq_combo *combo;
-    const struct ptq_point *first;
-    int64_t a_bits;
+    struct ptq_member m;
     double mean_log[N_OBJECTIVES]; /* of the ratio to rtn; NaN: absent */
     int64_t n[N_OBJECTIVES];       /* layers behind it */
     bool smallest[N_OBJECTIVES], tied[N_OBJECTIVES];
@@ -50,14 +49,15 @@ static int64_t whole(const json_t *row, const char *field)
 static const json_t *layer_of(const struct entry *e, const json_t *row, int64_t point, int64_t at)
 {
     const json_t *any = NULL;
-    if (point < e->combo->n && at < e->first[point].layers.n) { /* mostly both stand in one order */
-        const json_t *same = e->first[point].layers.at[at];
+    if (point < e->m.combo->n &&
+        at < e->m.first[point].layers.n) { /* mostly both stand in one order */
+        const json_t *same = e->m.first[point].layers.at[at];
         if (!strcmp(ptq_row_text(same, "layer"), ptq_row_text(row, "layer")) &&
             whole(same, "calib_seed") == whole(row, "calib_seed"))
             return same;
     }
-    for (int64_t p = 0; p < e->combo->n; p++) {
-        const struct ptq_cells *c = &e->first[p].layers;
+    for (int64_t p = 0; p < e->m.combo->n; p++) {
+        const struct ptq_cells *c = &e->m.first[p].layers;
         for (int64_t i = 0; i < c->n; i++) {
             if (strcmp(ptq_row_text(c->at[i], "layer"), ptq_row_text(row, "layer")) != 0)
                 continue;
@@ -73,8 +73,8 @@ static const json_t *layer_of(const struct entry *e, const json_t *row, int64_t 
 static int64_t log_ratios(const struct entry *a, const struct entry *b, const char *id, double *x)
 {
     int64_t n = 0;
-    for (int64_t p = 0; p < a->combo->n; p++) {
-        const struct ptq_cells *c = &a->first[p].layers;
+    for (int64_t p = 0; p < a->m.combo->n; p++) {
+        const struct ptq_cells *c = &a->m.first[p].layers;
         for (int64_t i = 0; i < c->n; i++) {
             const json_t *other = layer_of(b, c->at[i], p, i);
             double u = ptq_row_metric(c->at[i], id), v = other ? ptq_row_metric(other, id) : NAN;
@@ -112,10 +112,10 @@ static bool fill_block(struct cross *c, struct entry *block, int64_t n)
 {
     const struct entry *rtn = NULL;
     for (int64_t i = 0; i < n && !rtn; i++)
-        if (!strcmp(ptq_row_text(block[i].first->any, "base"), "rtn"))
+        if (!strcmp(ptq_row_text(block[i].m.first->any, "base"), "rtn"))
             rtn = &block[i];
     for (int64_t i = 0; rtn && i < n; i++)
-        block[i].outside = ptq_stores_more(block[i].combo->bits, rtn->combo->bits);
+        block[i].outside = ptq_stores_more(block[i].m.combo->bits, rtn->m.combo->bits);
     for (int64_t i = 0; rtn && i < n; i++)
         for (int k = 0; k < N_OBJECTIVES; k++) {
             block[i].n[k] = log_ratios(&block[i], rtn, objectives[k].id, c->x);
@@ -126,54 +126,32 @@ static bool fill_block(struct cross *c, struct entry *block, int64_t n)
     return rtn && n > 1;
 }
 
-/* Coarse to fine, as a number that rises: the tensor, the row, large groups, small ones. */
-static int64_t fineness(int64_t group)
-{
-    return group == PTQ_GROUP_TENSOR ? INT64_MIN : group <= PTQ_GROUP_ROW ? INT64_MIN + 1 : -group;
-}
-
-static int order_entries(const void *pa, const void *pb)
-{
-    const struct entry *a = pa, *b = pb;
-    const int64_t x[] = {a->first->bits, a->a_bits, fineness(a->first->group), a->combo->first},
-                  y[] = {b->first->bits, b->a_bits, fineness(b->first->group), b->combo->first};
-    for (int i = 0; i < 4; i++)
-        if (x[i] != y[i])
-            return x[i] < y[i] ? -1 : 1;
-    return 0;
-}
-
-static bool same_block(const struct entry *a, const struct entry *b)
-{
-    return a->first->bits == b->first->bits && a->first->group == b->first->group &&
-           a->a_bits == b->a_bits;
-}
-
 static int64_t layers_behind(const struct entry *e)
 {
     int64_t n = 0;
-    for (int64_t p = 0; p < e->combo->n; p++)
-        n += e->first[p].layers.n;
+    for (int64_t p = 0; p < e->m.combo->n; p++)
+        n += e->m.first[p].layers.n;
     return n;
 }
 
 static int gather(struct cross *c, const struct ptq_board *d)
 {
     int64_t most = 1, kept = 0;
+    struct ptq_member *m;
     c->at = ptq_arena_alloc(c->t->arena, c->t->st, d->n_combos, sizeof *c->at);
-    for (int64_t i = 0; c->at && i < d->n_combos; i++) {
-        struct entry e = {.d = d, .combo = &d->combos[i], .first = &d->points[d->combos[i].first]};
-        e.a_bits = whole(e.first->any, "a_bits");
+    if (!c->at || ptq_strata(d, c->t->arena, &m, c->t->st))
+        return PTQ_ERR_MEMORY;
+    for (int64_t i = 0; i < d->n_combos; i++) {
+        const struct entry e = {.d = d, .m = m[i]};
         most = layers_behind(&e) > most ? layers_behind(&e) : most;
         if (layers_behind(&e))
             c->at[c->n++] = e;
     }
     c->x = ptq_arena_alloc(c->t->arena, c->t->st, most, sizeof *c->x);
-    if (!c->at || !c->x)
+    if (!c->x)
         return PTQ_ERR_MEMORY;
-    qsort(c->at, (size_t)c->n, sizeof *c->at, order_entries);
     for (int64_t i = 0, n; i < c->n; i += n) {
-        for (n = 1; i + n < c->n && same_block(&c->at[i], &c->at[i + n]); n++)
+        for (n = 1; i + n < c->n && ptq_same_stratum(&c->at[i].m, &c->at[i + n].m); n++)
             ;
         if (fill_block(c, &c->at[i], n)) {
             memmove(&c->at[kept], &c->at[i], (size_t)n * sizeof *c->at);
@@ -213,7 +191,7 @@ int ptq_table_crossloss(const struct ptq_tables *t, const struct ptq_board *d, s
     if (code)
         return code;
     for (int64_t i = 0; i < c.n; i++)
-        acts = acts || c.at[i].a_bits;
+        acts = acts || c.at[i].m.a_bits;
     int bits = ptq_sheet_column(s, "bits", NULL, true, 0);
     int group = ptq_sheet_column(s, "group_size", "group", true, 0);
     int a_bits = acts ? ptq_sheet_column(s, "a_bits", "inputs\nbits", true, 0) : -1;
@@ -225,12 +203,12 @@ int ptq_table_crossloss(const struct ptq_tables *t, const struct ptq_board *d, s
     for (int64_t i = 0; i < c.n; i++) {
         const struct entry *e = &c.at[i];
         ptq_sheet_row(s);
-        ptq_sheet_set(s, bits, "%" PRId64, e->first->bits);
-        ptq_sheet_set(s, group, "%s", ptq_group_text(t, e->first->group));
+        ptq_sheet_set(s, bits, "%" PRId64, e->m.first->bits);
+        ptq_sheet_set(s, group, "%s", ptq_group_text(t, e->m.first->group));
         if (acts)
-            ptq_sheet_set(s, a_bits, "%" PRId64, e->a_bits ? e->a_bits : 16);
-        ptq_sheet_set(s, method, "%s", d->series[e->first->series]);
-        ptq_sheet_set(s, stored, "%.3f", e->combo->bits);
+            ptq_sheet_set(s, a_bits, "%" PRId64, e->m.a_bits ? e->m.a_bits : 16);
+        ptq_sheet_set(s, method, "%s", d->series[e->m.first->series]);
+        ptq_sheet_set(s, stored, "%.3f", e->m.combo->bits);
         for (int k = 0; k < N_OBJECTIVES; k++)
             if (column[k] >= 0)
                 put_ratio(s, column[k], e, k);
@@ -243,11 +221,11 @@ static void put_exact(const struct entry *e, int k, struct ptq_sheet *s)
     int at = 0;
     ptq_sheet_row(s);
     ptq_sheet_set(s, at++, "%s", e->d->model);
-    ptq_sheet_set(s, at++, "%" PRId64, e->first->bits);
-    ptq_sheet_set(s, at++, "%" PRId64, e->first->group);
-    ptq_sheet_set(s, at++, "%" PRId64, e->a_bits);
-    ptq_sheet_set(s, at++, "%s", e->d->series[e->first->series]);
-    ptq_sheet_set(s, at++, "%.17g", e->combo->bits);
+    ptq_sheet_set(s, at++, "%" PRId64, e->m.first->bits);
+    ptq_sheet_set(s, at++, "%" PRId64, e->m.first->group);
+    ptq_sheet_set(s, at++, "%" PRId64, e->m.a_bits);
+    ptq_sheet_set(s, at++, "%s", e->d->series[e->m.first->series]);
+    ptq_sheet_set(s, at++, "%.17g", e->m.combo->bits);
     ptq_sheet_set(s, at++, "%s", objectives[k].id);
     ptq_sheet_set(s, at++, "%.17g", exp(e->mean_log[k]));
     ptq_sheet_set(s, at++, "%" PRId64, e->n[k]);

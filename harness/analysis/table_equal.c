@@ -29,17 +29,6 @@ const char *ptq_layer_error_id(const struct ptq_board *d)
 
 /* ---- units of the paired interval ---- */
 
-static int64_t n_windows_of(const json_t *row)
-{
-    return (int64_t)json_array_size(json_object_get(row, "nll_windows"));
-}
-
-static double window_of(const json_t *row, int64_t w)
-{
-    const json_t *v = json_array_get(json_object_get(row, "nll_windows"), (size_t)w);
-    return json_is_number(v) ? json_number_value(v) : NAN;
-}
-
 /* d log L = dL / L: the windows' differences to full precision, over the loss. Their spread is that
  * of the log loss; windows count alike here (protocols cut them alike, but for a last one). */
 static double *windows(struct maker *m, const struct ptq_combo *c, double loss)
@@ -48,7 +37,7 @@ static double *windows(struct maker *m, const struct ptq_combo *c, double loss)
     double *x = ptq_arena_alloc(m->t->arena, m->t->st, m->n_x, sizeof *x);
     for (int64_t w = 0; x && w < m->n_x; w++) {
         for (int64_t p = c->first; p < c->first + c->n; p++)
-            x[w] += (window_of(d->points[p].row, w) - window_of(d->reference, w)) /
+            x[w] += (ptq_row_window(d->points[p].row, w) - ptq_row_window(d->reference, w)) /
                     ((double)c->n * loss);
         if (!isfinite(x[w]))
             return NULL;
@@ -59,7 +48,7 @@ static double *windows(struct maker *m, const struct ptq_combo *c, double loss)
 static bool has_windows(const struct ptq_board *d, const struct ptq_combo *c, int64_t n)
 {
     for (int64_t p = c->first; p < c->first + c->n; p++)
-        if (!d->points[p].row || n_windows_of(d->points[p].row) != n)
+        if (!d->points[p].row || ptq_row_n_windows(d->points[p].row) != n)
             return false;
     return n > 1 && !strcmp(d->loss_id, "dnll");
 }
@@ -99,7 +88,7 @@ static double *layers(struct maker *m, const struct ptq_combo *c)
 static void measure_models(struct maker *m)
 {
     const struct ptq_board *d = m->e->d;
-    m->n_x = d->reference ? n_windows_of(d->reference) : 0;
+    m->n_x = d->reference ? ptq_row_n_windows(d->reference) : 0;
     for (int64_t i = 0; i < d->n_combos; i++) {
         const struct ptq_combo *c = &d->combos[i];
         m->loss[i] = c->unranked || d->by_layers ? NAN : c->loss;

@@ -1,6 +1,7 @@
 /* table_wins.c: which method is best in how many layers, and how much of that another draw of the
  * calibration text would have turned round. */
 #include "analysis/equal.h"
+#include "analysis/strata.h"
 #include "core/stat.h"
 #include <inttypes.h>
 #include <math.h>
@@ -8,9 +9,7 @@
 #include <string.h>
 
 struct rival { /* a setting in a block of equal bits, group and inputs */
-    const struct ptq_combo *combo;
-    const struct ptq_point *first;
-    int64_t a_bits;
+    struct ptq_member m;
     bool outside;       /* stores more than is equal: takes no part */
     double *log_error;  /* [draw][layer]; NaN: absent */
     const char **codes; /* [draw][layer] codes_hash, "" where none is told */
@@ -68,41 +67,17 @@ static int gather_layers(struct contest *c)
     return PTQ_OK;
 }
 
-static int64_t fineness(int64_t group)
-{
-    return group == PTQ_GROUP_TENSOR ? INT64_MIN : group <= PTQ_GROUP_ROW ? INT64_MIN + 1 : -group;
-}
-
-static int order_rivals(const void *pa, const void *pb)
-{
-    const struct rival *a = pa, *b = pb;
-    const int64_t x[] = {a->first->bits, a->a_bits, fineness(a->first->group), a->combo->first},
-                  y[] = {b->first->bits, b->a_bits, fineness(b->first->group), b->combo->first};
-    for (int i = 0; i < 4; i++)
-        if (x[i] != y[i])
-            return x[i] < y[i] ? -1 : 1;
-    return 0;
-}
-
-static bool same_block(const struct rival *a, const struct rival *b)
-{
-    return a->first->bits == b->first->bits && a->first->group == b->first->group &&
-           a->a_bits == b->a_bits;
-}
-
 static int gather_rivals(struct contest *c)
 {
     const struct ptq_board *d = c->d;
+    struct ptq_member *m;
     c->at = ptq_arena_alloc(c->t->arena, c->t->st, d->n_combos, sizeof *c->at);
-    for (int64_t i = 0; c->at && i < d->n_combos; i++) {
-        const struct ptq_combo *k = &d->combos[i];
-        const struct ptq_point *p = &d->points[k->first];
-        if (!k->unranked && p->layers.n)
-            c->at[c->n++] = (struct rival){.combo = k, .first = p, .a_bits = a_bits_of(p->any)};
-    }
-    if (c->at)
-        qsort(c->at, (size_t)c->n, sizeof *c->at, order_rivals);
-    return c->at ? PTQ_OK : PTQ_ERR_MEMORY;
+    if (!c->at || ptq_strata(d, c->t->arena, &m, c->t->st))
+        return PTQ_ERR_MEMORY;
+    for (int64_t i = 0; i < d->n_combos; i++)
+        if (!m[i].combo->unranked && m[i].first->layers.n)
+            c->at[c->n++] = (struct rival){.m = m[i]};
+    return PTQ_OK;
 }
 
 /* ---- errors by draw and layer ---- */
@@ -111,8 +86,8 @@ static void find_draws(struct contest *c, const struct rival *block, int64_t n)
 {
     c->n_draws = 0;
     for (int64_t i = 0; i < n; i++)
-        for (int64_t p = 0; p < block[i].combo->n; p++) {
-            int64_t k = 0, seed = block[i].first[p].calib_seed;
+        for (int64_t p = 0; p < block[i].m.combo->n; p++) {
+            int64_t k = 0, seed = block[i].m.first[p].calib_seed;
             while (k < c->n_draws && c->draws[k] != seed)
                 k++;
             c->draws[k] = seed;
@@ -123,10 +98,10 @@ static void find_draws(struct contest *c, const struct rival *block, int64_t n)
 /* A method without statistics has one form for all draws, and so one set of layers here. */
 static const struct ptq_cells *cells_of(const struct rival *r, int64_t seed)
 {
-    for (int64_t p = 0; p < r->combo->n; p++)
-        if (r->first[p].calib_seed == seed)
-            return &r->first[p].layers;
-    return r->combo->n == 1 ? &r->first->layers : NULL;
+    for (int64_t p = 0; p < r->m.combo->n; p++)
+        if (r->m.first[p].calib_seed == seed)
+            return &r->m.first[p].layers;
+    return r->m.combo->n == 1 ? &r->m.first->layers : NULL;
 }
 
 static int read_errors(struct contest *c, struct rival *r)
@@ -274,25 +249,20 @@ static void count_beyond(const struct contest *c, struct rival *block, int64_t n
                               : NAN;
 }
 
-bool ptq_stores_more(double bits, double fair)
-{
-    return bits > 1.05 * fair;
-}
-
 static int mark_outside(const struct contest *c, struct rival *block, int64_t n)
 {
     double *bits = ptq_arena_alloc(c->t->arena, c->t->st, n, sizeof *bits), fair = NAN;
     if (!bits)
         return PTQ_ERR_MEMORY;
     for (int64_t i = 0; i < n; i++) {
-        bits[i] = block[i].combo->bits;
-        if (isnan(fair) && !strcmp(ptq_row_text(block[i].first->any, "base"), "rtn"))
+        bits[i] = block[i].m.combo->bits;
+        if (isnan(fair) && !strcmp(ptq_row_text(block[i].m.first->any, "base"), "rtn"))
             fair = bits[i];
     }
     ptq_sort_f64(bits, n);
     fair = isnan(fair) ? ptq_quantile_sorted(bits, n, .5) : fair;
     for (int64_t i = 0; i < n; i++)
-        block[i].outside = ptq_stores_more(block[i].combo->bits, fair);
+        block[i].outside = ptq_stores_more(block[i].m.combo->bits, fair);
     return PTQ_OK;
 }
 
@@ -363,15 +333,15 @@ static void put_rival(const struct contest *c, const struct rival *r, bool exact
     ptq_sheet_row(s);
     if (exact)
         ptq_sheet_set(s, w->model, "%s", c->d->model);
-    ptq_sheet_set(s, w->bits, "%" PRId64, r->first->bits);
+    ptq_sheet_set(s, w->bits, "%" PRId64, r->m.first->bits);
     if (exact)
-        ptq_sheet_set(s, w->group, "%" PRId64, r->first->group);
+        ptq_sheet_set(s, w->group, "%" PRId64, r->m.first->group);
     else
-        ptq_sheet_set(s, w->group, "%s", ptq_group_text(c->t, r->first->group));
+        ptq_sheet_set(s, w->group, "%s", ptq_group_text(c->t, r->m.first->group));
     if (w->a_bits >= 0)
-        ptq_sheet_set(s, w->a_bits, "%" PRId64, r->a_bits ? r->a_bits : 16);
-    ptq_sheet_set(s, w->method, "%s", c->d->series[r->first->series]);
-    ptq_sheet_set(s, w->stored, exact ? "%.17g" : "%.3f", r->combo->bits);
+        ptq_sheet_set(s, w->a_bits, "%" PRId64, r->m.a_bits ? r->m.a_bits : 16);
+    ptq_sheet_set(s, w->method, "%s", c->d->series[r->m.first->series]);
+    ptq_sheet_set(s, w->stored, exact ? "%.17g" : "%.3f", r->m.combo->bits);
     ptq_sheet_set(s, w->layers, "%" PRId64, n_layers);
     ptq_sheet_set(s, w->draws, "%" PRId64, c->n_draws);
     put_share(s, w->share, sum / (double)c->n_draws, exact);
@@ -391,7 +361,7 @@ static int put_board(const struct ptq_tables *t, const struct ptq_board *d, bool
     if (code || !c.draws)
         return PTQ_ERR_MEMORY;
     for (int64_t i = 0, n; i < c.n && !code; i += n) {
-        for (n = 1; i + n < c.n && same_block(&c.at[i], &c.at[i + n]); n++)
+        for (n = 1; i + n < c.n && ptq_same_stratum(&c.at[i].m, &c.at[i + n].m); n++)
             ;
         if (n < 2)
             continue;

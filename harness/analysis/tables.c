@@ -1,3 +1,4 @@
+#include "analysis/proxies.h"
 #include "analysis/speed.h"
 #include "analysis/tables.h"
 #include "core/stat.h"
@@ -6,6 +7,17 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+int ptq_tables_init(struct ptq_tables *t, const struct ptq_view *v, struct ptq_arena *a,
+                    struct ptq_status *st)
+{
+    struct ptq_proxies *p = ptq_arena_alloc(a, st, v->n_boards, sizeof *p);
+    int code = p ? PTQ_OK : PTQ_ERR_MEMORY;
+    *t = (struct ptq_tables){v, a, st, p};
+    for (int64_t k = 0; k < v->n_boards && !code; k++)
+        code = ptq_proxies(t, &v->boards[k], &p[k]);
+    return code;
+}
 
 /* ---- numbers ---- */
 
@@ -728,6 +740,7 @@ int ptq_board_facts(const struct ptq_tables *t, const struct ptq_board *d,
                                   " layers; bits_stored counts "
                                   "everything stored, over the quantized weights",
                                   d->n_layers));
+    add_fact(&f, "proxies", ptq_proxies_line(t, d));
     add_fact(&f, "time", time_line(t, d));
     add_fact(&f, "machine", machine_line(t, r));
     for (int64_t i = 0; i < t->v->remarks.n; i++)

@@ -5,11 +5,16 @@
 #include "analysis/board.h"
 #include "analysis/sheet.h"
 
+struct ptq_proxies;
 struct ptq_tables {
     const struct ptq_view *v;
     struct ptq_arena *arena;
     struct ptq_status *st;
+    const struct ptq_proxies *proxies; /* [v->n_boards] what proxies are worth there */
 };
+/* Fills it for an open view. */
+int ptq_tables_init(struct ptq_tables *, const struct ptq_view *, struct ptq_arena *,
+                    struct ptq_status *);
 
 /* The main table of a board: full precision first. wide: intervals as [lo, hi], else as +- where
  * symmetric. */
@@ -32,9 +37,6 @@ int ptq_table_health(const struct ptq_tables *, struct ptq_sheet *); /* notes by
  * (95 %, paired over layers). Blocks without rtn, or with nothing else, are left out. */
 int ptq_table_crossloss(const struct ptq_tables *, const struct ptq_board *, struct ptq_sheet *);
 int ptq_table_crossloss_exact(const struct ptq_tables *, struct ptq_sheet *); /* a row a number */
-/* Methods side by side at one setting are ranked only when they store about as much: some keep more
- * beside the same codes (low rank, a scale of their own). fair: what rtn stores there. */
-bool ptq_stores_more(double bits, double fair);
 /* Boards of one model (its protocols) share their layers: those tables are shown with the first. */
 bool ptq_first_of_model(const struct ptq_view *, int64_t board);
 int ptq_table_definitions(const struct ptq_tables *,

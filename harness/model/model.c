@@ -375,6 +375,14 @@ void ptq_model_close(struct ptq_model *m)
     free(m);
 }
 
+struct ptq_tokens ptq_first_windows(const struct ptq_tokens *all, int64_t n)
+{
+    struct ptq_tokens t = *all;
+    t.n_seq = n < t.n_seq ? n : t.n_seq;
+    t.n_total = t.n_seq ? t.offset[t.n_seq - 1] + t.len[t.n_seq - 1] : 0;
+    return t;
+}
+
 const struct ptq_model_info *ptq_model_info(const struct ptq_model *m)
 {
     return &m->info;

@@ -104,6 +104,8 @@ struct ptq_tokens {
     const int64_t *offset; /* [n_seq] into id */
     const int32_t *id;     /* [n_total] */
 };
+/* Its first n sequences, or all there are: they lie side by side from the start. */
+struct ptq_tokens ptq_first_windows(const struct ptq_tokens *, int64_t n);
 /* Hidden states of all sequences: rows offset[s] .. offset[s] + len[s] - 1 belong to sequence s. */
 struct ptq_hidden {
     const struct ptq_tokens *tokens;

@@ -75,6 +75,7 @@ static const struct key keys[] = {
     {"eval", "window", NULL, INT, AT(eval.window), 0, 0, 1 << 24, NULL, NULL},
     {"eval", "propagation", NULL, INT, AT(eval.propagation), 0, 0, 1 << 24, NULL, NULL},
     {"eval", "metrics", NULL, METRICS, LIST(eval.metrics, eval.n_metrics), 0, 0, NULL, NULL},
+    {"eval", "proxies", NULL, INT, AT(eval.proxies), 0, 0, 1 << 24, NULL, NULL},
     {"bench", "speed", NULL, BOOL, AT(bench.speed), 0, 0, 0, NULL, NULL},
     {"bench", "batch", NULL, INT, AT(bench.batch), 0, 1, 1 << 16, NULL, NULL},
     {"bench", "ms", NULL, INT, AT(bench.ms), 0, 1, 600000, NULL, NULL},

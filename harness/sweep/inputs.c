@@ -243,6 +243,11 @@ static int load_eval(struct ptq_job *job, struct ptq_status *st)
     int code = ask.source ? load_text(job, &ask, key, &job->eval_text, st) : PTQ_ERR_MEMORY;
     if (code < 0)
         return code;
+    if (e->proxies && ptq_model_info(job->model)->encoder)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: [eval] proxies: an encoder has no perplexity that proxies could "
+                              "stand for; leave it out",
+                              job->cfg->file);
     job->has_eval = true;
     ptq_key_of(job->eval_key, "eval", job->eval_text.key, job->eval_text.protocol, job->model_key,
                (char *)NULL);

@@ -52,6 +52,14 @@ struct ptq_want { /* a row that the sweep wants */
                      */
 };
 
+/* Rows beside the cells: of every point (propagation_phase.c, proxy_phase.c), or of every layer
+ * with noise, at[entry * levels + level]. */
+enum { PTQ_PROPAGATION, PTQ_FEW, PTQ_PERTURBED, PTQ_N_BESIDE };
+struct ptq_wants { /* n == 0: not asked for */
+    struct ptq_want *at;
+    int64_t n;
+};
+
 struct ptq_job {
     const struct ptq_sweep_args *args;
     const struct ptq_config *cfg;
@@ -73,9 +81,9 @@ struct ptq_job {
     int64_t n_points;
     struct ptq_entry *entries;
     int64_t n_entries;
-    struct ptq_want *layer_wants;       /* [point * n_entries + entry] */
-    struct ptq_want *model_wants;       /* [point]; models with an evaluation text */
-    struct ptq_want *propagation_wants; /* [point]; NULL: not asked for */
+    struct ptq_want *layer_wants; /* [point * n_entries + entry] */
+    struct ptq_want *model_wants; /* [point]; models with an evaluation text */
+    struct ptq_wants beside[PTQ_N_BESIDE];
     struct ptq_want reference_want;
 
     struct ptq_store *store; /* shared */
@@ -183,10 +191,13 @@ int ptq_stored_form(struct ptq_job *, int64_t point, int64_t entry, struct ptq_r
                     struct ptq_status *);
 /* Rows of kind "speed" for the model rows that have none here: one cell after another, alone. */
 int ptq_speed_phase(struct ptq_job *, struct ptq_status *);
+/* Rows of kinds "perturbed" and "few". */
+int ptq_proxy_plan(struct ptq_job *, struct ptq_status *);
+struct ptq_tokens ptq_proxy_tokens(const struct ptq_job *); /* that they are run over */
+int ptq_proxy_phase(struct ptq_job *, struct ptq_status *);
 int ptq_sequential_phase(struct ptq_job *, struct ptq_status *);
-/* Rows of kind "propagation". plan: fills the want of a point from that of its model row. */
-void ptq_propagation_plan(struct ptq_job *, int64_t point);
-bool ptq_propagation_needed(const struct ptq_job *, const struct ptq_want *);
+/* Rows of kind "propagation". */
+int ptq_propagation_plan(struct ptq_job *, struct ptq_status *);
 double ptq_propagation_bytes(const struct ptq_job *); /* of one model */
 int ptq_propagation_phase(struct ptq_job *, struct ptq_status *);
 
@@ -242,7 +253,7 @@ struct ptq_prediction {
     double cell_bytes; /* of the largest cell with all that it must have in memory, alone */
     double left_bytes; /* what finished cells leave behind (predict.c) */
     int64_t n_layer_rows, n_model_rows, n_left_layers, n_left_models;
-    int64_t n_propagation_rows, n_left_propagations;
+    int64_t n_beside_rows, n_left_beside;
 };
 void ptq_job_predict(struct ptq_job *, struct ptq_prediction *);
 /* "about 40 seconds", "about 7.3 hours", "about 3.2 days". */

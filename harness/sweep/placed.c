@@ -31,7 +31,7 @@ int ptq_placed_load(struct ptq_placed *p, const struct ptq_model *model, int ind
     p->n_forms = 0;
     int code = ptq_model_load_block(model, index, &p->arena, &p->exact, st);
     p->block = p->exact;
-    for (int i = 0; !code && i < p->exact.n_linears; i++)
+    for (int i = 0; forms && !code && i < p->exact.n_linears; i++)
         code = take(p, forms, i, st);
     return code;
 }

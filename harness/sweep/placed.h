@@ -22,7 +22,7 @@ struct ptq_placed {
     struct ptq_result forms[PTQ_MAX_LINEARS];
     int n_forms;
 };
-/* Release it in any case. */
+/* forms NULL: the block as it is. Release it in any case. */
 int ptq_placed_load(struct ptq_placed *, const struct ptq_model *, int index,
                     const struct ptq_forms *, struct ptq_status *);
 void ptq_placed_release(struct ptq_placed *);

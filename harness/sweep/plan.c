@@ -306,9 +306,10 @@ static int mark_repeated(struct ptq_job *job, struct ptq_status *st)
             code = mark(seen, ptq_layer_want(job, p, i), st);
         if (code >= 0 && job->has_eval)
             code = mark(seen, &job->model_wants[p], st);
-        if (code >= 0 && job->propagation_wants)
-            code = mark(seen, &job->propagation_wants[p], st);
     }
+    for (int k = 0; k < PTQ_N_BESIDE; k++)
+        for (int64_t i = 0; code >= 0 && i < job->beside[k].n; i++)
+            code = mark(seen, &job->beside[k].at[i], st);
     json_decref(seen);
     return code;
 }
@@ -321,22 +322,20 @@ static int make_wants(struct ptq_job *job, struct ptq_status *st)
                               job->cfg->file);
     job->layer_wants = ptq_arena_alloc(&job->arena, st, n, sizeof *job->layer_wants);
     job->model_wants = ptq_arena_alloc(&job->arena, st, job->n_points, sizeof *job->model_wants);
-    const bool propagates = job->has_eval && job->cfg->eval.propagation;
-    if (propagates)
-        job->propagation_wants =
-            ptq_arena_alloc(&job->arena, st, job->n_points, sizeof *job->propagation_wants);
-    if (!job->layer_wants || !job->model_wants || (propagates && !job->propagation_wants))
+    if (!job->layer_wants || !job->model_wants)
         return PTQ_ERR_MEMORY;
     int code = PTQ_OK;
     for (int64_t p = 0; code >= 0 && p < job->n_points; p++) {
         plan_layers(job, p);
         if (job->has_eval)
             code = plan_model(job, p, st);
-        if (code >= 0 && propagates)
-            ptq_propagation_plan(job, p);
     }
     if (code >= 0 && job->has_eval)
         plan_reference(job);
+    if (code >= 0)
+        code = ptq_propagation_plan(job, st);
+    if (code >= 0)
+        code = ptq_proxy_plan(job, st);
     return code < 0 ? code : mark_repeated(job, st);
 }
 
@@ -373,19 +372,41 @@ static bool may_have_form(const struct ptq_job *job, const struct ptq_want *w)
     return w->need_row || !row || !strcmp(ptq_row_text(row, "status"), "ok");
 }
 
+static void look_beside(struct ptq_job *job)
+{
+    for (int k = 0; k < PTQ_N_BESIDE; k++)
+        for (int64_t i = 0; i < job->beside[k].n; i++) {
+            struct ptq_want *w = &job->beside[k].at[i];
+            const json_t *row = ptq_store_find(job->store, w->key);
+            const bool again =
+                job->args->retry_failed && !strcmp(ptq_row_text(row, "status"), "failed");
+            w->need_row = w->mine && !w->repeated && (!row || again);
+        }
+}
+
+/* Whether a row beside the cells runs the point's forms. */
+static bool is_needed_beside(const struct ptq_job *job, int64_t point)
+{
+    static const int of_points[] = {PTQ_PROPAGATION, PTQ_FEW};
+    for (size_t k = 0; k < sizeof of_points / sizeof *of_points; k++) {
+        const struct ptq_wants *w = &job->beside[of_points[k]];
+        if (w->n && w->at[point].need_row)
+            return true;
+    }
+    return false;
+}
+
 int ptq_job_look(struct ptq_job *job, struct ptq_status *st)
 {
     char on[PTQ_KEY_CHARS];
     (void)st;
+    look_beside(job);
     job->reference_want.need_row =
         job->has_eval && need_row(job, NULL, &job->reference_want, job->eval_key);
     for (int64_t p = 0; p < job->n_points; p++) {
         struct ptq_want *m = &job->model_wants[p];
         m->need_row = job->has_eval && need_row(job, NULL, m, job->eval_key);
-        struct ptq_want *e = job->propagation_wants ? &job->propagation_wants[p] : NULL;
-        if (e)
-            e->need_row = ptq_propagation_needed(job, e);
-        const bool runs = m->need_row || (e && e->need_row);
+        const bool runs = m->need_row || is_needed_beside(job, p);
         for (int64_t i = 0; i < job->n_entries; i++) {
             struct ptq_want *w = ptq_layer_want(job, p, i);
             ptq_layer_evaluated_on(job, &job->points[p], &job->entries[i], on);

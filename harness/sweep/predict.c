@@ -57,12 +57,12 @@ static double forward_flops(const struct ptq_job *job, const struct ptq_tokens *
            attention_flops(job, t);
 }
 
-static double head_flops(const struct ptq_job *job)
+static double head_flops(const struct ptq_job *job, const struct ptq_tokens *t)
 {
     const struct ptq_model_info *i = ptq_model_info(job->model);
     if (i->encoder)
         return 0;
-    return 2 * (double)i->vocab_size * (double)i->d_model * (double)job->eval_text.tokens.n_total;
+    return 2 * (double)i->vocab_size * (double)i->d_model * (double)t->n_total;
 }
 
 /* Distinct inputs once; in a block, layers that share an input follow each other. */
@@ -271,7 +271,8 @@ static void add_model(const struct ptq_job *job, struct ptq_prediction *p)
 {
     const struct ptq_model_info *i = ptq_model_info(job->model);
     double hidden = 4.0 * (double)job->eval_text.tokens.n_total * (double)i->d_model;
-    p->flops += forward_flops(job, &job->eval_text.tokens) + 2 * head_flops(job);
+    const struct ptq_tokens *t = &job->eval_text.tokens;
+    p->flops += forward_flops(job, t) + 2 * head_flops(job, t);
     p->bytes += 4 * (double)i->n_params + 2 * hidden * (double)i->n_blocks;
     memory_of_models(job, p);
 }
@@ -284,6 +285,33 @@ static void add_propagation(const struct ptq_job *job, struct ptq_prediction *p)
     p->flops += 4 * forward_flops(job, t) * (share < 1 ? share : 1);
     p->cell_bytes = fmax(p->cell_bytes, ptq_propagation_bytes(job));
     phase(p, ptq_propagation_bytes(job) * ptq_pool_threads(job->args->pool));
+}
+
+/* The layers before the one with noise are run once for all. */
+static void add_proxies(const struct ptq_job *job, struct ptq_prediction *p)
+{
+    const struct ptq_wants *few = &job->beside[PTQ_FEW], *noisy = &job->beside[PTQ_PERTURBED];
+    if (!few->n)
+        return;
+    const struct ptq_tokens t = ptq_proxy_tokens(job);
+    const double pass = forward_flops(job, &t), score = 2 * head_flops(job, &t),
+                 n_blocks = (double)ptq_model_info(job->model)->n_blocks;
+    for (int64_t i = 0; i < few->n; i++)
+        p->flops += few->at[i].need_row ? pass + score : 0;
+    for (int64_t i = 0; i < noisy->n; i++) {
+        const double before = job->entries[i * job->n_entries / noisy->n].block;
+        p->flops += noisy->at[i].need_row ? pass * (1 - before / n_blocks) + score : 0;
+    }
+}
+
+static void count_beside(const struct ptq_job *job, struct ptq_prediction *p)
+{
+    for (int k = 0; k < PTQ_N_BESIDE; k++)
+        for (int64_t i = 0; i < job->beside[k].n; i++) {
+            const struct ptq_want *w = &job->beside[k].at[i];
+            p->n_beside_rows += w->mine && !w->repeated;
+            p->n_left_beside += w->need_row;
+        }
 }
 
 static void add_point(const struct ptq_job *job, int64_t point, struct ptq_prediction *p)
@@ -299,12 +327,8 @@ static void add_point(const struct ptq_job *job, int64_t point, struct ptq_predi
     }
     p->n_model_rows += job->has_eval && m->mine && !m->repeated;
     p->n_left_models += m->need_row;
-    if (job->propagation_wants) {
-        p->n_propagation_rows += m->mine && !m->repeated;
-        p->n_left_propagations += job->propagation_wants[point].need_row;
-        if (job->propagation_wants[point].need_row)
-            add_propagation(job, p);
-    }
+    if (job->beside[PTQ_PROPAGATION].n && job->beside[PTQ_PROPAGATION].at[point].need_row)
+        add_propagation(job, p);
     if (!m->need_row)
         return;
     add_model(job, p);
@@ -329,6 +353,8 @@ void ptq_job_predict(struct ptq_job *job, struct ptq_prediction *p)
         add_capture(job, &job->draws[d], p);
     if (job->has_heldout && p->n_left_layers)
         add_capture(job, &job->heldout, p);
+    count_beside(job, p);
+    add_proxies(job, p);
     p->peak_bytes += p->left_bytes + (double)ptq_peak_rss_bytes();
     p->gflops_per_thread = probe_gflops();
     p->seconds = p->flops /
@@ -362,9 +388,9 @@ void ptq_job_print_prediction(const struct ptq_job *job, const struct ptq_predic
            (long long)p->n_left_layers);
     printf("%-22s %lld, %lld to do\n", "model rows", (long long)p->n_model_rows,
            (long long)p->n_left_models);
-    if (job->propagation_wants)
-        printf("%-22s %lld, %lld to do\n", "propagation rows", (long long)p->n_propagation_rows,
-               (long long)p->n_left_propagations);
+    if (p->n_beside_rows)
+        printf("%-22s %lld, %lld to do\n", "rows beside them", (long long)p->n_beside_rows,
+               (long long)p->n_left_beside);
     printf("%-22s %.3g\n", "flops", p->flops);
     printf("%-22s %.3g\n", "bytes moved", p->bytes);
     bool large = p->peak_bytes >= 10240.0 * 1048576;

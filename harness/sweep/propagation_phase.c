@@ -9,38 +9,29 @@
 
 /* ---- what is asked for */
 
-static int64_t n_windows(const struct ptq_job *job)
-{
-    const int64_t asked = job->cfg->eval.propagation, there = job->eval_text.tokens.n_seq;
-    return asked < there ? asked : there;
-}
-
-/* The first windows lie side by side from the start (model.h). */
 static struct ptq_tokens first_windows(const struct ptq_job *job)
 {
-    struct ptq_tokens t = job->eval_text.tokens;
-    t.n_seq = n_windows(job);
-    t.n_total = t.n_seq ? t.offset[t.n_seq - 1] + t.len[t.n_seq - 1] : 0;
-    return t;
+    return ptq_first_windows(&job->eval_text.tokens, job->cfg->eval.propagation);
 }
 
-void ptq_propagation_plan(struct ptq_job *job, int64_t point)
+int ptq_propagation_plan(struct ptq_job *job, struct ptq_status *st)
 {
     char on[PTQ_KEY_CHARS], numbers[64];
-    struct ptq_want *w = &job->propagation_wants[point];
-    *w = job->model_wants[point];
-    snprintf(numbers, sizeof numbers, "%lld windows, %lld sinks", (long long)n_windows(job),
-             (long long)job->cfg->calib.sink_tokens);
-    ptq_key_of(on, job->eval_key, numbers, PTQ_PROPAGATION_HASH, (char *)NULL);
-    ptq_row_key("propagation", w->form, on, w->key);
-}
-
-bool ptq_propagation_needed(const struct ptq_job *job, const struct ptq_want *w)
-{
-    if (!w->mine || w->repeated)
-        return false;
-    const json_t *row = ptq_store_find(job->store, w->key);
-    return !row || (job->args->retry_failed && !strcmp(ptq_row_text(row, "status"), "failed"));
+    struct ptq_wants *wants = &job->beside[PTQ_PROPAGATION];
+    if (!job->has_eval || !job->cfg->eval.propagation)
+        return PTQ_OK;
+    wants->at = ptq_arena_alloc(&job->arena, st, job->n_points, sizeof *wants->at);
+    if (!wants->at)
+        return PTQ_ERR_MEMORY;
+    wants->n = job->n_points;
+    snprintf(numbers, sizeof numbers, "%lld windows, %lld sinks",
+             (long long)first_windows(job).n_seq, (long long)job->cfg->calib.sink_tokens);
+    ptq_key_of(on, job->eval_key, numbers, PTQ_BESIDE_HASH, (char *)NULL);
+    for (int64_t p = 0; p < wants->n; p++) {
+        wants->at[p] = job->model_wants[p];
+        ptq_row_key("propagation", wants->at[p].form, on, wants->at[p].key);
+    }
+    return PTQ_OK;
 }
 
 /* Three states, a block's weights twice, what its products need. */
@@ -139,8 +130,8 @@ static int write_row(struct ptq_job *job, int64_t point, int outcome, const char
                      struct ptq_status *st)
 {
     const struct ptq_tokens tokens = first_windows(job);
-    json_t *row =
-        ptq_row_begin(job, "propagation", &job->propagation_wants[point], &job->points[point]);
+    json_t *row = ptq_row_begin(job, "propagation", &job->beside[PTQ_PROPAGATION].at[point],
+                                &job->points[point]);
     ptq_row_add_eval(row, &job->eval_text, NULL);
     if (outcome)
         ptq_row_set_outcome(row, outcome, reason);
@@ -205,12 +196,13 @@ int ptq_propagation_phase(struct ptq_job *job, struct ptq_status *st)
 {
     int64_t n = 0;
     struct ptq_arena arena;
-    if (!job->propagation_wants || ptq_job_stop(job))
+    const struct ptq_wants *wants = &job->beside[PTQ_PROPAGATION];
+    if (!wants->n || ptq_job_stop(job))
         return PTQ_OK;
     ptq_arena_init(&arena, 0);
     int64_t *points = ptq_arena_alloc(&arena, st, job->n_points, sizeof *points);
-    for (int64_t p = 0; points && p < job->n_points; p++)
-        if (job->propagation_wants[p].need_row)
+    for (int64_t p = 0; points && p < wants->n; p++)
+        if (wants->at[p].need_row)
             points[n++] = p;
     if (n)
         ptq_job_each_model(job, points, n, ptq_propagation_bytes(job), run_point);

@@ -46,6 +46,10 @@
  * batch_gflops, spreads (half the distance of the quartiles over the median), bytes read, fp32_* of
  * OpenBLAS in the same rounds, integer_inputs.
  *
+ * kind "perturbed" (proxy_phase.c): layer, and in an object `perturbed`: level (the noise's
+ * w_relerr), kl (nats a token to the model without noise), dnll, n_tokens, n_windows, text,
+ * text_key. kind "few": the same of the quantized model of `form` on these windows, in an object
+ * `few`, without a level.
  * kind "propagation" (propagation_phase.c): the error of the quantized model block by block on the
  * first windows of the evaluation text, in an object `propagation`: windows, tokens, sink_tokens,
  * and, without the first sink_tokens positions of every window (blocks) and with them (with_sinks),
@@ -86,6 +90,10 @@ enum { PTQ_FIELD_ROOM = 32 };
 const char *ptq_row_as_text(const json_t *row, const char *field, char room[PTQ_FIELD_ROOM]);
 double ptq_row_metric(const json_t *row, const char *id); /* NaN when absent or null */
 bool ptq_row_interval(const json_t *row, const char *id, double *lo, double *hi);
+/* nll_windows of a model's or reference's row: how many, 0 when absent; NaN for what is no number.
+ */
+int64_t ptq_row_n_windows(const json_t *row);
+double ptq_row_window(const json_t *row, int64_t window);
 int64_t ptq_row_seq(const json_t *row); /* host.seq; 0 when absent */
 double ptq_row_sub(const json_t *row, const char *object,
                    const char *field); /* notes, time, host */

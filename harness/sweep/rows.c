@@ -219,8 +219,11 @@ void ptq_rows_release(struct ptq_rows *rows)
 
 bool ptq_row_is_cell(const json_t *row)
 {
-    const char *kind = ptq_row_text(row, "kind");
-    return strcmp(kind, "speed") != 0 && strcmp(kind, "propagation") != 0;
+    static const char *const cells[] = {"layer", "model", "reference"};
+    for (size_t i = 0; i < sizeof cells / sizeof *cells; i++)
+        if (!strcmp(ptq_row_text(row, "kind"), cells[i]))
+            return true;
+    return false;
 }
 
 const char *ptq_row_text(const json_t *row, const char *field)
@@ -265,6 +268,16 @@ double ptq_row_sub(const json_t *row, const char *object, const char *field)
 int64_t ptq_row_seq(const json_t *row)
 {
     return (int64_t)json_integer_value(json_object_get(json_object_get(row, "host"), "seq"));
+}
+
+int64_t ptq_row_n_windows(const json_t *row)
+{
+    return (int64_t)json_array_size(json_object_get(row, "nll_windows"));
+}
+
+double ptq_row_window(const json_t *row, int64_t window)
+{
+    return number(json_array_get(json_object_get(row, "nll_windows"), (size_t)window));
 }
 
 double ptq_row_metric(const json_t *row, const char *id)

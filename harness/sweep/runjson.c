@@ -165,7 +165,10 @@ static bool holds(const char *path, const char *text, size_t bytes)
 int ptq_job_write_plan(const struct ptq_job *job, struct ptq_status *st)
 {
     char path[PATH_MAX];
-    size_t n = 0, room = (size_t)(job->n_points * (job->n_entries + 2) + 1) * PTQ_KEY_CHARS;
+    size_t n = 0, rows = (size_t)(job->n_points * (job->n_entries + 1) + 1);
+    for (int k = 0; k < PTQ_N_BESIDE; k++)
+        rows += (size_t)job->beside[k].n;
+    const size_t room = rows * PTQ_KEY_CHARS;
     char *text = malloc(room);
     if (!text)
         return ptq_status_nomem(st, "the plan", room);
@@ -174,9 +177,10 @@ int ptq_job_write_plan(const struct ptq_job *job, struct ptq_status *st)
             n += add_key(text + n, ptq_layer_want(job, p, e));
         if (job->has_eval)
             n += add_key(text + n, &job->model_wants[p]);
-        if (job->propagation_wants)
-            n += add_key(text + n, &job->propagation_wants[p]);
     }
+    for (int k = 0; k < PTQ_N_BESIDE; k++)
+        for (int64_t i = 0; i < job->beside[k].n; i++)
+            n += add_key(text + n, &job->beside[k].at[i]);
     if (job->has_eval)
         n += add_key(text + n, &job->reference_want);
     snprintf(path, sizeof path, "%.4000s/plan.txt", job->run_dir);

@@ -168,13 +168,15 @@ static void want_everything(struct ptq_job *job)
     for (int64_t p = 0; p < job->n_points; p++) {
         struct ptq_want *m = &job->model_wants[p];
         m->need_row = job->has_eval && m->mine && !m->repeated;
-        if (job->propagation_wants)
-            job->propagation_wants[p].need_row = m->need_row;
         for (int64_t e = 0; e < job->n_entries; e++) {
             struct ptq_want *w = ptq_layer_want(job, p, e);
             w->need_row = w->mine && !w->repeated;
         }
     }
+    for (int k = 0; k < PTQ_N_BESIDE; k++)
+        for (int64_t i = 0; i < job->beside[k].n; i++)
+            job->beside[k].at[i].need_row =
+                job->beside[k].at[i].mine && !job->beside[k].at[i].repeated;
     job->reference_want.need_row = job->has_eval && job->reference_want.mine;
 }
 
@@ -187,9 +189,10 @@ static void each_want(struct ptq_job *job, visit f, void *arg)
             f(job, ptq_layer_want(job, p, e), arg);
         if (job->has_eval)
             f(job, &job->model_wants[p], arg);
-        if (job->propagation_wants)
-            f(job, &job->propagation_wants[p], arg);
     }
+    for (int k = 0; k < PTQ_N_BESIDE; k++)
+        for (int64_t i = 0; i < job->beside[k].n; i++)
+            f(job, &job->beside[k].at[i], arg);
     if (job->has_eval)
         f(job, &job->reference_want, arg);
 }
@@ -247,6 +250,8 @@ static int run_missing(struct ptq_job *job, struct ptq_sweep_summary *s, struct 
         code = run_phases(job, st);
     if (code >= 0)
         code = ptq_propagation_phase(job, st);
+    if (code >= 0)
+        code = ptq_proxy_phase(job, st);
     if (code >= 0)
         code = ptq_speed_phase(job, st);
     if (atomic_load(&job->failed)) {

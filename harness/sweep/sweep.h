@@ -78,6 +78,7 @@ struct ptq_config_eval {
     int64_t propagation; /* windows of the error block by block (propagation.h); 0: none */
     char **metrics;      /* ids that rows hold; n_metrics == 0: every one */
     int64_t n_metrics;
+    int64_t proxies; /* windows of the runs that proxies need (proxy_phase.c); 0: none */
 };
 /* Speed of stored forms (speed_phase.c). */
 struct ptq_config_bench {
