@@ -65,7 +65,7 @@ for shard in 1/2 2/2; do SET="$BASE eval.propagation=3" exits 0 sweep "$config" 
 [ "$(bodies "$work/merged")" = "$(bodies "$work/plain")" ] || fail "merged shards differ from one run"
 "$PTQ" report "$work/merged" --print-only | grep -q 'total behind' || fail "no table of merged shards"
 SET="$BASE eval.propagation=5" exits 0 sweep "$config" plain --dry-run
-grep -Eq '^propagation rows +4, 4 to do' "$work/out" || fail "dry run: $(cat "$work/out")"
+grep -Eq '^rows beside them +4, 4 to do' "$work/out" || fail "dry run: $(cat "$work/out")"
 
 # Without a sink position all tokens are the rest, and their errors are those that were told with sinks.
 TWO="sweep.methods=rtn sweep.bits=3 sweep.group_size=64 eval.propagation=3"
