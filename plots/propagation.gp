@@ -15,13 +15,13 @@ set format y "%.0e"
 set autoscale noextend
 set xrange [-0.3:BLOCK_max + 0.3]
 if (BLOCK_max < 12) { set xtics 1 }
-low = 1e300; top = 0
-do for [k = 1:3] {
-    stats data using (column(PANEL[k])) name "E" nooutput
-    low = E_min < low ? E_min : low
-    top = E_max > top ? E_max : top
-}
-set yrange [low / 1.5:top * 1.5]
+# One that is 0 has no place on a log axis, and a panel may be empty: nothing is inherited without a block before.
+above(x) = x > 0 ? x : column("total")
+least(x, y) = x < y ? x : y
+most(x, y) = x > y ? x : y
+stats data using (least(column("total"), least(above(column("local")), above(column("inherited"))))) name "LOW" nooutput
+stats data using (most(column("total"), most(above(column("local")), above(column("inherited"))))) name "TOP" nooutput
+set yrange [LOW_min / 1.5:TOP_max * 1.5]
 left = 92.0 / width
 step = (picture_right - 20.0 - 92.0) / 3 / width
 set multiplot

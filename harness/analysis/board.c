@@ -273,6 +273,17 @@ static void list_add(struct ptq_text_list *l, struct builder *b, const char *tex
     l->at[l->n++] = text;
 }
 
+/* A model row stands before the rows beside it (order_rows): one that came to nothing has the
+ * reason of all. */
+static bool told_by_model(const struct ptq_view *v, const json_t *row)
+{
+    for (int64_t i = 0; i < v->n_bad; i++)
+        if (is_kind(v->bad[i], "model") &&
+            !strcmp(ptq_row_text(v->bad[i], "form"), ptq_row_text(row, "form")))
+            return true;
+    return false;
+}
+
 static int sort_rows(struct builder *b)
 {
     struct ptq_view *v = b->v;
@@ -295,6 +306,8 @@ static int sort_rows(struct builder *b)
                 b->models[b->n_models++] = r;
             continue;
         }
+        if (!ptq_row_is_cell(r) && told_by_model(v, r))
+            continue;
         v->bad[v->n_bad++] = r;
         bool skipped = !strcmp(ptq_row_text(r, "status"), "skipped");
         v->n_skipped += skipped;

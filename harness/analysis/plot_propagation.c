@@ -13,7 +13,8 @@ static int64_t inputs_of(const struct ptq_point *p)
 }
 
 /* Models of one picture: those of the stratum at which most methods stand, the one of the fewest
- * bits where several do; where no two stand together, the board's first ones. */
+ * bits where several do; where no two stand together, all. Of more than fit in, those with the
+ * least error behind the last block. */
 enum { MOST_SHOWN = 6 };
 struct shown {
     const struct ptq_point *at[MOST_SHOWN];
@@ -21,7 +22,6 @@ struct shown {
     int n;
 };
 
-/* Settings beside the first of their calibration seeds. */
 static int64_t companions(const struct ptq_point *const *at, int64_t n, const struct ptq_point *p)
 {
     int64_t found = 0;
@@ -42,15 +42,22 @@ static const char *name_of(const struct ptq_tables *t, const struct ptq_board *d
                : NULL;
 }
 
-static int choose(const struct ptq_tables *t, const struct ptq_board *d, struct shown *out)
+/* Every setting under the first of its calibration seeds. */
+static int64_t gather(const struct ptq_tables *t, const struct ptq_board *d,
+                      const struct ptq_point **at)
 {
-    const struct ptq_point **at = ptq_arena_alloc(t->arena, t->st, d->n_combos, sizeof *at), *best;
-    int64_t n = 0, most = 0;
-    *out = (struct shown){.n = 0};
-    for (int64_t i = 0; at && i < d->n_combos; i++)
+    int64_t n = 0;
+    for (int64_t i = 0; i < d->n_combos; i++)
         if (ptq_propagation_of(t, &d->points[d->combos[i].first]))
             at[n++] = &d->points[d->combos[i].first];
-    best = n ? at[0] : NULL;
+    return n;
+}
+
+/* Those that stand with most others, the fewest bits first; all where none do. */
+static int64_t keep_together(const struct ptq_point **at, int64_t n)
+{
+    const struct ptq_point *best = n ? at[0] : NULL;
+    int64_t most = 0, kept = 0;
     for (int64_t i = 0; i < n; i++) {
         const int64_t beside = companions(at, n, at[i]);
         if (beside > most || (beside == most && at[i]->bits < best->bits)) {
@@ -58,14 +65,44 @@ static int choose(const struct ptq_tables *t, const struct ptq_board *d, struct 
             best = at[i];
         }
     }
-    for (int64_t i = 0; i < n && out->n < MOST_SHOWN; i++) {
-        if (most > 1 && !ptq_points_together(at[i], best))
-            continue;
-        out->at[out->n] = at[i];
-        if (!(out->name[out->n++] = name_of(t, d, at[i])))
+    for (int64_t i = 0; i < n; i++)
+        if (most == 1 || ptq_points_together(at[i], best))
+            at[kept++] = at[i];
+    return kept;
+}
+
+static double last_total(const struct ptq_tables *t, const struct ptq_point *p)
+{
+    const json_t *found = ptq_propagation_of(t, p);
+    return ptq_propagation_at(found, "blocks", "total", ptq_propagation_blocks(found) - 1);
+}
+
+/* Takes out the one of largest error until few enough are left. */
+static int64_t keep_few(const struct ptq_tables *t, const struct ptq_point **at, int64_t n)
+{
+    for (; n > MOST_SHOWN; n--) {
+        int64_t worst = 0;
+        for (int64_t i = 1; i < n; i++)
+            if (!(last_total(t, at[i]) < last_total(t, at[worst])))
+                worst = i;
+        memmove(at + worst, at + worst + 1, (size_t)(n - worst - 1) * sizeof(struct ptq_point *));
+    }
+    return n;
+}
+
+static int choose(const struct ptq_tables *t, const struct ptq_board *d, struct shown *out)
+{
+    const struct ptq_point **at = ptq_arena_alloc(t->arena, t->st, d->n_combos, sizeof *at);
+    *out = (struct shown){.n = 0};
+    if (!at)
+        return PTQ_ERR_MEMORY;
+    const int64_t n = keep_few(t, at, keep_together(at, gather(t, d, at)));
+    for (; out->n < n; out->n++) {
+        out->at[out->n] = at[out->n];
+        if (!(out->name[out->n] = name_of(t, d, at[out->n])))
             return PTQ_ERR_MEMORY;
     }
-    return at ? PTQ_OK : PTQ_ERR_MEMORY;
+    return PTQ_OK;
 }
 
 static void put_value(FILE *f, double v)

@@ -20,16 +20,32 @@ static bool same_text(const json_t *a, const json_t *b, const char *field)
     return !strcmp(ptq_row_text(a, field), ptq_row_text(b, field));
 }
 
+/* Rows are sorted by their kind first. */
+static int64_t first_of_kind(const struct ptq_view *v, const char *kind)
+{
+    int64_t lo = 0, hi = v->rows.n;
+    while (lo < hi) {
+        const int64_t mid = lo + (hi - lo) / 2;
+        if (strcmp(ptq_row_text(v->sorted[mid], "kind"), kind) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
 const json_t *ptq_propagation_of(const struct ptq_tables *t, const struct ptq_point *p)
 {
-    const json_t *found = NULL;
-    for (int64_t i = 0; p->row && i < t->v->rows.n && !found; i++) {
+    static const char kind[] = "propagation";
+    for (int64_t i = p->row ? first_of_kind(t->v, kind) : t->v->rows.n; i < t->v->rows.n; i++) {
         const json_t *r = t->v->sorted[i];
-        if (!strcmp(ptq_row_text(r, "kind"), "propagation") && same_text(r, p->row, "form") &&
-            same_text(r, p->row, "text_key") && same_text(r, p->row, "protocol"))
-            found = json_object_get(r, "propagation");
+        if (strcmp(ptq_row_text(r, "kind"), kind) != 0)
+            break;
+        if (same_text(r, p->row, "form") && same_text(r, p->row, "text_key") &&
+            same_text(r, p->row, "protocol"))
+            return json_object_get(r, kind);
     }
-    return found;
+    return NULL;
 }
 
 double ptq_propagation_at(const json_t *p, const char *tokens, const char *quantity, int64_t block)
@@ -137,10 +153,10 @@ int ptq_table_propagation(const struct ptq_tables *t, const struct ptq_board *d,
     c.inputs = acts ? ptq_sheet_column(s, "a_bits", "inputs\nbits", true, 0) : -1;
     c.seed = d->many_seeds ? ptq_sheet_column(s, "calib_seed", "calib\nseed", true, 0) : -1;
     c.first = ptq_sheet_column(s, "total", "total behind\nlast block", true, 0);
-    ptq_sheet_column(s, "total_with_sinks", "the same\nwith sinks", true, 0);
+    ptq_sheet_column(s, "total_with_sinks", "the same\nwith sinks", true, 2);
     ptq_sheet_column(s, "local", "local\nmean", true, 0);
     ptq_sheet_column(s, "local_most", "local\nmost", true, 0);
-    ptq_sheet_column(s, "local_most_at", "at\nblock", true, 0);
+    ptq_sheet_column(s, "local_most_at", "at\nblock", true, 1);
     ptq_sheet_column(s, "carried", "carried\na block", true, 0);
     ptq_sheet_column(s, "cosine", "cosine\nmean", true, 0);
     for (int64_t i = 0; i < d->n; i++)

@@ -90,6 +90,14 @@ SET="$SEQ eval.propagation=2" exits 0 sweep "$config" seq
 [ "$(of_kind "$work/seq" | grep -c '"status":"ok"')" = 2 ] || fail "sequential: $(of_kind "$work/seq" | cut -c1-300)"
 [ "$(of_kind "$work/seq" | grep -c '"a_bits":8')" = 1 ] || fail "quantized inputs"
 
+# A model that cannot be has no errors either, which its row says; the report gives the reason once.
+CANNOT="sweep.methods=rtn,hera sweep.bits=3 sweep.group_size=64 eval.propagation=2"
+SET="$CANNOT" exits 0 sweep "$config" cannot
+[ "$(of_kind "$work/cannot" | grep '"method":"hera"' | grep -c '"reason":"blk.0.attn_q: hera cannot do groups')" = 1 ] ||
+    fail "the errors of no model: $(of_kind "$work/cannot" | cut -c1-400)"
+"$PTQ" report "$work/cannot" --no-plots >"$work/text" 2>"$work/err" || fail "report: $(cat "$work/err")"
+[ "$(grep -c hera "$work/cannot/tables/not_run.csv")" = 2 ] || fail "the layers' reason and the model's: $(cat "$work/cannot/tables/not_run.csv")"
+
 # More windows than there are: all. What is no number, or has no text, is said.
 SET="sweep.methods=rtn sweep.bits=3 sweep.group_size=64 sweep.layers=blk.1.* eval.propagation=999" exits 0 sweep "$config" all
 of_kind "$work/all" | grep -q "\"windows\":$WINDOWS," || fail "more windows than there are"
