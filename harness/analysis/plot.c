@@ -535,8 +535,9 @@ static int check_needs(const struct drawing *w, struct ptq_status *st)
     char word[64];
     const struct ptq_plot_data *data = find_data(w->plot->data);
     const char *missing = data->missing ? data->missing(w->t, w->d) : NULL;
-    if (missing)
-        return ptq_status_set(st, PTQ_SKIP, "%s: not drawn, %s", w->plot->name, missing);
+    if (data->missing) /* it knows its own columns */
+        return missing ? ptq_status_set(st, PTQ_SKIP, "%s: not drawn, %s", w->plot->name, missing)
+                       : PTQ_OK;
     const bool layer = data == &layer_data;
     for (const char *s = w->plot->needs; *s; s += strcspn(s, " "), s += strspn(s, " ")) {
         snprintf(word, sizeof word, "%.*s", (int)strcspn(s, " "), s);
