@@ -81,24 +81,16 @@ static json_t *score_of(const struct probe *p, const struct ptq_eval *e)
     return o;
 }
 
-/* Scores states that left the last block; the row gets the result under its kind's name. */
-static int write_score(const struct probe *p, json_t *row, const char *kind, double level,
-                       const struct ptq_hidden *hidden, struct ptq_arena *arena, int64_t begin_ns,
-                       struct ptq_status *st)
+/* Of states that left the last block; *out is the caller's. */
+static int score(const struct probe *p, const struct ptq_hidden *hidden, struct ptq_arena *arena,
+                 json_t **out, struct ptq_status *st)
 {
     const struct ptq_eval_args args = scoring(p);
-    const struct ptq_times t = {.begin_ns = begin_ns};
     struct ptq_eval eval;
     int code = ptq_eval_score(&args, hidden, arena, &eval, st);
-    if (code) {
-        json_decref(row);
-        return code;
-    }
-    json_t *score = score_of(p, &eval);
-    if (level > 0)
-        json_object_set_new(score, "level", ptq_json_num(level));
-    json_object_set_new(row, kind, score);
-    return ptq_row_finish(p->job, row, &t, st);
+    if (!code)
+        *out = score_of(p, &eval);
+    return code;
 }
 
 /* ---- one layer with noise */
@@ -109,6 +101,7 @@ struct noisy { /* a run with noise in one layer */
     const struct ptq_want *want;
     double level;
     const struct ptq_hidden *before; /* states that enter the layer's block */
+    double w_relerr;                 /* of the weights as they were run; comes out at the level */
 };
 
 /* Noise of a layer does not depend on the order of the work: its stream is the layer's name. */
@@ -120,12 +113,12 @@ static uint64_t stream_of(const char *layer, double level)
     return h;
 }
 
-static int add_noise(const struct noisy *n, struct ptq_linear *lin, struct ptq_arena *arena,
+static int add_noise(struct noisy *n, struct ptq_linear *lin, struct ptq_arena *arena,
                      struct ptq_status *st)
 {
     const int64_t size = lin->d_out * lin->d_in;
     const uint64_t stream = stream_of(lin->name, n->level);
-    double w2 = 0, g2 = 0;
+    double w2 = 0, g2 = 0, dw2 = 0;
     float *w = ptq_arena_alloc(arena, st, size, sizeof *w);
     for (int64_t i = 0; w && i < size; i++) {
         const double g = ptq_normal(stream, (uint64_t)i);
@@ -133,8 +126,12 @@ static int add_noise(const struct noisy *n, struct ptq_linear *lin, struct ptq_a
         g2 += g * g;
     }
     const double scale = sqrt(n->level * w2 / g2); /* exactly the level, not in the mean */
-    for (int64_t i = 0; w && i < size; i++)
+    for (int64_t i = 0; w && i < size; i++) {
         w[i] = (float)(lin->w[i] + scale * ptq_normal(stream, (uint64_t)i));
+        const double dw = (double)w[i] - lin->w[i];
+        dw2 += dw * dw;
+    }
+    n->w_relerr = dw2 / w2;
     lin->w = w;
     return w ? PTQ_OK : PTQ_ERR_MEMORY;
 }
@@ -147,7 +144,7 @@ static int run_exact(const struct probe *p, int index, struct ptq_hidden *hidden
 }
 
 /* Copies of the states, moved through the noisy block and the rest of the model. */
-static int run_noisy(const struct noisy *n, struct ptq_arena *arena, struct ptq_hidden *hidden,
+static int run_noisy(struct noisy *n, struct ptq_arena *arena, struct ptq_hidden *hidden,
                      struct ptq_status *st)
 {
     const struct probe *p = n->p;
@@ -171,24 +168,28 @@ static int run_noisy(const struct noisy *n, struct ptq_arena *arena, struct ptq_
     return code;
 }
 
-static int perturb(const struct noisy *n, struct ptq_status *st)
+static int perturb(struct noisy *n, struct ptq_status *st)
 {
     const struct ptq_job *job = n->p->job;
-    const int64_t begin_ns = ptq_now_ns();
+    const struct ptq_times t = {.begin_ns = ptq_now_ns()};
     struct ptq_hidden hidden;
     struct ptq_arena arena;
+    json_t *found = NULL;
     ptq_arena_init(&arena, 0);
     arena.spill = ptq_job_spill(job);
     int code = run_noisy(n, &arena, &hidden, st);
-    if (!code) {
-        json_t *row = ptq_row_begin(job, "perturbed", n->want, NULL);
-        ptq_row_add_layer(row, n->entry);
-        code = write_score(n->p, row, "perturbed", n->level, &hidden, &arena, begin_ns, st);
-    }
-    ptq_arena_clear(&arena);
     if (!code)
-        ptq_progress_note(job->progress, "%s with noise of %g", n->entry->name, n->level);
-    return code;
+        code = score(n->p, &hidden, &arena, &found, st);
+    ptq_arena_clear(&arena);
+    if (code)
+        return code;
+    json_t *row = ptq_row_begin(job, "perturbed", n->want, NULL);
+    ptq_row_add_layer(row, n->entry);
+    json_object_set_new(found, "level", ptq_json_num(n->level));
+    json_object_set_new(found, "w_relerr", ptq_json_num(n->w_relerr));
+    json_object_set_new(row, "perturbed", found);
+    ptq_progress_step(job->progress, n->entry->name);
+    return ptq_row_finish(n->p->job, row, &t, st);
 }
 
 static const struct ptq_want *noisy_want(const struct probe *p, int64_t entry, int level)
@@ -213,7 +214,11 @@ static int perturb_block(struct probe *p, int block, const struct ptq_hidden *be
     int code = PTQ_OK;
     for (int64_t e = 0; e < p->job->n_entries; e++)
         for (int k = 0; k < N_LEVELS && !code; k++) {
-            const struct noisy n = {p, &p->job->entries[e], noisy_want(p, e, k), levels[k], before};
+            struct noisy n = {.p = p,
+                              .entry = &p->job->entries[e],
+                              .want = noisy_want(p, e, k),
+                              .level = levels[k],
+                              .before = before};
             if (n.entry->block == block && n.want->need_row)
                 code = ptq_job_stop(p->job) ? PTQ_ERR_CANCELLED : perturb(&n, st);
         }
@@ -262,19 +267,24 @@ static int run_few(struct probe *p, int64_t point, const struct ptq_want *w, str
     struct few few = {p->job, point};
     const struct ptq_forms forms = {form_of, &few};
     const struct ptq_placed_args args = {p->job->model, &forms, p->job->args->pool, &p->tap};
-    const int64_t begin_ns = ptq_now_ns();
+    const struct ptq_times t = {.begin_ns = ptq_now_ns()};
     struct ptq_hidden hidden;
     struct ptq_arena arena;
+    json_t *found = NULL;
     ptq_arena_init(&arena, 0);
     arena.spill = ptq_job_spill(p->job);
     int code = ptq_model_embed(p->job->model, &p->text.tokens, &arena, &hidden, st);
     for (int b = 0; !code && b < ptq_model_info(p->job->model)->n_blocks; b++)
         code = ptq_job_stop(p->job) ? PTQ_ERR_CANCELLED : ptq_placed_run(&args, b, &hidden, st);
     if (!code)
-        code = write_score(p, ptq_row_begin(p->job, "few", w, &p->job->points[point]), "few", 0,
-                           &hidden, &arena, begin_ns, st);
+        code = score(p, &hidden, &arena, &found, st);
     ptq_arena_clear(&arena);
-    return code;
+    if (code)
+        return code;
+    json_t *row = ptq_row_begin(p->job, "few", w, &p->job->points[point]);
+    json_object_set_new(row, "few", found);
+    ptq_progress_step(p->job->progress, p->job->points[point].spec->label);
+    return ptq_row_finish(p->job, row, &t, st);
 }
 
 static int few_models(struct probe *p, struct ptq_status *st)

@@ -46,15 +46,15 @@
  * batch_gflops, spreads (half the distance of the quartiles over the median), bytes read, fp32_* of
  * OpenBLAS in the same rounds, integer_inputs.
  *
- * kind "perturbed" (proxy_phase.c): layer, and in an object `perturbed`: level (the noise's
- * w_relerr), kl (nats a token to the model without noise), dnll, n_tokens, n_windows, text,
- * text_key. kind "few": the same of the quantized model of `form` on these windows, in an object
- * `few`, without a level.
- * kind "propagation" (propagation_phase.c): the error of the quantized model block by block on the
- * first windows of the evaluation text, in an object `propagation`: windows, tokens, sink_tokens,
- * and, without the first sink_tokens positions of every window (blocks) and with them (with_sinks),
- * lists over the blocks: norm (mean |F(h)|^2 a token), total, local, inherited, own (squared errors
- * relative to it; propagation.h), cosine (between what is inherited and own). null: 0 over 0.
+ * kind "perturbed" (proxy_phase.c): layer, and in an object `perturbed`: level (what the
+ * noise's w_relerr is to be) and w_relerr, kl (nats a token to the model without noise), dnll,
+ * n_tokens, n_windows, text, text_key. kind "few": the same of the quantized model of `form` on
+ * these windows, in an object `few`, without a level. kind "propagation" (propagation_phase.c): the
+ * error of the quantized model block by block on the first windows of the evaluation text, in an
+ * object `propagation`: windows, tokens, sink_tokens, and, without the first sink_tokens positions
+ * of every window (blocks) and with them (with_sinks), lists over the blocks: norm (mean |F(h)|^2 a
+ * token), total, local, inherited, own (squared errors relative to it; propagation.h), cosine
+ * (between what is inherited and own). null: 0 over 0.
  *
  * A row is written whole: it holds the wanted metrics and those of the row before it whose keys
  * still hold, whether or not they are wanted now. host.seq counts the rows of a folder as they are

@@ -100,6 +100,12 @@ count() { grep -c "\"kind\":\"$2\"" "$work/$1/cells.jsonl"; }
 [ "$(count one few)" = 3 ] || fail "$(count one few) rows of few tokens"
 grep '"kind":"few"' "$work/one/cells.jsonl" | grep -q '"n_windows":3,"text":"synth:facts:6666"' || fail "not the held-out text: $(grep '"kind":"few"' "$work/one/cells.jsonl")"
 grep '"kind":"perturbed"' "$work/one/cells.jsonl" | grep -q '"kl":-' && fail "a KL below 0"
+# The noise has its size; a loss of second order in it: four times the noise gives about four times the KL in the middle layer.
+field() { sed -E "s/.*\"$1\":([-0-9.e]+).*/\1/"; } # the last of that name in a line
+noise() { grep '"kind":"perturbed"' "$work/one/cells.jsonl" | grep "\"level\":$1" | sed 's/"time".*//'; }
+noise 0.01 | field w_relerr | awk '{ if ($1 < .0099999 || $1 > .0100001) exit 1 }' || fail "noise of another size: $(noise 0.01 | field w_relerr)"
+ratio=$(paste <(noise 0.01 | field kl) <(noise 0.04 | field kl) | awk '{ print $2 / $1 }' | sort -g | awk '{ r[NR] = $1 } END { print r[int((NR + 1) / 2)] }')
+awk -v r="$ratio" 'BEGIN { exit !(r > 2.5 && r < 6) }' || fail "KL at four times the noise: $ratio times"
 before=$(wc -l <"$work/one/cells.jsonl")
 sweep "$work/small.ini" one || fail "again: $(cat "$work/err")"
 [ "$(wc -l <"$work/one/cells.jsonl")" = "$before" ] || fail "a finished sweep made rows"
@@ -108,6 +114,11 @@ grep -v '"kind":"few"' "$work/one/cells.jsonl" | sed '/"level":0.04/d' >"$work/p
 mkdir -p "$work/two" && mv "$work/part" "$work/two/cells.jsonl"
 SET='run.name=two' sweep "$work/small.ini" two --threads 3 || fail "rest: $(cat "$work/err")"
 same_rows "$work/one" "$work/two" "1 thread and 3, whole and in parts"
+[ "$(wc -l <"$work/two/cells.jsonl")" = "$before" ] || fail "rows that were there were made again"
+# On the evaluation text itself the run over its windows is the model row's own.
+SET='eval.text=synth:facts:6666 eval.windows=3 sweep.methods=rtn' sweep "$work/small.ini" same || fail "same text: $(cat "$work/err")"
+kl=$(grep '"kind":"few"' "$work/same/cells.jsonl" | field kl) model=$(grep '"kind":"model"' "$work/same/cells.jsonl" | sed 's/,"absent".*//' | field kl_mean)
+[ -n "$kl" ] && [ "$kl" = "$model" ] || fail "KL on the evaluation text: $kl, the model row has $model"
 # Another number of windows is another run: the plan leaves the old rows out.
 SET='eval.proxies=2' sweep "$work/small.ini" one || fail "other windows: $(cat "$work/err")"
 [ "$(count one few)" = 6 ] || fail "other windows made $(count one few) rows"
