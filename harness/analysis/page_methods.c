@@ -1,5 +1,6 @@
 #include "analysis/page_methods.h"
 #include "analysis/equal.h"
+#include "analysis/noise.h"
 #include "analysis/put.h"
 #include <inttypes.h>
 
@@ -23,6 +24,17 @@ static const char about_wins[] =
     "draw. Beyond the spread: lower than every other method's by more, in the mean over draws, "
     "than "
     "that difference (of logs) moves between draws; - with one draw.";
+static const char about_noise[] =
+    "What is chance in the geometric mean of the layers' held-out errors, as standard deviations "
+    "of "
+    "its log, from shards of the texts ([calib] shards, [noise]). Scoring: jackknife over held-out "
+    "shards. Calibration: the method run again on halves of the calibration shards, each scored on "
+    "the whole held-out text; it is an upper estimate of the noise at all tokens. Their mean over "
+    "the result on all tokens is what half the tokens cost. Arithmetic: the method run again on "
+    "Hessians moved by [noise] perturb of themselves. ±: scoring and calibration together. Beaten "
+    "by: lower at the same bits and group by more than 95 % of the noise of the difference, taken "
+    "replicate by replicate, each pair by itself; level with: not told apart. Pairs that differ "
+    "over 5 % in stored bits are not compared. -: none, or not known.";
 static const char no_rates[] =
     "No multiple of 1/4 bit lies within the settings of two methods: sweep more bits or groups.";
 
@@ -165,7 +177,8 @@ static int put_all(const struct ptq_tables *t, const struct writer *w)
 {
     int code = put_equal(t, w);
     code = code ? code : put_tables(t, w, "Codebooks", "books", about_books, ptq_table_books);
-    return code ? code : put_tables(t, w, "Who wins", "wins", about_wins, ptq_table_wins);
+    code = code ? code : put_tables(t, w, "Who wins", "wins", about_wins, ptq_table_wins);
+    return code ? code : put_tables(t, w, "Noise", "noise", about_noise, ptq_table_noise);
 }
 
 int ptq_page_methods_html(const struct ptq_tables *t, FILE *f)

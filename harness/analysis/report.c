@@ -1,5 +1,6 @@
 #include "analysis/report.h"
 #include "analysis/equal.h"
+#include "analysis/noise.h"
 #include "analysis/page.h"
 #include "analysis/plot.h"
 #include "analysis/put.h"
@@ -285,6 +286,52 @@ static int print_wins_csv(const struct ptq_tables *t, FILE *f)
     return code;
 }
 
+static int print_noise_csv(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_noise(t, NULL, &s);
+    if (!code)
+        ptq_sheet_csv(&s, f);
+    return code;
+}
+
+static int print_noise_pairs_csv(const struct ptq_tables *t, FILE *f)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_noise_pairs(t, &s);
+    if (!code)
+        ptq_sheet_csv(&s, f);
+    return code;
+}
+
+static int print_noise_latex(const struct ptq_tables *t, FILE *f)
+{
+    int code = PTQ_OK;
+    for (int64_t k = 0; k < t->v->n_boards && !code; k++) {
+        struct ptq_sheet s;
+        if (!ptq_first_of_model(t->v, k) || (code = ptq_table_noise(t, &t->v->boards[k], &s)) ||
+            !s.n_rows)
+            continue;
+        fputs("% ", f);
+        ptq_put_text(f, t->v->boards[k].model);
+        fputs(", held-out errors of layers and their noise\n", f);
+        ptq_sheet_latex(&s, f);
+    }
+    return code;
+}
+
+/* Only where rows hold it. */
+static int write_noise(const struct ptq_tables *t)
+{
+    struct ptq_sheet s;
+    int code = ptq_table_noise(t, NULL, &s);
+    if (code || !s.n_rows)
+        return code;
+    code = save(t, "tables/noise.csv", print_noise_csv);
+    code = code ? code : save(t, "tables/noise_pairs.csv", print_noise_pairs_csv);
+    return code ? code : save(t, "tables/noise.tex", print_noise_latex);
+}
+
 static int write_tables(const struct ptq_tables *t)
 {
     char *folder = ptq_arena_printf(t->arena, t->st, "%s/tables", t->v->run_dir);
@@ -299,6 +346,7 @@ static int write_tables(const struct ptq_tables *t)
     code = code ? code : save(t, "tables/equal_bits.tex", print_equal_latex);
     code = code ? code : save(t, "tables/books.csv", print_books_csv);
     code = code ? code : save(t, "tables/wins.csv", print_wins_csv);
+    code = code ? code : write_noise(t);
     return code ? code : save(t, "tables/not_run.csv", print_bad_csv);
 }
 
