@@ -34,7 +34,8 @@ static const char about_noise[] =
     "Hessians moved by [noise] perturb of themselves. ±: scoring and calibration together. Beaten "
     "by: lower at the same bits and group by more than 95 % of the noise of the difference, taken "
     "replicate by replicate, each pair by itself; level with: not told apart. Pairs that differ "
-    "over 5 % in stored bits are not compared. -: none, or not known.";
+    "over 5 % in stored bits are not compared. -: none, or not known: layers on which a method was "
+    "not run again are left out, and a method that was not on any has no interval.";
 static const char no_rates[] =
     "No multiple of 1/4 bit lies within the settings of two methods: sweep more bits or groups.";
 

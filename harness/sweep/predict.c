@@ -276,16 +276,13 @@ static void add_layer(const struct ptq_job *job, const struct ptq_point *point,
     double n = (double)e->rows * (double)e->cols;
     const int n_moments = moments(job);
     struct ptq_layer layer = {.name = e->name, .w = {NULL, e->rows, e->cols, e->cols}};
-    struct ptq_cost cost = {0};
+    struct ptq_cost cost = {0}, again = {0};
     if (!has_form) {
         ptq_spec_cost(point->spec, &layer, &point->cell, &cost);
         p->bytes += n * point->cell.w_bits / 8; /* the stored form */
     }
-    if (noise_flops(job, point, e, 0) > 0) {
-        struct ptq_cost again = {0};
-        ptq_spec_cost(point->spec, &layer, &point->cell, &again);
-        p->flops += noise_flops(job, point, e, again.flops);
-    }
+    ptq_spec_cost(point->spec, &layer, &point->cell, &again);
+    p->flops += noise_flops(job, point, e, again.flops);
     /* Twice: these products are in fp64. */
     p->flops += cost.flops + 2 * 2 * n * (double)e->cols * n_moments;
     p->bytes += cost.bytes + 4 * n;
