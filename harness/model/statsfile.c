@@ -396,6 +396,7 @@ static void head_of(const struct ptq_capture_args *a, struct ptq_stats_head *h)
 static int same_request(struct ptq_h5 *f, const struct ptq_capture_args *a, const char *object,
                         struct ptq_arena *arena, struct ptq_status *st)
 {
+    const struct ptq_stats_options *o = a->options;
     struct ptq_stats_head old, new;
     int64_t f64 = 0, n_acts = 0, attention = 0, cached = 0, shards = 0;
     char *arithmetic = NULL;
@@ -411,9 +412,8 @@ static int same_request(struct ptq_h5 *f, const struct ptq_capture_args *a, cons
     if (strcmp(old.text_key, new.text_key) == 0 && strcmp(old.model_key, new.model_key) == 0 &&
         strcmp(old.upstream, new.upstream) == 0 && old.sink_tokens == new.sink_tokens &&
         (!arithmetic || !a->arithmetic || strcmp(arithmetic, a->arithmetic) == 0) &&
-        f64 == a->options->f64 && n_acts == a->options->n_acts &&
-        attention == a->options->attention && cached == a->options->n_cached &&
-        shards == a->options->n_shards)
+        o->f64 == f64 && o->n_acts == n_acts && o->attention == attention &&
+        o->n_cached == cached && o->n_shards == shards)
         return PTQ_OK;
     return ptq_status_set(st, PTQ_ERR_USAGE,
                           "%s: %s holds statistics of another model, text, options or "
