@@ -380,9 +380,9 @@ static void put_error(const struct measure *m, bool exact, const struct columns 
 {
     if (!exact) {
         if (isnan(m->half))
-            ptq_sheet_set(s, w->error, "%.3g", exp(m->mean));
+            ptq_sheet_set(s, w->error, "%.2e", exp(m->mean));
         else
-            ptq_sheet_set(s, w->error, "%.3g ±%.1f %%", exp(m->mean), 100 * m->half);
+            ptq_sheet_set(s, w->error, "%.2e ±%.1f %%", exp(m->mean), 100 * m->half);
         return;
     }
     ptq_sheet_set(s, w->error, "%.17g", exp(m->mean));

@@ -62,11 +62,11 @@ grep -q '^toy,2,-1,16,gptq,near,.*,level,2,0,0$' $t/noise_pairs.csv || fault "gp
 grep -q '^toy,2,-1,16,gptq,rtn,.*,lower,2,2,0$' $t/noise_pairs.csv || fault "gptq and rtn: $(cat $t/noise_pairs.csv)"
 grep -q '^toy,2,-1,16,half,rtn,1,1,1,level,1,0,0$' $t/noise_pairs.csv || fault "half and rtn: $(cat $t/noise_pairs.csv)"
 grep -qE ',(gone|large),' $t/noise_pairs.csv && fault "gone or large is compared: $(cat $t/noise_pairs.csv)"
-holds results/toy/report.md '| 2 | row | gptq | 2 | 0.173 ±5.4 % | 0.55 | 1.45 | 0.07 | 1.56 | - | near |'
-holds results/toy/report.md '| 2 | row | rtn | 2 | 0.283 ±1.3 % | 0.40 | 0 | 0 | 0 | gptq, near | half |'
-holds results/toy/report.md '| 2 | row | gone | 2 | 0.001 |'
+holds results/toy/report.md '| 2 | row | gptq | 2 | 1.73e-01 ±5.4 % | 0.55 | 1.45 | 0.07 | 1.56 | - | near |'
+holds results/toy/report.md '| 2 | row | rtn | 2 | 2.83e-01 ±1.3 % | 0.40 | 0 | 0 | 0 | gptq, near | half |'
+holds results/toy/report.md '| 2 | row | gone | 2 | 1.00e-03 |'
 grep -q 'id="noise"' results/toy/report.html || fault 'the page has no section'
-holds $t/noise.tex 'rtn & 2 & 0.283 $\pm$1.3 \%'
+holds $t/noise.tex 'rtn & 2 & 2.83e-01 $\pm$1.3 \%'
 
 # No row holds any: no section, no files.
 rm -r results/toy/tables

@@ -50,6 +50,13 @@ grep '"kind":"layer"' "$work/few/cells.jsonl" | grep -vq '"less_one"' && fail "n
 SET="$asked" exits 0 sweep "$config" few
 same_rows "$work/noisy" "$work/few" "a metric more"
 
+SET="$asked eval.metrics=out_relerr_heldout,ppl" exits 0 sweep "$config" kept
+SET='' exits 0 sweep "$config" kept
+same_rows "$work/noisy" "$work/kept" "rows made again without asking for noise"
+SET="$asked calib.shards=8" exits 0 sweep "$config" kept
+n=$(grep -cE '"less_one":\[([^],]*,){7}[^],]*\]' "$work/kept/cells.jsonl")
+[ "$n" = $((8 * N_LAYERS)) ] || fail "other shards: $n rows made again, not 8 x $N_LAYERS"
+
 # Lost rows come back the same.
 cp -r "$work/noisy" "$work/lost"
 LC_ALL=C awk 'NR % 3' "$work/noisy/cells.jsonl" >"$work/lost/cells.jsonl"
