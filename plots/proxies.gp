@@ -3,10 +3,10 @@
 # order: 30
 # optional: yes
 # alt: A panel a proxy, both axes log: across, the proxy; up, the added nats a token on the evaluation text; a point a quantized model, a colour a stratum of bits and group. Over each panel the mean rank correlation inside the strata. A good proxy rises within each colour, not only from colour to colour.
-columns = n_panels < 5 ? n_panels : 5
+columns = n_panels < 4 ? n_panels : 4
 rows = (n_panels + columns - 1) / columns
 width = 1000
-panel_height = 190.0
+panel_height = 180.0
 height = 96 + rows * panel_height
 legend_right = 0
 load style
@@ -14,6 +14,8 @@ set logscale xy
 set format x ""
 set format y "%.0e"
 set autoscale noextend
+set mxtics 1
+set mytics 1
 unset key
 stats data using (column("loss")) name "LOSS" nooutput
 set yrange [LOSS_min / 1.5:LOSS_max * 1.5]

@@ -1,5 +1,6 @@
 #include "analysis/page_methods.h"
 #include "analysis/equal.h"
+#include "analysis/noise.h"
 #include "analysis/propagation.h"
 #include "analysis/proxies.h"
 #include "analysis/put.h"
@@ -25,6 +26,19 @@ static const char about_wins[] =
     "draw. Beyond the spread: lower than every other method's by more, in the mean over draws, "
     "than "
     "that difference (of logs) moves between draws; - with one draw.";
+static const char about_noise[] =
+    "What is chance in the geometric mean of the layers' held-out errors, as standard deviations "
+    "of "
+    "its log, from shards of the texts ([calib] shards, [noise]). Scoring: jackknife over held-out "
+    "shards. Calibration: the method run again on halves of the calibration shards, each scored on "
+    "the whole held-out text; to first order that is the noise at all tokens, and more where "
+    "curvature counts. Their mean over "
+    "the result on all tokens is what half the tokens cost. Arithmetic: the method run again on "
+    "Hessians moved by [noise] perturb of themselves. ±: scoring and calibration together. Beaten "
+    "by: lower at the same bits and group by more than 95 % of the noise of the difference, taken "
+    "replicate by replicate, each pair by itself; level with: not told apart. Pairs that differ "
+    "over 5 % in stored bits are not compared. -: none, or not known: layers on which a method was "
+    "not run again are left out, and a method that was not on any has no interval.";
 static const char no_rates[] =
     "No multiple of 1/4 bit lies within the settings of two methods: sweep more bits or groups.";
 
@@ -203,6 +217,7 @@ static int put_all(const struct ptq_tables *t, const struct writer *w)
     code =
         code ? code : put_tables(t, w, false, "Codebooks", "books", about_books, ptq_table_books);
     code = code ? code : put_tables(t, w, false, "Who wins", "wins", about_wins, ptq_table_wins);
+    code = code ? code : put_tables(t, w, false, "Noise", "noise", about_noise, ptq_table_noise);
     code = code ? code
                 : put_tables(t, w, true, "Error block by block", "propagation",
                              ptq_about_propagation, ptq_table_propagation);

@@ -1,12 +1,13 @@
 /* plot.h: pictures. A file plots/NAME.gp is a picture; its head comment says what it shows and
  * reads: # title: Loss against stored bits # data: model            (a line a point: model.tsv) or
  * layer (a line a layer cell: layer.tsv), or block (a line a block of some models: block.tsv,
- * plot_propagation.c), or proxy (a line a proxy and model: proxy.tsv, plot_proxies.c) # needs: bits_stored loss  (columns that must hold a
- * finite value; else the picture is left out, with the reason) # order: 10              (place in a
- * report, low first; 100 without) # alt: one sentence that describes the picture # alt_layers: the
- * same of a run of layers without a model, where it differs Names that start with '_' are shared
- * parts. The columns of the TSV files and the variables given to gnuplot are described in
- * plots/_style.gp. gnuplot runs as a child without a shell; its failures never cost a table. */
+ * plot_propagation.c), or proxy (a line a proxy and model: proxy.tsv, plot_proxies.c) # needs:
+ * bits_stored loss  (columns that must hold a finite value; else the picture is left out, with the
+ * reason) # order: 10              (place in a report, low first; 100 without) # alt: one sentence
+ * that describes the picture # alt_layers: the same of a run of layers without a model, where it
+ * differs Names that start with '_' are shared parts. The columns of the TSV files and the
+ * variables given to gnuplot are described in plots/_style.gp. gnuplot runs as a child without a
+ * shell; its failures never cost a table. */
 #ifndef PTQ_ANALYSIS_PLOT_H
 #define PTQ_ANALYSIS_PLOT_H
 #include "analysis/tables.h"

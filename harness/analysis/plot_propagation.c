@@ -7,11 +7,6 @@
 #include <math.h>
 #include <string.h>
 
-static int64_t inputs_of(const struct ptq_point *p)
-{
-    return json_integer_value(json_object_get(p->any, "a_bits"));
-}
-
 /* Models of one picture: those of the stratum at which most methods stand, the one of the fewest
  * bits where several do; where no two stand together, all. Of more than fit in, those with the
  * least error behind the last block. */
@@ -34,8 +29,8 @@ static const char *name_of(const struct ptq_tables *t, const struct ptq_board *d
                            const struct ptq_point *p)
 {
     const char *group = ptq_group_text(t, p->group), *inputs = "";
-    if (inputs_of(p))
-        inputs = ptq_arena_printf(t->arena, t->st, " a%" PRId64, inputs_of(p));
+    if (ptq_inputs_bits(p))
+        inputs = ptq_arena_printf(t->arena, t->st, " a%" PRId64, ptq_inputs_bits(p));
     return inputs
                ? ptq_arena_printf(t->arena, t->st, "%s b%" PRId64 "%s %s%s", d->series[p->series],
                                   p->bits, inputs, p->group > 0 ? "g" : "", group)

@@ -395,7 +395,7 @@ const struct ptq_proxy *ptq_proxy_find(const struct ptq_proxies *p, const char *
 
 const char *ptq_stratum_text(const struct ptq_tables *t, const struct ptq_point *x)
 {
-    const int64_t a_bits = json_integer_value(json_object_get(x->any, "a_bits"));
+    const int64_t a_bits = ptq_inputs_bits(x);
     const char *group = ptq_group_text(t, x->group);
     const char *inputs =
         a_bits ? ptq_arena_printf(t->arena, t->st, ", inputs of %" PRId64 " bits", a_bits) : "";

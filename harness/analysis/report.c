@@ -1,5 +1,6 @@
 #include "analysis/report.h"
 #include "analysis/equal.h"
+#include "analysis/noise.h"
 #include "analysis/page.h"
 #include "analysis/page_methods.h"
 #include "analysis/plot.h"
@@ -182,6 +183,11 @@ static int print_latex(const struct ptq_tables *t, FILE *f)
 
 /* ---- proxies ---- */
 
+static void put_sheet_text(const struct ptq_sheet *s, FILE *f)
+{
+    ptq_sheet_text(s, f, TEXT_WIDTH, NULL);
+}
+
 static int print_proxies(const struct ptq_tables *t, FILE *f,
                          void (*put)(const struct ptq_sheet *, FILE *),
                          void (*note)(FILE *, const char *))
@@ -190,6 +196,8 @@ static int print_proxies(const struct ptq_tables *t, FILE *f,
     for (int64_t k = 0; k < t->v->n_boards && !code; k++) {
         struct ptq_sheet s, breaks;
         const struct ptq_proxies *p = &t->proxies[k];
+        if (p->none && put != put_sheet_text) /* there the reason stands in its place */
+            continue;
         const char **notes = ptq_proxies_notes(t, p);
         code = notes ? ptq_table_proxies(t, p, &s) : PTQ_ERR_MEMORY;
         code = code ? code : ptq_table_breaks(t, p, &breaks);
@@ -208,11 +216,6 @@ static int print_proxies(const struct ptq_tables *t, FILE *f,
     return code;
 }
 
-static void put_sheet_text(const struct ptq_sheet *s, FILE *f)
-{
-    ptq_sheet_text(s, f, TEXT_WIDTH, NULL);
-}
-
 static void put_note_text(FILE *f, const char *text)
 {
     put_wrapped(f, "", text);
@@ -225,7 +228,7 @@ static void put_note_latex(FILE *f, const char *text)
     fputc('\n', f);
 }
 
-static int print_proxies_text(const struct ptq_tables *t, FILE *f)
+static int print_proxies_latext(const struct ptq_tables *t, FILE *f)
 {
     return print_proxies(t, f, put_sheet_text, put_note_text);
 }
@@ -256,7 +259,7 @@ static int print_proxies_jsonl(const struct ptq_tables *t, FILE *f)
 static const char *const format_words[] = {"text", "md", "csv", "jsonl", "latex", NULL};
 typedef int printer(const struct ptq_tables *, FILE *);
 static printer *const printers[] = {print_text, print_md, print_csv, print_jsonl, print_latex};
-static printer *const proxy_printers[] = {print_proxies_text, ptq_page_proxies_md,
+static printer *const proxy_printers[] = {print_proxies_latext, ptq_page_proxies_md,
                                           print_proxies_csv, print_proxies_jsonl,
                                           print_proxies_latex};
 
@@ -314,71 +317,76 @@ int ptq_proxies_print(const char *run_dir, const char *format, void *file, struc
 
 /* ---- files ---- */
 
-static int save(const struct ptq_tables *t, const char *name,
-                int (*print)(const struct ptq_tables *, FILE *))
+static int all_layers(const struct ptq_tables *t, struct ptq_sheet *s)
 {
+    return ptq_table_layers(t, true, INT64_MAX, s);
+}
+
+static int all_inputs(const struct ptq_tables *t, struct ptq_sheet *s)
+{
+    return ptq_table_inputs(t, true, s);
+}
+
+static int all_books(const struct ptq_tables *t, struct ptq_sheet *s)
+{
+    return ptq_table_books(t, NULL, s);
+}
+
+static int all_wins(const struct ptq_tables *t, struct ptq_sheet *s)
+{
+    return ptq_table_wins(t, NULL, s);
+}
+
+static int all_noise(const struct ptq_tables *t, struct ptq_sheet *s)
+{
+    return ptq_table_noise(t, NULL, s);
+}
+
+static const struct exact { /* a table of every board, as it is kept */
+    const char *name;
+    int (*make)(const struct ptq_tables *, struct ptq_sheet *);
+    void (*put)(const struct ptq_sheet *, FILE *);
+    bool optional; /* no file where the run has no rows for it */
+} exact_tables[] = {
+    {"main.csv", ptq_table_main_exact, ptq_sheet_csv, false},
+    {"layers.csv", all_layers, ptq_sheet_csv, false},
+    {"crossloss.csv", ptq_table_crossloss_exact, ptq_sheet_csv, false},
+    {"crossloss.jsonl", ptq_table_crossloss_exact, ptq_sheet_jsonl, false},
+    {"inputs.csv", all_inputs, ptq_sheet_csv, false},
+    {"equal_bits.csv", ptq_table_equal_exact, ptq_sheet_csv, false},
+    {"books.csv", all_books, ptq_sheet_csv, false},
+    {"wins.csv", all_wins, ptq_sheet_csv, false},
+    {"proxies.csv", ptq_table_proxies_exact, ptq_sheet_csv, true},
+    {"propagation.csv", ptq_table_propagation_exact, ptq_sheet_csv, true},
+    {"noise.csv", all_noise, ptq_sheet_csv, true},
+    {"noise_pairs.csv", ptq_table_noise_pairs, ptq_sheet_csv, true},
+    {"not_run.csv", ptq_table_bad, ptq_sheet_csv, false},
+};
+
+static char *table_path(const struct ptq_tables *t, const char *name)
+{
+    return ptq_arena_printf(t->arena, t->st, "%s/tables/%s", t->v->run_dir, name);
+}
+
+static int save_exact(const struct ptq_tables *t, const struct exact *x)
+{
+    struct ptq_sheet s;
     struct ptq_buffer b;
-    char *path = ptq_arena_printf(t->arena, t->st, "%s/%s", t->v->run_dir, name);
-    if (!path || ptq_buffer_open(&b, t->st))
+    char *path = table_path(t, x->name);
+    int code = path ? x->make(t, &s) : PTQ_ERR_MEMORY;
+    if (code)
+        return code;
+    if (x->optional && !s.n_rows) {
+        unlink(path); /* of rows that another configuration had */
+        return PTQ_OK;
+    }
+    if (ptq_buffer_open(&b, t->st))
         return PTQ_ERR_MEMORY;
-    int code = print(t, b.f);
-    int saved = ptq_buffer_save(&b, path, t->st);
-    return code ? code : saved;
+    x->put(&s, b.f);
+    return ptq_buffer_save(&b, path, t->st);
 }
 
-static int print_layers_csv(const struct ptq_tables *t, FILE *f)
-{
-    struct ptq_sheet s;
-    int code = ptq_table_layers(t, true, INT64_MAX, &s);
-    if (!code)
-        ptq_sheet_csv(&s, f);
-    return code;
-}
-
-static int print_bad_csv(const struct ptq_tables *t, FILE *f)
-{
-    struct ptq_sheet s;
-    int code = ptq_table_bad(t, &s);
-    if (!code)
-        ptq_sheet_csv(&s, f);
-    return code;
-}
-
-static int print_crossloss_csv(const struct ptq_tables *t, FILE *f)
-{
-    struct ptq_sheet s;
-    int code = ptq_table_crossloss_exact(t, &s);
-    if (!code)
-        ptq_sheet_csv(&s, f);
-    return code;
-}
-
-static int print_crossloss_jsonl(const struct ptq_tables *t, FILE *f)
-{
-    struct ptq_sheet s;
-    int code = ptq_table_crossloss_exact(t, &s);
-    if (!code)
-        ptq_sheet_jsonl(&s, f);
-    return code;
-}
-
-static int print_inputs_csv(const struct ptq_tables *t, FILE *f)
-{
-    struct ptq_sheet s;
-    int code = ptq_table_inputs(t, true, &s);
-    if (!code)
-        ptq_sheet_csv(&s, f);
-    return code;
-}
-
-static int print_equal_csv(const struct ptq_tables *t, FILE *f)
-{
-    struct ptq_sheet s;
-    int code = ptq_table_equal_exact(t, &s);
-    if (!code)
-        ptq_sheet_csv(&s, f);
-    return code;
-}
+/* ---- LaTeX, a tabular a board ---- */
 
 static int print_equal_latex(const struct ptq_tables *t, FILE *f)
 {
@@ -400,84 +408,74 @@ static int print_equal_latex(const struct ptq_tables *t, FILE *f)
     return code;
 }
 
-static int print_books_csv(const struct ptq_tables *t, FILE *f)
-{
-    struct ptq_sheet s;
-    int code = ptq_table_books(t, NULL, &s);
-    if (!code)
-        ptq_sheet_csv(&s, f);
-    return code;
-}
-
-static int print_wins_csv(const struct ptq_tables *t, FILE *f)
-{
-    struct ptq_sheet s;
-    int code = ptq_table_wins(t, NULL, &s);
-    if (!code)
-        ptq_sheet_csv(&s, f);
-    return code;
-}
-
-static int print_propagation_csv(const struct ptq_tables *t, FILE *f)
-{
-    struct ptq_sheet s;
-    int code = ptq_table_propagation_exact(t, &s);
-    if (!code)
-        ptq_sheet_csv(&s, f);
-    return code;
-}
-
-static int print_propagation_latex(const struct ptq_tables *t, FILE *f)
+/* Of the boards that share layers, one, unless the table is of the board's text. */
+static int print_boards(const struct ptq_tables *t, FILE *f, bool of_text, const char *about,
+                        int (*make)(const struct ptq_tables *, const struct ptq_board *,
+                                    struct ptq_sheet *))
 {
     int code = PTQ_OK;
     for (int64_t k = 0; k < t->v->n_boards && !code; k++) {
         struct ptq_sheet s;
-        code = ptq_table_propagation(t, &t->v->boards[k], &s);
+        if (!of_text && !ptq_first_of_model(t->v, k))
+            continue;
+        code = make(t, &t->v->boards[k], &s);
         if (code || !s.n_rows)
             continue;
         fputs("% ", f);
         ptq_put_text(f, t->v->boards[k].model);
-        fprintf(f, ". %s\n", ptq_about_propagation);
+        fprintf(f, ". %s\n", about);
         ptq_sheet_latex(&s, f);
     }
     return code;
 }
 
-/* Files of rows that this run does not have would be another run's. */
-static int write_propagation(const struct ptq_tables *t)
+static int print_propagation_latex(const struct ptq_tables *t, FILE *f)
 {
-    static const char *const names[] = {"tables/propagation.csv", "tables/propagation.tex"};
-    struct ptq_sheet s;
-    int code = ptq_table_propagation_exact(t, &s);
-    if (code || !s.n_rows) {
-        for (int i = 0; i < 2 && !code; i++) {
-            const char *path = ptq_arena_printf(t->arena, t->st, "%s/%s", t->v->run_dir, names[i]);
-            if (path)
-                unlink(path);
-        }
-        return code;
+    return print_boards(t, f, true, ptq_about_propagation, ptq_table_propagation);
+}
+
+static int print_noise_latex(const struct ptq_tables *t, FILE *f)
+{
+    return print_boards(t, f, false, "Held-out errors of layers and their noise", ptq_table_noise);
+}
+
+static const struct latex {
+    const char *name;
+    int (*print)(const struct ptq_tables *, FILE *);
+    bool optional;
+} latex_tables[] = {
+    {"main.tex", print_latex, false},           {"equal_bits.tex", print_equal_latex, false},
+    {"proxies.tex", print_proxies_latex, true}, {"propagation.tex", print_propagation_latex, true},
+    {"noise.tex", print_noise_latex, true},
+};
+
+static int save_latex(const struct ptq_tables *t, const struct latex *x)
+{
+    struct ptq_buffer b;
+    char *path = table_path(t, x->name);
+    if (!path || ptq_buffer_open(&b, t->st))
+        return PTQ_ERR_MEMORY;
+    int code = x->print(t, b.f);
+    const bool empty = !ftell(b.f);
+    if (!x->optional || !empty) {
+        int saved = ptq_buffer_save(&b, path, t->st);
+        return code ? code : saved;
     }
-    code = save(t, names[0], print_propagation_csv);
-    return code ? code : save(t, names[1], print_propagation_latex);
+    ptq_buffer_close(&b, t->st);
+    free(b.text);
+    unlink(path);
+    return code;
 }
 
 static int write_tables(const struct ptq_tables *t)
 {
     char *folder = ptq_arena_printf(t->arena, t->st, "%s/tables", t->v->run_dir);
     int code = folder ? ptq_make_dirs(folder, t->st) : PTQ_ERR_MEMORY;
-    code = code ? code : save(t, "tables/main.csv", print_csv);
-    code = code ? code : save(t, "tables/main.tex", print_latex);
-    code = code ? code : save(t, "tables/layers.csv", print_layers_csv);
-    code = code ? code : save(t, "tables/crossloss.csv", print_crossloss_csv);
-    code = code ? code : save(t, "tables/crossloss.jsonl", print_crossloss_jsonl);
-    code = code ? code : save(t, "tables/inputs.csv", print_inputs_csv);
-    code = code ? code : save(t, "tables/equal_bits.csv", print_equal_csv);
-    code = code ? code : save(t, "tables/equal_bits.tex", print_equal_latex);
-    code = code ? code : save(t, "tables/books.csv", print_books_csv);
-    code = code ? code : save(t, "tables/wins.csv", print_wins_csv);
-    code = code ? code : save(t, "tables/proxies.csv", print_proxies_csv);
-    code = code ? code : write_propagation(t);
-    return code ? code : save(t, "tables/not_run.csv", print_bad_csv);
+    for (size_t i = 0; i < sizeof exact_tables / sizeof *exact_tables && !code; i++)
+        code = save_exact(t, &exact_tables[i]);
+    for (size_t i = 0; i < sizeof latex_tables / sizeof *latex_tables && !code; i++)
+        code = save_latex(t, &latex_tables[i]);
+    return code;
 }
 
 /* One picture; not being drawn is no error. */

@@ -9,7 +9,7 @@ int64_t ptq_group_fineness(int64_t group)
     return group == PTQ_GROUP_TENSOR ? INT64_MIN : group <= PTQ_GROUP_ROW ? INT64_MIN + 1 : -group;
 }
 
-static int64_t a_bits_of(const struct ptq_point *p)
+int64_t ptq_inputs_bits(const struct ptq_point *p)
 {
     return json_integer_value(json_object_get(p->any, "a_bits"));
 }
@@ -36,7 +36,7 @@ int ptq_strata(const struct ptq_board *d, struct ptq_arena *arena, struct ptq_me
         return PTQ_ERR_MEMORY;
     for (int64_t i = 0; i < d->n_combos; i++) {
         const struct ptq_point *first = &d->points[d->combos[i].first];
-        m[i] = (struct ptq_member){&d->combos[i], first, a_bits_of(first)};
+        m[i] = (struct ptq_member){&d->combos[i], first, ptq_inputs_bits(first)};
     }
     qsort(m, (size_t)d->n_combos, sizeof *m, order_members);
     return PTQ_OK;
@@ -44,12 +44,20 @@ int ptq_strata(const struct ptq_board *d, struct ptq_arena *arena, struct ptq_me
 
 bool ptq_points_together(const struct ptq_point *a, const struct ptq_point *b)
 {
-    return a->bits == b->bits && a->group == b->group && a_bits_of(a) == a_bits_of(b);
+    return a->bits == b->bits && a->group == b->group && ptq_inputs_bits(a) == ptq_inputs_bits(b);
 }
 
 bool ptq_same_stratum(const struct ptq_member *a, const struct ptq_member *b)
 {
     return ptq_points_together(a->first, b->first);
+}
+
+bool ptq_quantizes_inputs(const struct ptq_board *d)
+{
+    for (int64_t i = 0; i < d->n; i++)
+        if (ptq_inputs_bits(&d->points[i]))
+            return true;
+    return false;
 }
 
 bool ptq_stores_more(double bits, double fair)

@@ -20,6 +20,8 @@ int ptq_strata(const struct ptq_board *d, struct ptq_arena *, struct ptq_member 
 int64_t ptq_group_fineness(int64_t group);
 bool ptq_points_together(const struct ptq_point *, const struct ptq_point *); /* of one stratum */
 bool ptq_same_stratum(const struct ptq_member *, const struct ptq_member *);
+int64_t ptq_inputs_bits(const struct ptq_point *);   /* 0: inputs stay as they are */
+bool ptq_quantizes_inputs(const struct ptq_board *); /* a point of it does */
 /* Settings of one stratum are ranked only when they store about as much: some keep more beside the
  * same codes (low rank, a scale of their own). fair: what is stored there ordinarily. */
 bool ptq_stores_more(double bits, double fair);

@@ -31,11 +31,6 @@ struct contest {
 
 /* ---- what takes part ---- */
 
-static int64_t a_bits_of(const json_t *row)
-{
-    return json_integer_value(json_object_get(row, "a_bits"));
-}
-
 static bool same_layer(const json_t *a, const json_t *b)
 {
     return !strcmp(ptq_row_text(a, "layer"), ptq_row_text(b, "layer"));
@@ -285,17 +280,9 @@ struct win_columns {
     int model, bits, group, a_bits, method, stored, layers, draws, share, least, most, beyond;
 };
 
-static bool quantizes_inputs(const struct ptq_board *d)
-{
-    for (int64_t i = 0; i < d->n; i++)
-        if (a_bits_of(d->points[i].any))
-            return true;
-    return false;
-}
-
 static void lay_out(struct ptq_sheet *s, const struct ptq_board *board, struct win_columns *w)
 {
-    const bool exact = !board, inputs = exact || quantizes_inputs(board);
+    const bool exact = !board, inputs = exact || ptq_quantizes_inputs(board);
     w->model = exact ? ptq_sheet_column(s, "model", NULL, false, 0) : -1;
     w->bits = ptq_sheet_column(s, "bits", NULL, true, 0);
     w->group = ptq_sheet_column(s, "group_size", "group", true, 0);

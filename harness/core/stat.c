@@ -34,6 +34,11 @@ double ptq_stddev(const double *x, int64_t n)
     return sqrt(variance < 0 ? 0 : variance);
 }
 
+double ptq_jackknife_se(const double *less_one, int64_t n)
+{
+    return (double)(n - 1) / sqrt((double)n) * ptq_stddev(less_one, n);
+}
+
 /* A NaN is larger than any number. */
 static int order(double a, double b)
 {

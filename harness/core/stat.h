@@ -28,6 +28,9 @@ double ptq_t_quantile(double below, double freedom);
 /* The mean difference that a two-sided test at `alpha` sees with that power: (t_{1-alpha/2} +
  * t_power) standard errors. */
 double ptq_detectable(double se, int64_t n, double alpha, double power);
+/* Standard error of a statistic from its values without one of the n units each (delete-one
+ * jackknife): sqrt((n - 1) / n sum (x_i - mean)^2). NaN for n < 2. */
+double ptq_jackknife_se(const double *less_one, int64_t n);
 /* Ties by mean rank. NaN for n < 3, a NaN inside, constant x or y, or no memory. */
 double ptq_spearman(const double *x, const double *y, int64_t n);
 #endif

@@ -6,6 +6,7 @@
 #include "model/attention.h"
 #include "model/attnstats.h"
 #include "model/internal.h"
+#include "model/shards.h"
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
@@ -233,6 +234,14 @@ PTQ_CLONES static void add_f64(double *to, const double *from, int64_t n)
         to[i] += from[i];
 }
 
+static void add_shard(const struct job *j, struct ptq_input_stats *out, int64_t s,
+                      const struct partial *p, int64_t begin, int64_t end)
+{
+    const struct ptq_shard_part part = {p->gram, p->gram64, p->sink, p->n_sink};
+    const int64_t n_seq = j->hidden->tokens->n_seq;
+    ptq_shards_add(out, ptq_shard_of(j->wave + s, n_seq, out->n_shards), &part, begin, end);
+}
+
 static void add_rows(void *arg, int64_t begin, int64_t end)
 {
     struct job *j = arg;
@@ -250,6 +259,8 @@ static void add_rows(void *arg, int64_t begin, int64_t end)
             add_f64(out->cross + at, p->cross64 + at, n);
         for (int64_t t = 0; t < p->n_sink; t++)
             outer_add(p->sink + t * d, d, begin, end, out->hess_sink);
+        if (out->n_shards)
+            add_shard(j, out, s, p, begin, end);
         add_f64(j->sum[j->adding] + begin, p->sum + begin, end - begin);
         add_f64(j->sumabs[j->adding] + begin, p->sumabs + begin, end - begin);
         for (int64_t c = begin; c < end; c++)
@@ -445,6 +456,7 @@ static int finish_input(const struct job *j, int i, struct ptq_status *st)
     ptq_stats_total(s);
     for (int64_t e = 0; s->cross && e < d * d; e++)
         s->cross[e] *= 2 / s->n_tokens;
+    ptq_shards_finish(s, 2 / s->n_tokens, j->o->f64);
     for (int64_t c = 0; c < d; c++) {
         s->mean[c] = (float)(j->sum[i][c] / s->n_tokens);
         s->absmean[c] = (float)(j->sumabs[i][c] / s->n_tokens);
@@ -483,7 +495,9 @@ int ptq_stats_block(const struct ptq_model *m, const struct ptq_block *b, struct
     int rc = (j.before = tokens_before(h->tokens, &j.n_tokens, &own, st)) ? PTQ_OK : PTQ_ERR_MEMORY;
     if (!rc && !(rc = list_inputs(b, only, o, j.n_tokens, arena, out, n, st))) {
         j.n_inputs = *n;
-        if (!(rc = make_slots(&j, ptq_pool_threads(pool), &own, st)))
+        for (int i = 0; i < *n && o->n_shards && !rc; i++)
+            rc = ptq_shards_new(&out[i], o->n_shards, h->tokens, arena, st);
+        if (!rc && !(rc = make_slots(&j, ptq_pool_threads(pool), &own, st)))
             rc = attend(&j, m, b, arena, &own, st);
     }
     if (!rc)

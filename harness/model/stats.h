@@ -35,6 +35,10 @@ struct ptq_input_stats { /* one distinct input */
     /* (n_cached x d_cached) keys, rotated, and values of all kv heads at sampled tokens */
     float *kcache, *vcache;
     int64_t n_cached, d_cached;
+    /* Shares of hess by shards of the text (model/shards.h), n_shards upper triangles, and the
+     * tokens behind each; 0, NULL: not asked for. No part of key. */
+    int64_t n_shards;
+    double *shards, *shard_tokens;
 };
 /* The same text in the full-precision model: its block, and the states that enter it. */
 struct ptq_fp_walk {
@@ -61,6 +65,7 @@ struct ptq_stats_options {
     int64_t n_cached; /* sampled tokens whose keys and values are kept, 0: none */
     /* NULL, or beside which cross is taken; left unchanged. No part of a request. */
     const struct ptq_fp_walk *fp;
+    int64_t n_shards; /* at most the text's sequences; 0: none */
 };
 
 /* Statistics of the distinct inputs of one block (only == NULL) or of one of them, from hidden

@@ -8,6 +8,7 @@
 #include "core/words.h"
 #include "model/attnstats.h"
 #include "model/internal.h"
+#include "model/shards.h"
 #include "model/states.h"
 #include "model/stats.h"
 #include <errno.h>
@@ -132,6 +133,7 @@ int ptq_stats_write_input(struct ptq_h5 *f, const char *name, const struct ptq_i
             return rc;
     if ((rc = object_path(object, name, s->name, NULL, st)) ||
         (s->attn && (rc = ptq_attn_write(f, object, s->attn, s->d_in, f64, st))) ||
+        (s->n_shards && (rc = ptq_shards_write(f, object, s, f64, st))) ||
         (rc = ptq_h5_set_i64(f, object, "n_tokens", (int64_t)s->n_tokens, st)))
         return rc;
     return ptq_h5_set_i64(f, object, "n_sequences", (int64_t)s->n_sequences, st);
@@ -271,6 +273,7 @@ int ptq_stats_read_input(struct ptq_h5 *f, const char *name, const char *input,
         (rc = read_all_samples(f, name, input, arena, out, st)) ||
         (rc = object_path(object, name, input, NULL, st)) ||
         (rc = ptq_attn_read(f, object, out->d_in, arena, &out->attn, st)) ||
+        (rc = ptq_shards_read(f, object, arena, out, st)) ||
         (rc = read_count(f, object, group, "n_tokens", &out->n_tokens, st)) ||
         (rc = read_count(f, object, group, "n_sequences", &out->n_sequences, st)) ||
         (rc = read_norm(f, group, arena, &out->norm, st)))
@@ -393,23 +396,24 @@ static void head_of(const struct ptq_capture_args *a, struct ptq_stats_head *h)
 static int same_request(struct ptq_h5 *f, const struct ptq_capture_args *a, const char *object,
                         struct ptq_arena *arena, struct ptq_status *st)
 {
+    const struct ptq_stats_options *o = a->options;
     struct ptq_stats_head old, new;
-    int64_t f64 = 0, n_acts = 0, attention = 0, cached = 0;
+    int64_t f64 = 0, n_acts = 0, attention = 0, cached = 0, shards = 0;
     char *arithmetic = NULL;
     int rc = ptq_stats_read_head(f, a->name, arena, &old, st);
     if (rc || (rc = ptq_h5_get_text(f, object, "arithmetic", arena, &arithmetic, st)) < 0 ||
         (rc = ptq_h5_get_i64(f, object, "f64", &f64, st)) < 0 ||
         (rc = ptq_h5_get_i64(f, object, "n_acts", &n_acts, st)) < 0 ||
         (rc = ptq_h5_get_i64(f, object, "attention", &attention, st)) < 0 ||
-        (rc = ptq_h5_get_i64(f, object, "n_cached", &cached, st)) < 0)
+        (rc = ptq_h5_get_i64(f, object, "n_cached", &cached, st)) < 0 ||
+        (rc = ptq_h5_get_i64(f, object, "n_shards", &shards, st)) < 0)
         return rc;
     head_of(a, &new);
     if (strcmp(old.text_key, new.text_key) == 0 && strcmp(old.model_key, new.model_key) == 0 &&
         strcmp(old.upstream, new.upstream) == 0 && old.sink_tokens == new.sink_tokens &&
         (!arithmetic || !a->arithmetic || strcmp(arithmetic, a->arithmetic) == 0) &&
-        f64 == a->options->f64 &&
-        n_acts == a->options->n_acts &&attention == a->options->attention &&cached ==
-            a->options->n_cached)
+        o->f64 == f64 && o->n_acts == n_acts && o->attention == attention &&
+        o->n_cached == cached && o->n_shards == shards)
         return PTQ_OK;
     return ptq_status_set(st, PTQ_ERR_USAGE,
                           "%s: %s holds statistics of another model, text, options or "
@@ -445,6 +449,8 @@ static int capture_begin(const struct ptq_capture_args *a, int64_t *done, struct
             rc = ptq_h5_set_i64(f, object, "attention", a->options->attention, st);
         if (!rc && a->options->n_cached)
             rc = ptq_h5_set_i64(f, object, "n_cached", a->options->n_cached, st);
+        if (!rc && a->options->n_shards)
+            rc = ptq_h5_set_i64(f, object, "n_shards", a->options->n_shards, st);
     }
     ptq_arena_clear(&arena);
     int rc2 = ptq_h5_close(f, st);
@@ -487,6 +493,7 @@ static int reserve(const struct ptq_capture_args *a, const struct ptq_input_stat
     char path[4096];
     for (int i = 0; i < n; i++)
         bytes += s[i].d_in * ((s[i].d_in + 1) * width + 4 * (s[i].n_acts + 3)) +
+                 s[i].n_shards * (s[i].d_in * (s[i].d_in + 1) / 2 * width + 8) +
                  8 * s[i].n_cached * s[i].d_cached;
     if (snprintf(path, sizeof path, "%s.room", a->out_path) >= (int)sizeof path)
         return ptq_status_set(st, PTQ_ERR_USAGE, "%s: the path is too long", a->out_path);

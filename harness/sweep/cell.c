@@ -66,6 +66,11 @@ static int write_scores(const struct ptq_layer_cell *c, const struct ptq_result 
     ptq_row_add_metrics(row, c->job, c->entry, c->want, on, values);
     add_notes(row, r, values);
     ptq_row_add_health(row, c->health);
+    int code = ptq_row_add_noise(c, r, row, st);
+    if (code < 0) {
+        json_decref(row);
+        return code;
+    }
     return ptq_row_finish(c->job, row, t, st);
 }
 

@@ -3,6 +3,8 @@
 #include "core/paths.h"
 #include "core/words.h"
 #include "metrics/metric.h"
+#include "model/shards.h"
+#include "sweep/noise.h"
 #include "sweep/sweep.h"
 #include <assert.h>
 #include <stddef.h>
@@ -10,7 +12,20 @@
 #include <string.h>
 #include <unistd.h>
 
-enum kind { TEXT, INT, BOOL, BYTES, DURATION, CHOICE, INTS, CHOICES, METHODS, METRICS, INPUT_BITS };
+enum kind {
+    TEXT,
+    INT,
+    BOOL,
+    BYTES,
+    DURATION,
+    CHOICE,
+    INTS,
+    CHOICES,
+    METHODS,
+    METRICS,
+    INPUT_BITS,
+    SHARE
+};
 
 struct key {
     const char *section, *name, *alias;
@@ -55,6 +70,7 @@ static const struct key keys[] = {
     {"calib", "sink_tokens", NULL, INT, AT(calib.sink_tokens), 0, 0, 1 << 20, NULL, NULL},
     {"calib", "heldout", NULL, TEXT, AT(calib.heldout), 0, 0, 0, NULL, NULL},
     {"calib", "heldout_seed", NULL, INT, AT(calib.heldout_seed), 0, 0, INT64_MAX, NULL, NULL},
+    {"calib", "shards", NULL, INT, AT(calib.n_shards), 0, 0, PTQ_MOST_SHARDS, NULL, NULL},
     {"sweep", "methods", NULL, METHODS, LIST(sweep.specs, sweep.n_specs), 0, 0, NULL, NULL},
     {"sweep", "bits", "wbits", INTS, LIST(sweep.bits, sweep.n_bits), 1, 8, NULL, NULL},
     {"sweep", "group_size", "groupsize", INTS, LIST(sweep.groups, sweep.n_groups), -1, 1 << 30,
@@ -79,6 +95,9 @@ static const struct key keys[] = {
     {"bench", "speed", NULL, BOOL, AT(bench.speed), 0, 0, 0, NULL, NULL},
     {"bench", "batch", NULL, INT, AT(bench.batch), 0, 1, 1 << 16, NULL, NULL},
     {"bench", "ms", NULL, INT, AT(bench.ms), 0, 1, 600000, NULL, NULL},
+    {"noise", "resamples", NULL, INT, AT(noise.resamples), 0, 0, 2 * PTQ_MOST_SHARDS, NULL, NULL},
+    {"noise", "perturb", NULL, SHARE, AT(noise.perturb), 0, 0, 0, NULL, NULL},
+    {"noise", "repeats", NULL, INT, AT(noise.repeats), 0, 2, 64, NULL, NULL},
     {"run", "threads", NULL, INT, AT(run.threads), 0, 0, 4096, NULL, NULL},
     {"run", "memory", NULL, BYTES, AT(run.memory_bytes), 0, 0, 0, NULL, NULL},
     {"run", "seed", NULL, INT, AT(run.seed), 0, 0, INT64_MAX, NULL, NULL},
@@ -90,8 +109,8 @@ static const struct key keys[] = {
     {"run", "name", NULL, TEXT, AT(run.name), 0, 0, 0, NULL, NULL},
 };
 enum { N_KEYS = sizeof keys / sizeof *keys };
-static const char *const sections[] = {"model", "calib", "sweep", "eval", "bench",
-                                       "run",   "full",  "fetch", NULL};
+static const char *const sections[] = {"model", "calib", "sweep", "eval",  "bench",
+                                       "noise", "run",   "full",  "fetch", NULL};
 static const char full_section[] = "full";
 
 struct reader {
@@ -292,6 +311,7 @@ static int read_value(struct reader *r, const struct key *k, const struct ptq_in
     case CHOICES: return read_choices(r, k, e, what);
     case METHODS: return read_methods(r, e, what);
     case METRICS: return read_metrics(r, e, what);
+    case SHARE: return ptq_parse_f64(e->value, what, 0, 0.1, at, r->st);
     case INPUT_BITS: code = read_ints(r, k, e, what); return code < 0 ? code : input_bits(r, what);
     }
     return code;
@@ -476,6 +496,7 @@ static int defaults(struct ptq_config *c, const char *path, struct ptq_arena *ar
                                         .n_a_bits = 1,
                                         .zero_in_range = true,
                                         .layers = "*"};
+    c->noise.repeats = 4;
     c->bench.batch = 128;
     c->bench.ms = 300;
     c->run.keep_forms = true;
@@ -563,6 +584,9 @@ static int check(struct ptq_config *c, struct ptq_status *st)
                               "%s: [eval] propagation = %lld: needs an [eval] text, whose windows "
                               "it takes",
                               c->file, (long long)c->eval.propagation);
+    int code = ptq_noise_check(c, st);
+    if (code < 0)
+        return code;
     if (!c->run.out)
         c->run.out = "results";
     if (!c->run.name || !is_file_name(c->run.name))

@@ -52,6 +52,11 @@ static int open_layerfile(struct ptq_job *job, struct ptq_status *st)
         return ptq_status_set(st, PTQ_ERR_USAGE,
                               "%s: [calib] stats = sequential needs a model; %s holds bare layers",
                               c->file, c->model.source);
+    if (c->calib.n_shards || c->noise.perturb > 0)
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "%s: [calib] shards and [noise] need a model and its texts; %s holds "
+                              "bare layers",
+                              c->file, c->model.source);
     if (c->sweep.kv_tokens)
         return ptq_status_set(
             st, PTQ_ERR_USAGE,
@@ -116,6 +121,8 @@ struct ptq_stats_options ptq_draw_options(const struct ptq_job *job, const struc
         o.attention = PTQ_ATTN_NONE;
     if (d == &job->heldout)
         o.n_cached = 0;
+    if (d == &job->heldout || job->cfg->calib.stats == PTQ_STATS_FP)
+        o.n_shards = job->cfg->calib.n_shards;
     return o;
 }
 
@@ -127,6 +134,9 @@ static void file_key(const struct ptq_job *job, const struct ptq_draw *d, char o
     memcpy(out, d->key, PTQ_KEY_CHARS);
     if (o.attention || o.n_cached)
         ptq_key_of(out, "attention", d->key, more, (char *)NULL);
+    snprintf(more, sizeof more, "%lld", (long long)o.n_shards);
+    if (o.n_shards)
+        ptq_key_of(out, "shards", out, more, (char *)NULL);
 }
 
 static int load_draw(struct ptq_job *job, const char *key, const char *text, int64_t seed,

@@ -10,6 +10,7 @@
 #include "sweep/pick.h"
 #include "sweep/placed.h"
 #include "sweep/keys.h"
+#include "sweep/noise.h"
 #include "sweep/formpack.h"
 #include "sweep/row.h"
 #include "sweep/store.h"
@@ -201,6 +202,43 @@ int ptq_propagation_plan(struct ptq_job *, struct ptq_status *);
 double ptq_propagation_bytes(const struct ptq_job *); /* of one model */
 int ptq_propagation_phase(struct ptq_job *, struct ptq_status *);
 
+/* ---- noise.c: of the cells of a layer (noise.h) ---- */
+struct ptq_noise {
+    struct ptq_job *job;
+    const struct ptq_layer_truth *truth;
+    const struct ptq_input_stats *calib; /* NULL: cells are not run again */
+    const struct ptq_input_stats *heldout;
+    double *w_quads; /* tr(W S_k W^T) of the held-out shards */
+    int64_t n_resamples, n_perturbed;
+    double *again; /* [cell][replicate] errors of the cells that ptq_noise_again was given */
+};
+struct ptq_noise_cells {
+    int64_t entry;
+    const int64_t *points;
+    int64_t n;
+    int at_most; /* side by side */
+};
+static inline int64_t ptq_noise_replicates(const struct ptq_noise *v)
+{
+    return v->n_resamples + v->n_perturbed;
+}
+bool ptq_noise_wanted(const struct ptq_job *);
+/* From job, truth, calib and heldout of args, which outlive it. */
+int ptq_noise_init(struct ptq_noise *, const struct ptq_noise *args, struct ptq_arena *,
+                   struct ptq_status *);
+/* Runs the cells under every replicate of the calibration Hessian, one after another. */
+int ptq_noise_again(struct ptq_noise *, const struct ptq_noise_cells *, struct ptq_arena *,
+                    struct ptq_status *);
+/* The row has what is asked for now. */
+bool ptq_noise_complete(const struct ptq_job *, const json_t *row,
+                        const struct ptq_entry * /* NULL: a model's row */,
+                        const struct ptq_want *);
+struct ptq_layer_cell;
+/* Behind the metrics. */
+int ptq_row_add_noise(const struct ptq_layer_cell *, const struct ptq_result *, json_t *row,
+                      struct ptq_status *);
+double ptq_noise_cell_bytes(const struct ptq_job *, int64_t rows, int64_t cols);
+
 struct ptq_layer_cell { /* one cell of one layer, on one thread */
     struct ptq_job *job;
     const struct ptq_point *point;
@@ -209,6 +247,8 @@ struct ptq_layer_cell { /* one cell of one layer, on one thread */
     struct ptq_session *session;
     const struct ptq_layer_truth *truth;
     const struct ptq_health *health; /* of the input that it is scored under, or NULL */
+    const struct ptq_noise *noise;   /* NULL: not asked for */
+    const double *again;             /* its replicates there */
     struct ptq_pool *pool;           /* NULL when cells run side by side */
 };
 /* Form from the pack or the method, scored, stored, written as a row where needed. On PTQ_OK out

@@ -12,6 +12,9 @@ struct layer_run { /* the pending cells of one layer */
     struct ptq_session *seeing, *blind;
     struct ptq_layer_truth truth;
     const struct ptq_health *health;
+    const struct ptq_input_stats *calib, *heldout; /* NULL: bare layers, caches */
+    struct ptq_noise noise;
+    bool has_noise;
     const int64_t *points;
     int64_t n;
 };
@@ -19,18 +22,22 @@ struct layer_run { /* the pending cells of one layer */
 /* ---- the cells of a layer ----------------------------------------------------------------------
  */
 
-static void run_point(struct layer_run *r, int64_t point)
+static void run_point(struct layer_run *r, int64_t i)
 {
+    const int64_t point = r->points[i];
+    const struct ptq_noise *noise = r->has_noise ? &r->noise : NULL;
     const struct ptq_point *p = &r->job->points[point];
-    struct ptq_layer_cell cell = {.job = r->job,
-                                  .point = p,
-                                  .entry = r->entry,
-                                  .want = ptq_layer_want(r->job, point, r->entry_index),
-                                  .session =
-                                      ptq_sees_stats(p->spec, &p->cell) ? r->seeing : r->blind,
-                                  .truth = &r->truth,
-                                  .health = r->health,
-                                  .pool = r->job->args->pool};
+    struct ptq_layer_cell cell = {
+        .job = r->job,
+        .point = p,
+        .entry = r->entry,
+        .want = ptq_layer_want(r->job, point, r->entry_index),
+        .session = ptq_sees_stats(p->spec, &p->cell) ? r->seeing : r->blind,
+        .truth = &r->truth,
+        .health = r->health,
+        .noise = noise,
+        .again = noise ? noise->again + i * ptq_noise_replicates(noise) : NULL,
+        .pool = r->job->args->pool};
     struct ptq_result result;
     struct ptq_status st = {0};
     if (ptq_layer_cell_run(&cell, &result, &st) == PTQ_OK)
@@ -41,18 +48,24 @@ static void piece(void *arg, int64_t begin, int64_t end)
 {
     struct layer_run *r = arg;
     for (int64_t i = begin; i < end && !ptq_job_stop(r->job); i++)
-        run_point(r, r->points[i]);
+        run_point(r, i);
+}
+
+static int at_most(const struct layer_run *r)
+{
+    const int64_t rows = r->entry->rows, cols = r->entry->cols;
+    return ptq_job_at_most(r->job, ptq_layer_cell_bytes(rows, cols) +
+                                       ptq_noise_cell_bytes(r->job, rows, cols));
 }
 
 /* Fewer cells than threads: one after the other, each on all threads. */
 static void run_points(struct layer_run *r)
 {
     struct ptq_pool *pool = r->job->args->pool;
-    int at_most = ptq_job_at_most(r->job, ptq_layer_cell_bytes(r->entry->rows, r->entry->cols));
     if (r->n < ptq_pool_threads(pool))
         piece(r, 0, r->n);
     else
-        ptq_pool_for_at_most(pool, at_most, r->n, 1, piece, r);
+        ptq_pool_for_at_most(pool, at_most(r), r->n, 1, piece, r);
 }
 
 /* The layer cannot be worked on at all: each of its cells says why. */
@@ -84,6 +97,18 @@ static int make_sessions(struct layer_run *r, const struct ptq_layer *seen,
     return code < 0 ? code : ptq_session_new(&r->blind, &args, st);
 }
 
+static int run_noise(struct layer_run *r, struct ptq_arena *arena, struct ptq_status *st)
+{
+    const struct ptq_noise args = {
+        .job = r->job, .truth = &r->truth, .calib = r->calib, .heldout = r->heldout};
+    const struct ptq_noise_cells cells = {r->entry_index, r->points, r->n, at_most(r)};
+    if (!r->heldout || !ptq_noise_wanted(r->job))
+        return PTQ_OK;
+    r->has_noise = true;
+    int code = ptq_noise_init(&r->noise, &args, arena, st);
+    return code < 0 ? code : ptq_noise_again(&r->noise, &cells, arena, st);
+}
+
 /* layer: checked by its source. */
 static int run_layer(struct layer_run *r, const struct ptq_layer *layer,
                      const struct ptq_layer *heldout, struct ptq_factor_cache *cache,
@@ -100,6 +125,8 @@ static int run_layer(struct layer_run *r, const struct ptq_layer *layer,
         code = ptq_job_health(r->job, layer, &r->health, st);
     if (code >= 0)
         code = make_sessions(r, layer, &blind, cache, st);
+    if (code >= 0)
+        code = run_noise(r, &arena, st);
     if (code >= 0)
         run_points(r);
     ptq_session_free(r->seeing);
@@ -300,8 +327,11 @@ static int run_model_layer(struct block_run *b, int64_t entry, struct ptq_status
     struct ptq_neighbours near;
     if (!cache)
         ptq_layer_place(&layer, &b->block, r.entry->lin, ptq_modules_module(b->modules), &near);
-    if (has_heldout)
+    if (has_heldout) {
         ptq_layer_from_model(lin, r.entry->block, &b->heldout, &heldout);
+        r.calib = &b->calib;
+        r.heldout = &b->heldout;
+    }
     int checked = ptq_layer_check(&layer, job->cfg->model.source, &why);
     if (checked < 0)
         return ptq_job_cell_ended(job, checked, &why) == PTQ_LEAVES_ROW ? fail_points(&r, &why, st)

@@ -6,6 +6,7 @@
 #include "core/clock.h"
 #include "core/linalg.h"
 #include "model/attnstats.h"
+#include "model/shards.h"
 #include "sweep/job.h"
 #include <math.h>
 #include <stdlib.h>
@@ -121,10 +122,12 @@ static double block_bytes(const struct ptq_job *job)
     return 4.0 * (double)i->n_block_params / (double)(i->n_blocks ? i->n_blocks : 1);
 }
 
-/* Hessians of both token classes and their sum in fp64 and the sampled rows, of one input. */
+/* Hessians of both token classes and their sum in fp64, the sampled rows and the shards, of one
+ * input. */
 static double input_bytes(const struct ptq_job *job, double d)
 {
-    return 24 * d * d + 4 * d * (double)job->stats_options.n_acts;
+    return 24 * d * d + 4 * d * (double)job->stats_options.n_acts +
+           ptq_shards_bytes(job->cfg->calib.n_shards, d);
 }
 
 static struct ptq_attn_cost attention_cost(const struct ptq_job *job, const struct ptq_draw *d)
@@ -187,11 +190,13 @@ double ptq_runs_bytes(const struct ptq_job *job)
 static void memory_of_layer(const struct ptq_job *job, const struct ptq_entry *e, double method,
                             struct ptq_prediction *p)
 {
-    double d = (double)e->cols, cell = fmax(method, ptq_layer_cell_bytes(e->rows, e->cols));
+    double d = (double)e->cols, cell = fmax(method, ptq_layer_cell_bytes(e->rows, e->cols)) +
+                                       ptq_noise_cell_bytes(job, e->rows, e->cols);
     double shared = 8 * d * d + 4 * (double)e->rows * d;
     if (job->model)
         shared = ptq_module_bytes(job) + block_bytes(job) + 8 * d * d +
-                 (job->has_heldout ? 2 : 1) * input_bytes(job, d) + columns_bytes(job, e);
+                 (job->has_heldout ? 2 : 1) * input_bytes(job, d) + columns_bytes(job, e) +
+                 (ptq_noise_wanted(job) ? 16 * d * d : 0); /* one moved Hessian, its factor */
     p->cell_bytes = fmax(p->cell_bytes, shared + cell);
     phase(p, shared + cell * ptq_pool_threads(job->args->pool));
 }
@@ -233,7 +238,8 @@ static void add_capture(const struct ptq_job *job, const struct ptq_draw *d,
     p->flops += forward_flops(job, &d->text.tokens) + syrk_flops(job, &d->text.tokens) +
                 attention_cost(job, d).flops;
     for (int64_t e = 0; e < job->n_entries; e++)
-        p->bytes += 8.0 * (double)job->entries[e].cols * (double)job->entries[e].cols;
+        p->bytes += (8.0 + 2 * (double)job->cfg->calib.n_shards) * (double)job->entries[e].cols *
+                    (double)job->entries[e].cols;
 }
 
 /* Second moments that a cell is scored under. */
@@ -249,17 +255,34 @@ static int moments(const struct ptq_job *job)
     return n;
 }
 
+/* The product of dW with itself and one with each shard; the cell once more and its error for every
+ * replicate. */
+static double noise_flops(const struct ptq_job *job, const struct ptq_point *point,
+                          const struct ptq_entry *e, double method)
+{
+    const struct ptq_config *c = job->cfg;
+    const double n = (double)e->rows * (double)e->cols, d = (double)e->cols,
+                 again = (double)c->noise.resamples +
+                         (c->noise.perturb > 0 ? (double)c->noise.repeats : 0);
+    if (!ptq_noise_wanted(job) || e->lin < 0)
+        return 0;
+    return 2 * 2 * n * d * 2 + (double)c->calib.n_shards * d * d +
+           (ptq_sees_stats(point->spec, &point->cell) ? again * (method + 2 * 2 * n * d) : 0);
+}
+
 static void add_layer(const struct ptq_job *job, const struct ptq_point *point,
                       const struct ptq_entry *e, bool has_form, struct ptq_prediction *p)
 {
     double n = (double)e->rows * (double)e->cols;
     const int n_moments = moments(job);
     struct ptq_layer layer = {.name = e->name, .w = {NULL, e->rows, e->cols, e->cols}};
-    struct ptq_cost cost = {0};
+    struct ptq_cost cost = {0}, again = {0};
     if (!has_form) {
         ptq_spec_cost(point->spec, &layer, &point->cell, &cost);
         p->bytes += n * point->cell.w_bits / 8; /* the stored form */
     }
+    ptq_spec_cost(point->spec, &layer, &point->cell, &again);
+    p->flops += noise_flops(job, point, e, again.flops);
     /* Twice: these products are in fp64. */
     p->flops += cost.flops + 2 * 2 * n * (double)e->cols * n_moments;
     p->bytes += cost.bytes + 4 * n;

@@ -104,10 +104,11 @@ struct noisy { /* a run with noise in one layer */
     double w_relerr;                 /* of the weights as they were run; comes out at the level */
 };
 
-/* Noise of a layer does not depend on the order of the work: its stream is the layer's name. */
-static uint64_t stream_of(const char *layer, double level)
+/* Noise of a layer does not depend on the order of the work: its stream is the layer's name. One
+ * draw for all levels, so that their losses differ by the level alone. */
+static uint64_t stream_of(const char *layer)
 {
-    uint64_t h = (uint64_t)(1e6 * level);
+    uint64_t h = 1;
     for (const char *s = layer; *s; s++)
         h = ptq_hash_u64(h, (unsigned char)*s);
     return h;
@@ -117,7 +118,7 @@ static int add_noise(struct noisy *n, struct ptq_linear *lin, struct ptq_arena *
                      struct ptq_status *st)
 {
     const int64_t size = lin->d_out * lin->d_in;
-    const uint64_t stream = stream_of(lin->name, n->level);
+    const uint64_t stream = stream_of(lin->name);
     double w2 = 0, g2 = 0, dw2 = 0;
     float *w = ptq_arena_alloc(arena, st, size, sizeof *w);
     for (int64_t i = 0; w && i < size; i++) {

@@ -27,6 +27,8 @@
  *   tokens_below_columns (tokens behind the Hessian that was used), worse_than_zeros
  * - (health {input, condition, effective_rank, n_dead, sink_share, trace, damping}: of the Hessian
  *   that a layer is scored under, not of a method (metrics/health.h); input names it)
+ * - (noise {key, error, less_one [], resampled [], perturb, perturbed [], constant, absent, fixed}:
+ *   replicates of a layer's held-out error (noise.h); its interval of out_relerr_heldout is theirs)
  * - time {prepare_s, quantize_s, score_s, total_s}: never part of a comparison
  * - host {threads, cpu, blas_core, isa, peak_bytes, started, seq}: never part of a comparison;
  *   blas_core and isa are in the form key too

@@ -236,6 +236,8 @@ bool ptq_row_complete(const struct ptq_job *job, const json_t *row, const struct
     const json_t *keys = json_object_get(row, "metric_keys");
     if (strcmp(ptq_row_text(row, "status"), "ok") != 0)
         return true;
+    if (!ptq_noise_complete(job, row, e, w))
+        return false;
     for (int i = 0; i < n; i++) {
         char key[PTQ_KEY_CHARS];
         if (!of_kind(all[i].metric, e) || !ptq_metric_wanted(job, all[i].metric->id))

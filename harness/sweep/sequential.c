@@ -38,6 +38,7 @@ static struct ptq_want *want_of(const struct seq_walk *w, int64_t entry)
 struct scored { /* a layer under the full-precision model's statistics */
     struct ptq_layer layer, heldout;
     struct ptq_layer_truth truth;
+    struct ptq_noise noise; /* of scoring alone */
 };
 
 static int score_under_fp(const struct seq_walk *w, const struct ptq_entry *e,
@@ -56,8 +57,10 @@ static int score_under_fp(const struct seq_walk *w, const struct ptq_entry *e,
     if (job->has_heldout)
         ptq_layer_from_model(lin, e->block, &stats[1], &s->heldout);
     s->truth = (struct ptq_layer_truth){.wanted = ptq_metric_wanted_hook, .wanted_arg = job};
-    return ptq_layer_truth_init(&s->truth, &s->layer, job->has_heldout ? &s->heldout : NULL,
+    code = ptq_layer_truth_init(&s->truth, &s->layer, job->has_heldout ? &s->heldout : NULL,
                                 job->args->pool, arena, st);
+    const struct ptq_noise noise = {.job = job, .truth = &s->truth, .heldout = &stats[1]};
+    return code < 0 || !ptq_noise_wanted(job) ? code : ptq_noise_init(&s->noise, &noise, arena, st);
 }
 
 /* What the method sees: statistics of the quantized prefix, or nothing. */
@@ -97,6 +100,7 @@ static int quantize_layer(struct seq_walk *w, int64_t entry, struct ptq_status *
     if (code >= 0)
         code = ptq_session_new(&cell.session, &args, st);
     cell.truth = &s.truth;
+    cell.noise = cell.want->need_row && ptq_noise_wanted(job) ? &s.noise : NULL;
     if (code >= 0)
         code = ptq_layer_cell_run(&cell, &w->forms[w->n_forms], st);
     ptq_session_free(cell.session);

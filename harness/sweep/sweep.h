@@ -57,6 +57,13 @@ struct ptq_config_calib {
     int attention;        /* enum ptq_attention_mode */
     const char *heldout;  /* NULL: none */
     int64_t heldout_seed; /* default: the smallest number that draws no calibration text */
+    int64_t n_shards;     /* partial Hessians that statistics also hold (model/shards.h); 0: none */
+};
+/* How much of a layer's error is chance (noise.h); all 0: not asked for. */
+struct ptq_config_noise {
+    int64_t resamples; /* half-samples of the calibration shards that cells are run on again */
+    double perturb;    /* relative change of the Hessian's elements, run again `repeats` times */
+    int64_t repeats;
 };
 struct ptq_config_grid {
     struct ptq_spec *specs;
@@ -106,6 +113,7 @@ struct ptq_config {
     struct ptq_config_grid sweep;
     struct ptq_config_eval eval;
     struct ptq_config_bench bench;
+    struct ptq_config_noise noise;
     struct ptq_config_run run;
 };
 /* What a command line changes of a file: set words win over model_source and both over the lines of
