@@ -81,11 +81,14 @@ int ptq_compare_read(const char *word, struct ptq_arena *arena, struct ptq_compa
         ptq_status_clear(st);
         return PTQ_OK;
     }
-    if (!code)
-        leave_out_extras(&out->rows);
-    if (!code && !out->rows.n)
+    if (code)
+        return code;
+    const bool any = out->rows.n > 0;
+    leave_out_extras(&out->rows);
+    if (!out->rows.n)
         code = ptq_status_set(st, PTQ_ERR_USAGE,
-                              "%s: holds no whole row%s; run a sweep or `ptq score` first", word,
+                              "%s: holds no whole row%s%s; run a sweep or `ptq score` first", word,
+                              any ? " of kind layer, model or reference" : "",
                               out->rows.n_torn ? " (its last line is torn)" : "");
     return code;
 }
