@@ -8,6 +8,8 @@
 #ifndef PTQ_KERNELS_HADAMARD_H
 #define PTQ_KERNELS_HADAMARD_H
 
+extern const struct ptq_kernel ptq_kernel_hadamard_scalar;
+
 enum { IN_REGISTERS = LANES * LANES };
 
 /* Distances 1, 2 .. n / 2 between registers. */
@@ -82,21 +84,10 @@ static void one_block(float *x, int64_t n)
     }
 }
 
-static void tiny_blocks(float *x, int64_t n, int64_t blocks)
-{
-    for (int64_t d = 1; d < n; d *= 2)
-        for (int64_t i = 0; i < n * blocks; i++)
-            if (!(i & d)) {
-                const float a = x[i], b = x[i + d];
-                x[i] = a + b;
-                x[i + d] = a - b;
-            }
-}
-
 static void hadamard(float *x, int64_t n, int64_t blocks)
 {
     if (n < LANES) {
-        tiny_blocks(x, n, blocks);
+        ptq_kernel_hadamard_scalar.run.hadamard(x, n, blocks);
         return;
     }
     for (int64_t i = 0; i < blocks; i++)
