@@ -30,4 +30,16 @@ KINLINE vecf vec_fma(vecf a, vecf b, vecf c)
 {
     return _mm512_fmadd_ps(a, b, c);
 }
+KINLINE vecf vec_min(vecf a, vecf b)
+{
+    return _mm512_min_ps(a, b);
+}
+KINLINE vecf vec_max(vecf a, vecf b)
+{
+    return _mm512_max_ps(a, b);
+}
+KINLINE vecf vec_rint(vecf x)
+{
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 #endif
