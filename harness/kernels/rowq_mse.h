@@ -16,7 +16,7 @@ enum {
      * cycles, and the processor's window holds too few of them. */
     SUMS = 2,
     SIDE = 4,
-    PAD = 16
+    PAD = 16 /* a register of zeros may be written */
 };
 
 struct halves { /* of a block: weights that no candidate cuts, and others */
@@ -168,7 +168,7 @@ static void mse(struct ptq_rowq *q)
     rowq_round(q, ptq_rowq_winner(&s, exact_error));
 }
 
-/* ptq_rowq_power of `side` registers, 8 at most. */
+/* ptq_power_2_4 of `side` registers, 8 at most. */
 KINLINE void exact_powers(vecd *e, const int side)
 {
     vecd t[8], fifth_t[8], y[8];
@@ -181,7 +181,7 @@ KINLINE void exact_powers(vecd *e, const int side)
         fifth += fifth >> 4;
         fifth += fifth >> 8;
         fifth += fifth >> 16;
-        y[k] = (vecd)(PTQ_ROWQ_ROOT_BITS - fifth);
+        y[k] = (vecd)(PTQ_FIFTH_ROOT_BITS - fifth);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++)
