@@ -176,7 +176,44 @@ static int groups_stored(const struct reader *r, const char *leaf, const char *s
     return rc;
 }
 
-/* ---- gptq ---- */
+/* ---- gptq and awq ---- */
+
+/* What both hold: words of codes and zeros, and scales (groups x outputs); then the arrays of the
+ * matrix, and room for a line of outputs. */
+struct grouped {
+    uint32_t *w, *z;
+    float *turned, *scale;
+    uint16_t *codes, *line;
+    int32_t *zero, *group_of;
+};
+
+static int count_groups(const struct reader *r)
+{
+    const struct ptq_tensor *qzeros = find(r, "qzeros"), *s = find(r, "scales");
+    if (!s || !qzeros || s->rank != 2)
+        return broken(r, s && s->rank == 2 ? "qzeros" : "scales", "is missing or no matrix");
+    r->m->n_groups = s->dim[0];
+    return PTQ_OK;
+}
+
+/* Of a matrix whose sizes are known; scales are in place then. */
+static int read_grouped(const struct reader *r, const struct ptq_tensor *qweight,
+                        int64_t n_zero_words, struct grouped *a)
+{
+    struct ptq_packed_matrix *m = r->m;
+    const struct ptq_tensor *qzeros = find(r, "qzeros");
+    if (!is_shape(qzeros, m->n_groups, n_zero_words))
+        return wrong_shape(r, "qzeros", qzeros, m->n_groups, n_zero_words);
+    int rc = words(r, "qweight", qweight, &a->w);
+    rc = rc ? rc : words(r, "qzeros", qzeros, &a->z);
+    rc = rc ? rc : scales(r, "scales", m->n_groups, m->rows, &a->turned);
+    rc = rc ? rc : take_arrays(r, &a->codes, &a->zero, &a->scale, &a->group_of);
+    if (rc)
+        return rc;
+    turn_scales(m, a->turned, a->scale);
+    a->line = ptq_arena_alloc(r->arena, r->st, m->rows, sizeof *a->line);
+    return a->line ? PTQ_OK : PTQ_ERR_MEMORY;
+}
 
 /* "gptq_v2" in quantization_config, or in the file that older programs write beside the weights. */
 static bool is_version_2(const struct ptq_tensors *t)
@@ -195,45 +232,32 @@ static bool is_version_2(const struct ptq_tensors *t)
 static int read_gptq(const struct reader *r, const struct ptq_tensor *qweight)
 {
     struct ptq_packed_matrix *m = r->m;
-    const struct ptq_tensor *qzeros = find(r, "qzeros"), *s = find(r, "scales");
     const int64_t n_words = qweight->dim[0], out = qweight->dim[1];
-    uint32_t *w, *z;
-    uint16_t *codes, *line;
-    int32_t *zero, *group_of;
-    float *turned, *scale;
-    if (!s || !qzeros || s->rank != 2)
-        return broken(r, s && s->rank == 2 ? "qzeros" : "scales", "is missing or no matrix");
+    struct grouped a;
+    int rc = count_groups(r);
+    if (rc)
+        return rc;
     m->bits = (int)(n_words * 32 / m->cols);
     m->rows = out;
-    m->n_groups = s->dim[0];
     if (m->bits < 1 || m->bits > 8 || n_words * 32 != m->bits * m->cols)
         return broken(r, "qweight", "its rows are no codes of 1..8 bits for the layer's inputs");
     if (m->n_groups < 1 || m->n_groups > m->cols || out * m->bits % 32)
         return broken(r, "scales", "groups and outputs do not fit the packed codes");
-    if (!is_shape(qzeros, m->n_groups, out * m->bits / 32))
-        return wrong_shape(r, "qzeros", qzeros, m->n_groups, out * m->bits / 32);
     m->layout = is_version_2(r->t) ? "gptq_v2" : "gptq";
-    int rc = words(r, "qweight", qweight, &w);
-    rc = rc ? rc : words(r, "qzeros", qzeros, &z);
-    rc = rc ? rc : scales(r, "scales", m->n_groups, out, &turned);
-    rc = rc ? rc : take_arrays(r, &codes, &zero, &scale, &group_of);
-    rc = rc ? rc : groups_stored(r, "g_idx", "scales", group_of);
-    line = rc ? NULL : ptq_arena_alloc(r->arena, r->st, out, sizeof *line);
-    if (rc || !line)
-        return rc ? rc : PTQ_ERR_MEMORY;
+    rc = read_grouped(r, qweight, out * m->bits / 32, &a);
+    rc = rc ? rc : groups_stored(r, "g_idx", "scales", a.group_of);
+    if (rc)
+        return rc;
     for (int64_t o = 0; o < out; o++)
-        ptq_unpack_stream(w + o, out, m->bits, m->cols, codes + o * m->cols, 1);
-    turn_scales(m, turned, scale);
+        ptq_unpack_stream(a.w + o, out, m->bits, m->cols, a.codes + o * m->cols, 1);
     const uint16_t offset = m->layout[4] ? 0 : 1, most = (uint16_t)((1u << m->bits) - 1);
     for (int64_t g = 0; g < m->n_groups; g++) {
-        ptq_unpack_stream(z + g * (out * m->bits / 32), 1, m->bits, out, line, 1);
+        ptq_unpack_stream(a.z + g * (out * m->bits / 32), 1, m->bits, out, a.line, 1);
         for (int64_t o = 0; o < out; o++)
-            zero[o * m->n_groups + g] = (line[o] + offset) & most;
+            a.zero[o * m->n_groups + g] = (a.line[o] + offset) & most;
     }
     return PTQ_OK;
 }
-
-/* ---- awq ---- */
 
 /* A row of words to its codes. */
 static void awq_row(const uint32_t *w, int64_t n_words, uint16_t *codes)
@@ -247,40 +271,29 @@ static void awq_row(const uint32_t *w, int64_t n_words, uint16_t *codes)
 static int read_awq(const struct reader *r, const struct ptq_tensor *qweight)
 {
     struct ptq_packed_matrix *m = r->m;
-    const struct ptq_tensor *qzeros = find(r, "qzeros"), *s = find(r, "scales");
     const int64_t n_words = qweight->dim[1];
-    uint32_t *w, *z;
-    uint16_t *codes, *line;
-    int32_t *zero, *group_of;
-    float *turned, *scale;
-    if (!s || !qzeros || s->rank != 2)
-        return broken(r, s && s->rank == 2 ? "qzeros" : "scales", "is missing or no matrix");
+    struct grouped a;
+    int rc = count_groups(r);
+    if (rc)
+        return rc;
     m->layout = "awq";
     m->bits = 4;
-    m->n_groups = s->dim[0];
     if (!ptq_size_mul(n_words, 8, &m->rows) || m->n_groups < 1 || m->n_groups > m->cols)
         return broken(r, "scales", "groups and outputs do not fit the packed codes");
-    if (!is_shape(qzeros, m->n_groups, n_words))
-        return wrong_shape(r, "qzeros", qzeros, m->n_groups, n_words);
-    int rc = words(r, "qweight", qweight, &w);
-    rc = rc ? rc : words(r, "qzeros", qzeros, &z);
-    rc = rc ? rc : scales(r, "scales", m->n_groups, m->rows, &turned);
-    rc = rc ? rc : take_arrays(r, &codes, &zero, &scale, &group_of);
-    rc = rc ? rc : groups_in_order(r, "scales", group_of);
-    line = rc ? NULL : ptq_arena_alloc(r->arena, r->st, m->rows, sizeof *line);
-    if (rc || !line)
-        return rc ? rc : PTQ_ERR_MEMORY;
+    rc = read_grouped(r, qweight, n_words, &a);
+    rc = rc ? rc : groups_in_order(r, "scales", a.group_of);
+    if (rc)
+        return rc;
     for (int64_t j = 0; j < m->cols; j++) {
-        awq_row(w + j * n_words, n_words, line);
+        awq_row(a.w + j * n_words, n_words, a.line);
         for (int64_t o = 0; o < m->rows; o++)
-            codes[o * m->cols + j] = line[o];
+            a.codes[o * m->cols + j] = a.line[o];
     }
     for (int64_t g = 0; g < m->n_groups; g++) {
-        awq_row(z + g * n_words, n_words, line);
+        awq_row(a.z + g * n_words, n_words, a.line);
         for (int64_t o = 0; o < m->rows; o++)
-            zero[o * m->n_groups + g] = line[o];
+            a.zero[o * m->n_groups + g] = a.line[o];
     }
-    turn_scales(m, turned, scale);
     return PTQ_OK;
 }
 

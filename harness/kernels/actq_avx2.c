@@ -65,19 +65,7 @@ static int32_t codes_of(struct ptq_actq *a, int64_t begin, int64_t end)
     return total;
 }
 
-static void actq(struct ptq_actq *a)
-{
-    a->scale = absmax(a) / 127;
-    for (int64_t i = 0; i < a->pcols; i += a->group) {
-        const int64_t end = a->pcols - i < a->group ? a->pcols : i + a->group;
-        if (a->scale > 0)
-            a->sums[i / a->group] = codes_of(a, i, end);
-        else {
-            memset(a->codes + i, 0, (size_t)(end - i));
-            a->sums[i / a->group] = 0;
-        }
-    }
-}
+#include "kernels/actq.h"
 
 const struct ptq_kernel ptq_kernel_actq_avx2 = {
     .op = PTQ_KOP_ACTQ, .isa = PTQ_ISA_AVX2, .needs = PTQ_CPU_AVX2, .rank = 10, .run.actq = actq};

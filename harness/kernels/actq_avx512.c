@@ -1,6 +1,5 @@
 /* actq_avx512.c: one token to int8, 16 values at a time. */
 #include "kernels/kernel.h"
-#include <string.h>
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,bmi2")
 #include <immintrin.h>
 
@@ -9,16 +8,17 @@ static inline __mmask16 tail(int64_t n)
     return (__mmask16)(n >= 16 ? 0xffff : (1 << n) - 1);
 }
 
-static float absmax(const float *x, int64_t n)
+static float absmax(const struct ptq_actq *q)
 {
+    const float *x = q->x;
     __m512 a = _mm512_setzero_ps(), b = a;
     int64_t i = 0;
-    for (; i + 32 <= n; i += 32) {
+    for (; i + 32 <= q->n; i += 32) {
         a = _mm512_max_ps(a, _mm512_abs_ps(_mm512_loadu_ps(x + i)));
         b = _mm512_max_ps(b, _mm512_abs_ps(_mm512_loadu_ps(x + i + 16)));
     }
-    for (; i < n; i += 16)
-        a = _mm512_max_ps(a, _mm512_abs_ps(_mm512_maskz_loadu_ps(tail(n - i), x + i)));
+    for (; i < q->n; i += 16)
+        a = _mm512_max_ps(a, _mm512_abs_ps(_mm512_maskz_loadu_ps(tail(q->n - i), x + i)));
     return _mm512_reduce_max_ps(_mm512_max_ps(a, b));
 }
 
@@ -39,19 +39,7 @@ static int32_t codes_of(struct ptq_actq *a, int64_t begin, int64_t end)
     return _mm512_reduce_add_epi32(sum);
 }
 
-static void actq(struct ptq_actq *a)
-{
-    a->scale = absmax(a->x, a->n) / 127;
-    for (int64_t i = 0; i < a->pcols; i += a->group) {
-        const int64_t end = a->pcols - i < a->group ? a->pcols : i + a->group;
-        if (a->scale > 0)
-            a->sums[i / a->group] = codes_of(a, i, end);
-        else {
-            memset(a->codes + i, 0, (size_t)(end - i));
-            a->sums[i / a->group] = 0;
-        }
-    }
-}
+#include "kernels/actq.h"
 
 const struct ptq_kernel ptq_kernel_actq_avx512 = {.op = PTQ_KOP_ACTQ,
                                                   .isa = PTQ_ISA_AVX512,

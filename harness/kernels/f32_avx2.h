@@ -4,34 +4,10 @@
 #define PTQ_KERNELS_F32_AVX2_H
 #include "kernels/kernel.h"
 #pragma GCC target("avx2,fma,f16c,bmi2")
-#include <immintrin.h>
+#include "kernels/vec_avx2.h"
 
-#define KINLINE static inline __attribute__((always_inline))
+enum { TABLE_APART = 1 };
 
-enum { LANES = 8, TABLE_APART = 1 };
-typedef __m256 vecf;
-typedef __m256i veci;
-
-KINLINE vecf vec_zero(void)
-{
-    return _mm256_setzero_ps();
-}
-KINLINE vecf vec_all(float x)
-{
-    return _mm256_set1_ps(x);
-}
-KINLINE vecf vec_load(const float *p)
-{
-    return _mm256_loadu_ps(p);
-}
-KINLINE void vec_store(float *p, vecf v)
-{
-    _mm256_storeu_ps(p, v);
-}
-KINLINE vecf vec_fma(vecf a, vecf b, vecf c)
-{
-    return _mm256_fmadd_ps(a, b, c);
-}
 KINLINE vecf vec_half(const uint16_t *p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p));

@@ -4,34 +4,10 @@
 #define PTQ_KERNELS_F32_AVX512_H
 #include "kernels/kernel.h"
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,fma")
-#include <immintrin.h>
+#include "kernels/vec_avx512.h"
 
-#define KINLINE static inline __attribute__((always_inline))
+enum { TABLE_APART = 0 /* integers are looked up as well */ };
 
-enum { LANES = 16, TABLE_APART = 0 /* integers are looked up as well */ };
-typedef __m512 vecf;
-typedef __m512i veci;
-
-KINLINE vecf vec_zero(void)
-{
-    return _mm512_setzero_ps();
-}
-KINLINE vecf vec_all(float x)
-{
-    return _mm512_set1_ps(x);
-}
-KINLINE vecf vec_load(const float *p)
-{
-    return _mm512_loadu_ps(p);
-}
-KINLINE void vec_store(float *p, vecf v)
-{
-    _mm512_storeu_ps(p, v);
-}
-KINLINE vecf vec_fma(vecf a, vecf b, vecf c)
-{
-    return _mm512_fmadd_ps(a, b, c);
-}
 KINLINE vecf vec_half(const uint16_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p));

@@ -102,7 +102,7 @@ PANEL_INLINE void tile(const struct piece *t, const int bits, const bool table, 
         const struct panel_group g = panel_group(w, table, t->panel, at);
         prefetch_group(t, at);
         EACH(DECLARE)
-        for (int64_t n = panel_group_units(w, at); n > 0; n--) {
+        for (int64_t n = ptq_group_units(w, at); n > 0; n--) {
             panel_prefetch(unit, ahead, bits);
             STEP(0) STEP(1) STEP(2) STEP(3) unit += LINE_BYTES * bits;
             x += PTQ_PANEL_COLS * tokens;
@@ -117,14 +117,6 @@ PANEL_INLINE void tile(const struct piece *t, const int bits, const bool table, 
 
 /* ---- a function for each format and number of tokens ---- */
 
-#define FORMATS(F)                                                                                 \
-    F(int2, 2, false)                                                                              \
-    F(int3, 3, false)                                                                              \
-    F(int4, 4, false)                                                                              \
-    F(int8, 8, false)                                                                              \
-    F(book2, 2, true)                                                                              \
-    F(book3, 3, true)                                                                              \
-    F(book4, 4, true)
 #define TOKENS(F, ...)                                                                             \
     F(__VA_ARGS__, 1)                                                                              \
     F(__VA_ARGS__, 2)                                                                              \
@@ -144,12 +136,12 @@ PANEL_INLINE void tile(const struct piece *t, const int bits, const bool table, 
         tile(t, bits, table, n);                                                                   \
     }
 #define DEFINE_ALL(name, bits, table) TOKENS(DEFINE, name, bits, table)
-FORMATS(DEFINE_ALL)
+PTQ_PANEL_FORMATS(DEFINE_ALL)
 
 typedef void tile_fn(const struct piece *);
 #define ENTRY(name, n)         name##_##n,
 #define ROW(name, bits, table) [table][bits] = {NULL, TOKENS(ENTRY, name)},
-static tile_fn *const tiles[2][9][TILE_TOKENS + 1] = {FORMATS(ROW)};
+static tile_fn *const tiles[2][9][TILE_TOKENS + 1] = {PTQ_PANEL_FORMATS(ROW)};
 
 /* ---- blocks ---- */
 
@@ -264,7 +256,7 @@ static void matmul(const struct ptq_kweight *w, const struct ptq_kacts *x, int64
 static bool serves(const struct ptq_kweight *w, int64_t n_tokens)
 {
     (void)n_tokens;
-    return panel_i8_serves(w);
+    return ptq_panel_i8_serves(w);
 }
 
 const struct ptq_kernel ptq_kernel_gemm_i8_avx512 = {.op = PTQ_KOP_MATMUL_I8,

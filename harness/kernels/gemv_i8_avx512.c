@@ -32,7 +32,7 @@ PANEL_INLINE void gemv(const struct ptq_kweight *w, const struct ptq_kacts *acts
     for (int64_t at = 0; at < w->groups; at++) {
         const struct panel_group g = panel_group(w, table, panel, at);
         __m512i p0 = _mm512_setzero_si512(), q0 = p0, p1 = p0, q1 = p0;
-        for (int64_t n = panel_group_units(w, at); n > 0; n--) {
+        for (int64_t n = ptq_group_units(w, at); n > 0; n--) {
             panel_prefetch(unit, AHEAD_BYTES, bits);
             STEP(0, p0, q0)
             STEP(1, p1, q1) STEP(2, p0, q0) STEP(3, p1, q1) unit += LINE_BYTES * bits;
@@ -75,7 +75,7 @@ static void matmul(const struct ptq_kweight *w, const struct ptq_kacts *x, int64
 
 static bool serves(const struct ptq_kweight *w, int64_t n_tokens)
 {
-    return n_tokens == 1 && panel_i8_serves(w);
+    return n_tokens == 1 && ptq_panel_i8_serves(w);
 }
 
 const struct ptq_kernel ptq_kernel_gemv_i8_avx512 = {.op = PTQ_KOP_MATMUL_I8,

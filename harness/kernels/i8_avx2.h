@@ -31,7 +31,7 @@
 #ifndef PTQ_KERNELS_I8_AVX2_H
 #define PTQ_KERNELS_I8_AVX2_H
 #include <string.h>
-#include "kernels/kernel.h"
+#include "kernels/panel.h"
 #pragma GCC target("avx2,fma,f16c,bmi2")
 #include <immintrin.h>
 
@@ -199,12 +199,6 @@ KINLINE struct group load_group(const struct ptq_kweight *w, const bool table, i
     return g;
 }
 
-KINLINE int64_t group_units(const struct ptq_kweight *w, int64_t group)
-{
-    const int64_t left = w->pcols - group * w->group;
-    return (left < w->group ? left : w->group) / PTQ_PANEL_COLS;
-}
-
 /* acc of octet i after a group. */
 KINLINE __m256 add_group(const struct group *g, const int bits, const bool table, const int i,
                          __m256i dot, int32_t sum, __m256 acc)
@@ -260,7 +254,7 @@ KINLINE void run_panel(const struct block *b, int64_t panel, const int bits, con
         }
     for (int64_t at = 0; at < w->groups; at++) {
         const struct group g = load_group(w, table, panel, at);
-        for (int64_t n = group_units(w, at); n > 0; n--) {
+        for (int64_t n = ptq_group_units(w, at); n > 0; n--) {
             add_unit(bits, table, &(struct unit){lines, &g, x, tokens, sums.dots});
             lines += LINE_BYTES * bits;
             x += PTQ_PANEL_COLS * n_parts(bits, table) * tokens;
@@ -290,19 +284,11 @@ KINLINE void run_panel(const struct block *b, int64_t panel, const int bits, con
         __m256 acc[MAX_TOKENS][N_OCTETS];                                                          \
         run_panel(b, panel, bits, table, b->tokens, (struct sums){dots, acc});                     \
     }
-#define FORMATS(F)                                                                                 \
-    F(int2, 2, false)                                                                              \
-    F(int3, 3, false)                                                                              \
-    F(int4, 4, false)                                                                              \
-    F(int8, 8, false)                                                                              \
-    F(book2, 2, true)                                                                              \
-    F(book3, 3, true)                                                                              \
-    F(book4, 4, true)
-FORMATS(DEFINE)
+PTQ_PANEL_FORMATS(DEFINE)
 
 typedef void panel_fn(const struct block *, int64_t panel);
 #define ENTRY(name, bits, table) [table][bits] = {name##_one, name##_many},
-static panel_fn *const panel_fns[2][9][2] = {FORMATS(ENTRY)};
+static panel_fn *const panel_fns[2][9][2] = {PTQ_PANEL_FORMATS(ENTRY)};
 
 static void run_block(const struct block *b, int64_t begin, int64_t end)
 {
@@ -360,7 +346,6 @@ static void matmul(const struct ptq_kweight *w, const struct ptq_kacts *x, int64
 static bool serves(const struct ptq_kweight *w, int64_t n_tokens)
 {
     (void)n_tokens;
-    const bool small = w->bits >= 2 && w->bits <= 4;
-    return w->code == PTQ_KCODE_TABLE ? small && w->table8 : small || w->bits == 8;
+    return ptq_panel_i8_serves(w);
 }
 #endif

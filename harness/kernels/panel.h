@@ -1,4 +1,4 @@
-/* panel.h: what the scalar products read of a packed matrix. Private to kernels/. */
+/* panel.h: what products of any width read of a packed matrix. Private to kernels/. */
 #ifndef PTQ_KERNELS_PANEL_H
 #define PTQ_KERNELS_PANEL_H
 #include "core/half.h"
@@ -33,5 +33,27 @@ static inline int ptq_panel_zero(const struct ptq_kweight *w, int64_t panel, int
 static inline int64_t ptq_group_end(const struct ptq_kweight *w, int64_t g)
 {
     return (g + 1) * w->group < w->pcols ? (g + 1) * w->group : w->pcols;
+}
+
+/* Units of 16 columns in group g. */
+static inline int64_t ptq_group_units(const struct ptq_kweight *w, int64_t g)
+{
+    const int64_t left = w->pcols - g * w->group;
+    return (left < w->group ? left : w->group) / PTQ_PANEL_COLS;
+}
+
+/* F(name, bits, table): what SIMD products with int8 activations serve. */
+#define PTQ_PANEL_FORMATS(F)                                                                       \
+    F(int2, 2, false)                                                                              \
+    F(int3, 3, false)                                                                              \
+    F(int4, 4, false)                                                                              \
+    F(int8, 8, false)                                                                              \
+    F(book2, 2, true)                                                                              \
+    F(book3, 3, true)                                                                              \
+    F(book4, 4, true)
+static inline bool ptq_panel_i8_serves(const struct ptq_kweight *w)
+{
+    const bool small = w->bits >= 2 && w->bits <= 4;
+    return w->code == PTQ_KCODE_TABLE ? small && w->table8 : small || w->bits == 8;
 }
 #endif

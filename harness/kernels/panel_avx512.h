@@ -8,7 +8,7 @@
  * worst, 240 * 127 * 65,536 columns = 1,997,537,280 < 2^31. */
 #ifndef PTQ_KERNELS_PANEL_AVX512_H
 #define PTQ_KERNELS_PANEL_AVX512_H
-#include "kernels/kernel.h"
+#include "kernels/panel.h"
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
@@ -157,12 +157,6 @@ PANEL_INLINE struct panel_group panel_group(const struct ptq_kweight *w, bool ta
     return g;
 }
 
-PANEL_INLINE int64_t panel_group_units(const struct ptq_kweight *w, int64_t group)
-{
-    const int64_t begin = group * w->group, left = w->pcols - begin;
-    return (left < w->group ? left : w->group) / PTQ_PANEL_COLS;
-}
-
 /* Whether a group's sum of x may leave 16 bits: 127 * 258 = 32,766. */
 PANEL_INLINE bool panel_is_wide(const struct ptq_kweight *w)
 {
@@ -218,12 +212,6 @@ PANEL_INLINE void panel_load(const struct ptq_kweight *w, int64_t panel, bool is
             v = _mm512_maskz_loadu_ps(rows, y + panel * PTQ_PANEL_ROWS + 16 * half);
         _mm512_store_ps(acc + 16 * half, v);
     }
-}
-
-static inline bool panel_i8_serves(const struct ptq_kweight *w)
-{
-    const bool small = w->bits >= 2 && w->bits <= 4;
-    return w->code == PTQ_KCODE_TABLE ? small && w->table8 : small || w->bits == 8;
 }
 #pragma GCC pop_options
 #endif

@@ -5,8 +5,8 @@
 #define PTQ_KERNELS_ROWQ_H
 #include "kernels/kernel.h"
 #include "core/half.h"
+#include "quant/power.h"
 #include <math.h>
-#include <string.h>
 
 enum { PTQ_ROWQ_STEPS = 80 };
 
@@ -49,29 +49,6 @@ static inline float ptq_rowq_code(float w, struct ptq_rowq_grid g, float maxq)
     return q < maxq ? q : maxq;
 }
 
-/* |e|^2.4 = t^2 (t^(-1/5))^4 with t = e^2; the root by Newton's steps from a fifth of the
- * exponent's bits. These steps, not pow, are the definition: see quant/grid_real.c. */
-#define PTQ_ROWQ_ROOT_BITS 0x4CB8A3D70A3D7000
-static inline double ptq_rowq_power(double e)
-{
-    const double t = e * e + 1e-300;
-    uint64_t u;
-    memcpy(&u, &t, sizeof u);
-    uint64_t fifth = (u >> 3) + (u >> 4);
-    fifth += fifth >> 4;
-    fifth += fifth >> 8;
-    fifth += fifth >> 16;
-    u = PTQ_ROWQ_ROOT_BITS - fifth;
-    double y;
-    memcpy(&y, &u, sizeof y);
-    for (int i = 0; i < 4; i++) {
-        const double y2 = y * y, y4 = y2 * y2;
-        y = y * (1.2 - 0.2 * t * (y4 * y));
-    }
-    const double y2 = y * y;
-    return t * t * (y2 * y2);
-}
-
 /* sum |w - what|^2.4: weight i into lane i % 8 in order of i, then lanes in order. */
 static inline double ptq_rowq_error(const float *restrict w, int64_t n, struct ptq_rowq_grid g,
                                     float maxq)
@@ -82,11 +59,11 @@ static inline double ptq_rowq_error(const float *restrict w, int64_t n, struct p
     for (; i + LANES <= n; i += LANES)
         for (int l = 0; l < LANES; l++) {
             const float what = g.scale * (ptq_rowq_code(w[i + l], g, maxq) - g.zero);
-            lanes[l] += ptq_rowq_power((double)what - (double)w[i + l]);
+            lanes[l] += ptq_power_2_4((double)what - (double)w[i + l]);
         }
     for (int l = 0; i + l < n; l++) {
         const float what = g.scale * (ptq_rowq_code(w[i + l], g, maxq) - g.zero);
-        lanes[l] += ptq_rowq_power((double)what - (double)w[i + l]);
+        lanes[l] += ptq_power_2_4((double)what - (double)w[i + l]);
     }
     for (int l = 0; l < LANES; l++)
         total += lanes[l];

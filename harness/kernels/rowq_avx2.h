@@ -2,12 +2,7 @@
 #ifndef PTQ_KERNELS_ROWQ_AVX2_H
 #define PTQ_KERNELS_ROWQ_AVX2_H
 #include "kernels/rowq.h"
-#include <immintrin.h>
-
-static inline __m256 rowq_rint(__m256 x)
-{
-    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
+#include "kernels/vec_avx2.h"
 
 static inline struct ptq_rowq_range rowq_range(const float *w, int64_t n)
 {
@@ -34,7 +29,7 @@ static inline struct ptq_rowq_range rowq_range(const float *w, int64_t n)
 
 static inline __m256 rowq_codes(__m256 x, __m256 scale, __m256 zero, __m256 most)
 {
-    const __m256 q = _mm256_add_ps(rowq_rint(_mm256_div_ps(x, scale)), zero);
+    const __m256 q = _mm256_add_ps(vec_rint(_mm256_div_ps(x, scale)), zero);
     return _mm256_min_ps(_mm256_max_ps(q, _mm256_setzero_ps()), most);
 }
 

@@ -2,7 +2,7 @@
 #ifndef PTQ_KERNELS_ROWQ_AVX512_H
 #define PTQ_KERNELS_ROWQ_AVX512_H
 #include "kernels/rowq.h"
-#include <immintrin.h>
+#include "kernels/vec_avx512.h"
 
 static inline __mmask16 rowq_tail(int64_t n)
 {
@@ -29,9 +29,7 @@ static inline void rowq_round(struct ptq_rowq *q, struct ptq_rowq_grid g)
     for (int64_t i = 0; i < q->n; i += 16) {
         const __mmask16 some = rowq_tail(q->n - i);
         const __m512 t = _mm512_div_ps(_mm512_maskz_loadu_ps(some, q->w + i), scale),
-                     r = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
-                     c = _mm512_min_ps(_mm512_max_ps(_mm512_add_ps(r, zero), _mm512_setzero_ps()),
-                                       most);
+                     c = vec_min(vec_max(vec_rint(t) + zero, vec_zero()), most);
         _mm_mask_storeu_epi8(q->codes + i, some, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(c)));
     }
 }

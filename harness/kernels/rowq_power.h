@@ -68,7 +68,7 @@ static inline bool ptq_rowq_all_lose(const struct ptq_rowq_search *s, int i)
     const double p = ptq_rowq_factor[i], step = (s->range.hi - s->range.lo) / (double)s->maxq,
                  hi = (1 - p) * s->range.hi / step - 0.501 * p,
                  lo = (1 - p) * -s->range.lo / step - 0.501 * p;
-    const double least = (hi > 0 ? ptq_rowq_power(hi) : 0) + (lo > 0 ? ptq_rowq_power(lo) : 0);
+    const double least = (hi > 0 ? ptq_power_2_4(hi) : 0) + (lo > 0 ? ptq_power_2_4(lo) : 0);
     return least * 0.9999 > (double)ptq_rowq_ceiling(s, 1);
 }
 

@@ -4,6 +4,7 @@
 #include "quant/ctx.h"
 #include "core/linalg.h"
 #include "core/size.h"
+#include "quant/power.h"
 #include <math.h>
 #include <string.h>
 
@@ -157,36 +158,6 @@ struct vector {
     int64_t n, stride;
 };
 
-/* t^(-1/5) for t in (1e-300, 1e300): the exponent by an integer fifth of the bits (1/5 = 3/16 (1
- * + 1/16) (1 + 1/256) ...), good to 3.2 %, then Newton's y (6 - t y^5) / 5, whose error e
- * becomes 3 e^2: 3e-3, 3e-5, 2e-9, rounding. The constant is 1.2 (1023 - 0.05) 2^52; 0.05 makes
- * the first guess's largest error smallest. */
-static inline double inverse_fifth_root(double t)
-{
-    uint64_t u;
-    memcpy(&u, &t, sizeof u);
-    uint64_t fifth = (u >> 3) + (u >> 4);
-    fifth += fifth >> 4;
-    fifth += fifth >> 8;
-    fifth += fifth >> 16;
-    u = 0x4CB8A3D70A3D7000u - fifth;
-    double y;
-    memcpy(&y, &u, sizeof y);
-    for (int i = 0; i < 4; i++) {
-        double y2 = y * y, y4 = y2 * y2;
-        y = y * (1.2 - 0.2 * t * (y4 * y));
-    }
-    return y;
-}
-
-/* |e|^2.4 = t^2 (t^(-1/5))^4 with t = e^2. The small term keeps 0 out of the root; squared it is
- * 0. */
-static inline double power_2_4(double e)
-{
-    double t = e * e + 1e-300, y = inverse_fifth_root(t), y2 = y * y;
-    return t * t * (y2 * y2);
-}
-
 static inline ptq_real round_real(ptq_real v)
 {
     return sizeof v == sizeof(float) ? (ptq_real)__builtin_rintf((float)v)
@@ -211,7 +182,7 @@ PTQ_CLONES static void add_powers(const ptq_real *restrict x, int64_t n,
     float scale = g->scale, zero = g->zero;
     double e[BLOCK], sum[LANES];
     for (int64_t i = 0; i < n; i++)
-        e[i] = power_2_4((double)value_on(x[i], scale, zero, maxq) - (double)x[i]);
+        e[i] = ptq_power_2_4((double)value_on(x[i], scale, zero, maxq) - (double)x[i]);
     int64_t whole = n / LANES * LANES;
     for (int l = 0; l < LANES; l++)
         sum[l] = lanes[l];
