@@ -7,22 +7,24 @@ columns = n_panels < 4 ? n_panels : 4
 rows = (n_panels + columns - 1) / columns
 width = 1000
 panel_height = 180.0
-height = 96 + rows * panel_height
+height = 130 + rows * panel_height
 legend_right = 0
 load style
 set logscale xy
-set format x ""
-set format y "%.0e"
+set xtics font ",8" offset 0,0.4
+set offsets graph 0.05, graph 0.05, 0, 0
+set format xy "%.0e"
 set autoscale noextend
 set mxtics 1
 set mytics 1
 unset key
 stats data using (column("loss")) name "LOSS" nooutput
 set yrange [LOSS_min / 1.5:LOSS_max * 1.5]
-left = 74.0
+left = 92.0
 step = (width - left - 14.0) / columns
 unset title
 set multiplot
+set label 97 "across: the proxy, log scale; figure: mean rank correlation inside a stratum" at screen 0.5, screen 1 - 38.0 / height center font ",10"
 set label 99 title at screen 0.5, screen 1 - 18.0 / height center
 x = left
 do for [i = 1:n_series] {
@@ -32,17 +34,18 @@ do for [i = 1:n_series] {
 do for [k = 1:n_panels] {
     across = (k - 1) % columns
     down = (k - 1) / columns
-    top = 62.0 + down * panel_height
+    top = 82.0 + down * panel_height
     set lmargin at screen (left + across * step) / width
     set rmargin at screen (left + (across + 1) * step - 12.0) / width
     set tmargin at screen 1 - top / height
     set bmargin at screen 1 - (top + panel_height - 46.0) / height
     set label 98 PANELS[k] at graph 0, graph 1.07 left font ",10"
-    if (across == 0) { set format y "%.0e" } else { set format y "" }
+    if (across == 0) { set format y "%.0e"; set ylabel "added nats/token" } else { set format y ""; unset ylabel }
     plot for [i = 1:n_series] data using (column("panel") == k && column("series") == i ? column("value") : NaN):(column("loss")) \
         with points pt shape(i) ps 0.6 lc rgb color(i) notitle
     if (k == 1) {
         unset label 99
+        unset label 97
         do for [i = 1:n_series] { unset label 200 + i }
     }
 }
