@@ -71,11 +71,13 @@ static const char css[] =
     "1rem}.valid{color:var(--good)}.invalid{color:var(--bad)}\n"
     ".scroll{overflow:auto;max-height:92vh}\n"
     "table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums}\n"
-    "th,td{padding:.2rem .5rem;text-align:left;border-bottom:1px solid "
+    "th,td{padding:.2rem .4rem;text-align:left;border-bottom:1px solid "
     "var(--line);white-space:nowrap}\n"
     "thead "
     "th{position:sticky;top:0;background:var(--band);vertical-align:bottom;line-height:1.25}\n"
-    "tbody tr:hover{background:var(--band)}.n{text-align:right}\n"
+    ".scroll tr>:first-child{position:sticky;left:0;background:var(--bg)}\n"
+    ".scroll thead tr>:first-child{background:var(--band);z-index:1}\n"
+    "tbody tr:hover,tbody tr:hover>:first-child{background:var(--band)}.n{text-align:right}\n"
     ".wrap td{white-space:normal}\n"
     ".sortable th{cursor:pointer}.sortable th[aria-sort]::after{content:' \\25B4'}"
     ".sortable th[aria-sort=descending]::after{content:' \\25BE'}\n"
@@ -138,14 +140,12 @@ static void put_head(const struct ptq_tables *t, FILE *f)
     ptq_put_html(f, ptq_run_name(t));
     fprintf(f, "</h1>\n<p class=\"verdict %s\">", t->v->faults.n ? "invalid" : "valid");
     ptq_put_html(f, ptq_verdict(t));
-    fputs("</p>\n<nav><a href=\"#results\">results</a><a href=\"#pictures\">pictures</a><a "
-          "href=\"#front\">Pareto front</a>"
-          "<a href=\"#equal\">equal bits</a><a href=\"#crossloss\">objectives</a><a "
-          "href=\"#cells\">not run</a><a "
-          "href=\"#layers\">layers</a><a "
-          "href=\"#health\">numerical health</a>"
-          "<a href=\"#definitions\">definitions</a><a href=\"#run\">run</a></nav>\n",
-          f);
+    fputs("</p>\n", f);
+}
+
+void ptq_page_link(FILE *nav, const char *id, const char *name)
+{
+    fprintf(nav, "<a href=\"#%s\">%s</a>\n", id, name);
 }
 
 static void put_board_title(const struct ptq_board *d, FILE *f)
@@ -159,8 +159,9 @@ static void put_board_title(const struct ptq_board *d, FILE *f)
     fputs("</h3>\n", f);
 }
 
-static int put_results(const struct ptq_tables *t, FILE *f)
+static int put_results(const struct ptq_page *g, FILE *f)
 {
+    const struct ptq_tables *t = g->t;
     fputs("<h2 id=\"results\">Results</h2>\n", f);
     for (int64_t k = 0; k < t->v->n_boards; k++) {
         struct ptq_sheet s;
@@ -197,7 +198,7 @@ static void put_picture(const struct ptq_picture *p, FILE *f)
     free(svg);
 }
 
-static void put_pictures(const struct ptq_page *g, FILE *f)
+static int put_pictures(const struct ptq_page *g, FILE *f)
 {
     fputs("<h2 id=\"pictures\">Pictures</h2>\n", f);
     if (!g->n_pictures) {
@@ -210,10 +211,12 @@ static void put_pictures(const struct ptq_page *g, FILE *f)
             put_board_title(&g->t->v->boards[g->pictures[i].board], f);
         put_picture(&g->pictures[i], f);
     }
+    return PTQ_OK;
 }
 
-static int put_front(const struct ptq_tables *t, FILE *f)
+static int put_front(const struct ptq_page *g, FILE *f)
 {
+    const struct ptq_tables *t = g->t;
     fputs("<h2 id=\"front\">Pareto front</h2>\n<p class=\"soft\">Settings that no other beats in "
           "both stored bits and loss "
           "(means over calibration seeds).</p>\n",
@@ -240,8 +243,9 @@ static int put_front(const struct ptq_tables *t, FILE *f)
     return PTQ_OK;
 }
 
-static int put_bad(const struct ptq_tables *t, FILE *f)
+static int put_bad(const struct ptq_page *g, FILE *f)
 {
+    const struct ptq_tables *t = g->t;
     struct ptq_sheet s;
     int code = ptq_table_bad(t, &s);
     if (code)
@@ -256,8 +260,9 @@ static int put_bad(const struct ptq_tables *t, FILE *f)
     return PTQ_OK;
 }
 
-static int put_layers(const struct ptq_tables *t, FILE *f)
+static int put_layers(const struct ptq_page *g, FILE *f)
 {
+    const struct ptq_tables *t = g->t;
     struct ptq_sheet s;
     int code = ptq_table_layers(t, false, MAX_LAYER_ROWS, &s);
     if (code)
@@ -290,8 +295,9 @@ static const char about_crossloss[] =
     "has "
     "fitted those.";
 
-static int put_health(const struct ptq_tables *t, FILE *f)
+static int put_health(const struct ptq_page *g, FILE *f)
 {
+    const struct ptq_tables *t = g->t;
     struct ptq_sheet s;
     int code = ptq_table_health(t, &s);
     if (code)
@@ -312,8 +318,9 @@ static int put_health(const struct ptq_tables *t, FILE *f)
     return PTQ_OK;
 }
 
-static int put_crossloss(const struct ptq_tables *t, FILE *f)
+static int put_crossloss(const struct ptq_page *g, FILE *f)
 {
+    const struct ptq_tables *t = g->t;
     bool any = false;
     for (int64_t k = 0; k < t->v->n_boards; k++) {
         struct ptq_sheet s;
@@ -342,8 +349,9 @@ static int put_crossloss(const struct ptq_tables *t, FILE *f)
     return PTQ_OK;
 }
 
-static int put_definitions(const struct ptq_tables *t, FILE *f)
+static int put_definitions(const struct ptq_page *g, FILE *f)
 {
+    const struct ptq_tables *t = g->t;
     struct ptq_sheet s;
     int code = ptq_table_definitions(t, &s);
     if (code)
@@ -392,8 +400,9 @@ static void put_run(const struct ptq_tables *t, const char *prefix, const json_t
     }
 }
 
-static void put_how(const struct ptq_tables *t, FILE *f)
+static int put_how(const struct ptq_page *g, FILE *f)
 {
+    const struct ptq_tables *t = g->t;
     int n = 0;
     const char *commit = ptq_run_text(t->v, "commit", t->arena, t->st);
     fputs("<h2 id=\"run\">What was run</h2>\n<p>To make it again", f);
@@ -410,28 +419,65 @@ static void put_how(const struct ptq_tables *t, FILE *f)
           f);
     put_run(t, "", t->v->run, 0, &n, f);
     fputs("</dl>\n", f);
+    return PTQ_OK;
 }
 
+struct section {
+    const char *id, *name;
+    int (*put)(const struct ptq_page *, FILE *);
+};
+static const struct section first[] = {
+    {"results", "results", put_results},
+    {"pictures", "pictures", put_pictures},
+    {"front", "Pareto front", put_front},
+};
+static const struct section last[] = {
+    {"crossloss", "objectives", put_crossloss},
+    {"cells", "not run", put_bad},
+    {"layers", "layers", put_layers},
+    {"health", "numerical health", put_health},
+    {"definitions", "definitions", put_definitions},
+    {"run", "run", put_how},
+};
+
+static int put_sections(const struct ptq_page *g, const struct section *at, size_t n, FILE *f,
+                        FILE *nav)
+{
+    int code = PTQ_OK;
+    for (size_t i = 0; i < n && !code; i++) {
+        ptq_page_link(nav, at[i].id, at[i].name);
+        code = at[i].put(g, f);
+    }
+    return code;
+}
+
+static int put_body(const struct ptq_page *g, FILE *f, FILE *nav)
+{
+    int code = put_sections(g, first, sizeof first / sizeof *first, f, nav);
+    code = code ? code : ptq_page_methods_html(g->t, f, nav);
+    return code ? code : put_sections(g, last, sizeof last / sizeof *last, f, nav);
+}
+
+/* The body first: only then is it known which sections have something to say. */
 int ptq_page_html(const struct ptq_page *g, FILE *f)
 {
-    const struct ptq_tables *t = g->t;
-    put_head(t, f);
-    int code = put_results(t, f);
-    if (code)
-        return code;
-    put_pictures(g, f);
-    code = put_front(t, f);
-    code = code ? code : ptq_page_methods_html(t, f);
-    code = code ? code : put_crossloss(t, f);
-    code = code ? code : put_bad(t, f);
-    code = code ? code : put_layers(t, f);
-    code = code ? code : put_health(t, f);
-    code = code ? code : put_definitions(t, f);
-    if (code)
-        return code;
-    put_how(t, f);
-    fprintf(f, "<script>\n%s</script>\n</body>\n</html>\n", js);
-    return PTQ_OK;
+    struct ptq_buffer body = {0}, nav = {0};
+    int code = ptq_buffer_open(&body, g->t->st);
+    code = code ? code : ptq_buffer_open(&nav, g->t->st);
+    code = code ? code : put_body(g, body.f, nav.f);
+    for (int i = 0; i < 2; i++) {
+        struct ptq_buffer *b = i ? &nav : &body;
+        int closed = b->f ? ptq_buffer_close(b, g->t->st) : code;
+        code = code ? code : closed;
+    }
+    if (!code) {
+        put_head(g->t, f);
+        fprintf(f, "<nav>\n%s</nav>\n%s<script>\n%s</script>\n</body>\n</html>\n", nav.text,
+                body.text, js);
+    }
+    free(body.text);
+    free(nav.text);
+    return code;
 }
 
 /* ---- Markdown ---- */

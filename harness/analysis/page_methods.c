@@ -211,27 +211,58 @@ static int put_proxies(const struct ptq_tables *t, const struct writer *w)
     return PTQ_OK;
 }
 
-static int put_all(const struct ptq_tables *t, const struct writer *w)
+static int put_books(const struct ptq_tables *t, const struct writer *w)
 {
-    int code = put_equal(t, w);
-    code =
-        code ? code : put_tables(t, w, false, "Codebooks", "books", about_books, ptq_table_books);
-    code = code ? code : put_tables(t, w, false, "Who wins", "wins", about_wins, ptq_table_wins);
-    code = code ? code : put_tables(t, w, false, "Noise", "noise", about_noise, ptq_table_noise);
-    code = code ? code
-                : put_tables(t, w, true, "Error block by block", "propagation",
-                             ptq_about_propagation, ptq_table_propagation);
-    return code ? code : put_proxies(t, w);
+    return put_tables(t, w, false, "Codebooks", "books", about_books, ptq_table_books);
 }
 
-int ptq_page_methods_html(const struct ptq_tables *t, FILE *f)
+static int put_wins(const struct ptq_tables *t, const struct writer *w)
 {
-    return put_all(t, &(struct writer){f, true});
+    return put_tables(t, w, false, "Who wins", "wins", about_wins, ptq_table_wins);
+}
+
+static int put_noise(const struct ptq_tables *t, const struct writer *w)
+{
+    return put_tables(t, w, false, "Noise", "noise", about_noise, ptq_table_noise);
+}
+
+static int put_propagation(const struct ptq_tables *t, const struct writer *w)
+{
+    return put_tables(t, w, true, "Error block by block", "propagation", ptq_about_propagation,
+                      ptq_table_propagation);
+}
+
+static const struct {
+    const char *id, *name;
+    int (*put)(const struct ptq_tables *, const struct writer *);
+} parts[] = {
+    {"equal", "equal bits", put_equal},
+    {"books", "codebooks", put_books},
+    {"wins", "who wins", put_wins},
+    {"noise", "noise", put_noise},
+    {"propagation", "blocks", put_propagation},
+    {"proxies", "proxies", put_proxies},
+};
+
+int ptq_page_methods_html(const struct ptq_tables *t, FILE *f, FILE *nav)
+{
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const long start = ftell(f);
+        int code = parts[i].put(t, &(struct writer){f, true});
+        if (code)
+            return code;
+        if (ftell(f) > start)
+            ptq_page_link(nav, parts[i].id, parts[i].name);
+    }
+    return PTQ_OK;
 }
 
 int ptq_page_methods_md(const struct ptq_tables *t, FILE *f)
 {
-    return put_all(t, &(struct writer){f, false});
+    int code = PTQ_OK;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && !code; i++)
+        code = parts[i].put(t, &(struct writer){f, false});
+    return code;
 }
 
 int ptq_page_proxies_md(const struct ptq_tables *t, FILE *f)

@@ -3,7 +3,10 @@
 #define PTQ_ANALYSIS_PAGE_METHODS_H
 #include "analysis/tables.h"
 
-int ptq_page_methods_html(const struct ptq_tables *, FILE *);
+void ptq_page_link(FILE *links, const char *id, const char *name);
+
+/* Sections that have nothing to say are left out, also of the links. */
+int ptq_page_methods_html(const struct ptq_tables *, FILE *, FILE *links);
 int ptq_page_methods_md(const struct ptq_tables *, FILE *);
 /* The section about proxies alone. */
 int ptq_page_proxies_md(const struct ptq_tables *, FILE *);
