@@ -263,7 +263,9 @@ static void take_layer(const struct ptq_rows *rows, const json_t *row, struct pt
                        ptq_row_sub(row, "notes", "n_scaled_cols") / ptq_row_num(row, "cols")),
         .rest_differs = ptq_row_sub(row, "notes", "n_rest_differs") > 0,
         .on_no_grid = ptq_row_sub(row, "notes", "n_on_no_grid") > 0,
-        .is_rtn = ptq_row_sub(row, "notes", "n_rtn_layers") > 0,
+        /* groups of one value each lie on a grid of their own: that is nobody's calibration */
+        .is_rtn = ptq_row_sub(row, "notes", "n_rtn_layers") > 0 &&
+                  !(share(row, "n_flat_groups", "n_grids") >= 1),
         .w_relerr = ptq_row_metric(row, "w_relerr"),
         .out = ptq_row_metric(row, "out_relerr"),
         .heldout = ptq_row_metric(row, "out_relerr_heldout"),
@@ -290,6 +292,9 @@ static void take_model(const json_t *row, struct ptq_score_model *m)
         .lo = NAN,
         .hi = NAN,
         .kl_mean = reference ? NAN : ptq_row_metric(row, "kl_mean"),
+        .protocol = ptq_row_text(row, "protocol"),
+        .text = ptq_row_text(row, "text"),
+        .text_note = ptq_row_text(row, "text_note"),
     };
     ptq_row_interval(row, "dnll", &m->lo, &m->hi);
 }
@@ -388,6 +393,7 @@ static void say(struct words *w, const char *fmt, ...)
 void ptq_score_remark(const struct ptq_score_layer *l, char *out, size_t size)
 {
     struct words w = {out, size};
+    const bool near_rtn = l->rtn_same >= NEARLY_RTN && !(l->flat >= 1);
     *out = 0;
     if (l->failed) {
         say(&w, "%s", l->failed);
@@ -402,9 +408,9 @@ void ptq_score_remark(const struct ptq_score_layer *l, char *out, size_t size)
             l->n_rtn_other);
     else if (l->is_rtn)
         say(&w, "equals RTN to the code: calibration never ran, or saw nothing");
-    else if (l->rest_differs && l->rtn_same >= NEARLY_RTN)
+    else if (l->rest_differs && near_rtn)
         say(&w, "codes are those of the scaled weights, as AWQ's");
-    else if (l->rtn_same >= NEARLY_RTN)
+    else if (near_rtn)
         say(&w, "RTN but for %.0f codes", l->n_rtn_other);
     if (l->scaled > 0.25)
         say(&w,
@@ -422,7 +428,8 @@ void ptq_score_remark(const struct ptq_score_layer *l, char *out, size_t size)
     if (l->n_zero_out_of_range > 0)
         say(&w, "%.0f zeros lie beyond the codes", l->n_zero_out_of_range);
     if (l->flat > 0)
-        say(&w, "%.3g%% of groups are one value", 100 * l->flat);
+        say(&w, "%.3g%% of groups are one value%s", 100 * l->flat,
+            l->flat >= 1 ? ": nothing of the weights is left" : "");
     if (l->rest_differs)
         say(&w, "its norm was changed: compared with that taken back");
 }

@@ -46,6 +46,8 @@ struct ptq_score_model {
     const char *label;
     double bits_stored, nll, ppl, dnll, lo, hi, kl_mean;
     const char *failed;
+    const char *protocol, *text,
+        *text_note; /* note: what stands in for a text that is not here; "" */
 };
 struct ptq_score {
     const char *run_dir, *kind;

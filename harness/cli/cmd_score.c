@@ -92,6 +92,13 @@ static int print_models(const struct ptq_score *s, enum ptq_format format)
     return rc;
 }
 
+static void print_protocol(const struct ptq_score_model *m)
+{
+    printf("\nprotocol %s, text %s\n", m->protocol, m->text);
+    if (*m->text_note)
+        printf("%s\n", m->text_note);
+}
+
 static int print_layers(const struct ptq_score *s, enum ptq_format format)
 {
     struct ptq_table *t = ptq_table_new(N_LAYER_COLUMNS, layer_columns, layer_numeric);
@@ -132,6 +139,8 @@ static int print(const struct ptq_args *a, const struct ptq_score *s, struct ptq
     const bool words = format == PTQ_TEXT || format == PTQ_MD;
     if (s->n_models && (only ? !strcmp(only, "model") : words)) {
         rc = print_models(s, format);
+        if (!rc && words)
+            print_protocol(&s->model[0]);
         if (!only)
             putchar('\n');
     }

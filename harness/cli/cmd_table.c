@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int list_tables(struct ptq_arena *arena, enum ptq_format format, struct ptq_status *st)
 {
@@ -69,6 +70,12 @@ static int options(const struct ptq_args *a, struct ptq_paper_run *r, struct ptq
                                 .any_base = ptq_arg(a, "any-base") != NULL,
                                 .dry_run = ptq_arg(a, "dry-run") != NULL,
                                 .quiet = ptq_arg(a, "quiet") != NULL};
+    struct stat info;
+    if (r->model_dir && (stat(r->model_dir, &info) || !S_ISDIR(info.st_mode)))
+        return ptq_status_set(st, PTQ_ERR_USAGE,
+                              "--model-dir %s: no such folder; name the one that holds the "
+                              "checkpoints, or leave it out",
+                              r->model_dir);
     int code = ptq_arg_i64(a, "threads", 0, 4096, &r->threads, st);
     return code >= 0 && memory ? ptq_parse_bytes(memory, "--memory", &r->memory_bytes, st) : code;
 }

@@ -35,11 +35,14 @@ score tests/vectors/packed/demo packed --layers "$layers" --format jsonl --out "
 case $(remark blk.0.attn_k) in *RTN\ to*|*equals*) fail "a calibrated layer is called RTN" ;; esac
 case $(remark blk.1.attn_k) in *"as AWQ's"*) ;; *) fail "awq: $(remark blk.1.attn_k)" ;; esac
 case $(remark blk.2.attn_k) in "equals RTN to the code"*) ;; *) fail "compressed-tensors: $(remark blk.2.attn_k)" ;; esac
-case $(remark blk.3.attn_k) in *"100% of groups are one value"*) ;; *) fail "a cleared layer: $(remark blk.3.attn_k)" ;; esac
+case $(remark blk.3.attn_k) in *equals*) fail "a cleared layer is called RTN" ;; *"100% of groups are one value: nothing"*) ;; *) fail "a cleared layer: $(remark blk.3.attn_k)" ;; esac
 grep -q '"layer":"blk.1.attn_k".*"file_bits":4.312' "$work/out" || fail "awq takes 4 + 20 / 64 bits a weight"
 # blk.0.attn_v: auto-gptq on a Hessian of nothing but its damping
 score tests/vectors/packed/demo zero --layers 'blk.0.attn_v' || fail "packed: $(cat "$work/err")"
 grep -q 'blk.0.attn_v.*equals RTN' "$work/out" && grep -q 'All 1 layers equal RTN' "$work/out" || { cat "$work/out"; fail "calibration never ran, and nobody says so"; }
+# a text that is not here is told beside the numbers, not on stderr alone
+PTQ_TEXTS=$work/none score tests/vectors/packed/demo standin --layers blk.0.attn_v --alone --text wikitext2 || fail "stand-in: $(cat "$work/err")"
+grep -q '^protocol .*, text ' "$work/out" && grep -q '^wikitext2:test is not here' "$work/out" || { cat "$work/out"; fail "the text that stands in is not told"; }
 # missing layers are rows with a reason, and exit code 6
 score tests/vectors/packed/demo part --layers 'blk.0.attn_?' --out "$work/part.jsonl"
 [ $? = 6 ] || fail "missing layers: exit code"

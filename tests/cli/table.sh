@@ -15,6 +15,8 @@ exits 2 table gptq-optt
 says "did you mean 'gptq-opt'"
 exits 2 table gptq-opt --rows nothing
 says "no cell in rows 'nothing'"
+exits 2 table gptq-opt --model-dir "$work/nowhere"
+says "nowhere: no such folder"
 exits 2 table qet --format html
 says "unknown format 'html'"
 exits 2 table qet --no-such-flag
