@@ -1,4 +1,5 @@
 #include "sweep/pick.h"
+#include "core/words.h"
 #include "sweep/keys.h"
 #include "sweep/row.h"
 #include <stdio.h>
@@ -135,9 +136,28 @@ static int list_candidates(const struct pick *x, int64_t n, int n_picks)
                           l.text);
 }
 
+/* A field that no row knows is a slip of the pen, not a setting that was not run. */
+static int check_fields(const struct pick *x)
+{
+    for (int i = 0; i < x->a->n_picks; i++) {
+        const char *field = x->a->picks[i].field;
+        bool known = false;
+        for (const char *const *f = ptq_setting_fields; *f && !known; f++)
+            known = !strcmp(*f, field);
+        for (int64_t r = 0; r < x->p->rows.n && !known; r++)
+            known = json_object_get(x->p->rows.at[r], field) != NULL;
+        if (!known && x->p->rows.n)
+            return ptq_unknown_word("field of a row", field, ptq_setting_fields, x->st);
+    }
+    return PTQ_OK;
+}
+
 static int find_row(struct pick *x)
 {
     int64_t n = 0;
+    int rc = check_fields(x);
+    if (rc)
+        return rc;
     for (int64_t i = 0; i < x->p->rows.n; i++)
         if (is_wanted(x, x->p->rows.at[i], x->a->n_picks)) {
             x->p->row = x->p->rows.at[i];
@@ -239,7 +259,13 @@ int ptq_picked_form(const struct ptq_picked *p, const struct ptq_linear *lin, st
     const char *form = ptq_row_text(p->forms, lin->name);
     if (!*form)
         return PTQ_SKIP;
+    const bool there = ptq_pack_has(p->pack, form);
     int rc = ptq_pack_get(p->pack, form, r, st);
+    if (rc == PTQ_SKIP && there)
+        return ptq_status_set(st, PTQ_ERR_NUMERIC,
+                              "%s/forms.pack: the stored form of %s does not have the bytes that "
+                              "were written (hash); delete forms.pack and sweep again",
+                              p->run_dir, lin->name);
     if (rc == PTQ_SKIP)
         return ptq_status_set(
             st, PTQ_ERR_USAGE,

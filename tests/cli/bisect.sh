@@ -43,6 +43,20 @@ code=$?
 "$ptq" bisect "$run" "$run" --pick label --quiet >"$tree/out" 2>"$tree/log"
 code=$?
 [ $code = 2 ] && grep -q 'FIELD=VALUE' "$tree/log" || fail "a bad pick: exit $code"
+"$ptq" bisect "$run" "$run" --pick labl=rtn --quiet >"$tree/out" 2>"$tree/log"
+code=$?
+[ $code = 2 ] && grep -q "unknown field of a row 'labl'; did you mean 'label'" "$tree/log" || fail "an unknown field: exit $code"
+# one bit of a stored form: mostly in its bytes (5), sometimes in its header, which makes it absent (2)
+cp "$run"/forms.pack "$tree/whole"
+for place in 1 2 3 4 5; do
+    perl -0777 -pe "substr(\$_, int(length() * $place / 6), 1) ^= \"\\x01\"" "$tree/whole" >"$run"/forms.pack
+    for side in rtn planted; do
+        "$ptq" bisect "$run" "$run" --old "label=$side" --new "label=$side" --quiet >"$tree/out" 2>>"$tree/log"
+        echo "$place $?"
+    done
+done >"$tree/codes"
+[ "$(grep -c ' [25]$' "$tree/codes")" = 5 ] && grep -q ' 5$' "$tree/codes" && grep -q 'does not have the bytes that were written' "$tree/log" ||
+    fail "a changed form: $(cat "$tree/codes")"
 rm "$run"/forms.pack
 "$ptq" bisect "$run" "$run" --old label=rtn --new label=planted --quiet >"$tree/out" 2>"$tree/log"
 code=$?
