@@ -67,11 +67,12 @@ static const char *const asked_fields[] = {"bits",      "a_bits",          "grou
                                            "grid",      "zero_in_range",   "scale",      "seed",
                                            "precision", "true_sequential", "stats",      NULL};
 
-/* What both sides must share; a field that one side lacks says nothing. */
+/* What both sides must share; a field that one side lacks says nothing. The first that differs is
+ * named: words and counts before the hashes that follow from them. */
 static const char *const shared_fields[] = {
-    "model",    "model_key", "weights_key", "given_key",   "rows",  "cols",      "protocol",
-    "text_key", "n_windows", "text",        "rules",       "calib", "calib_key", "calib_draw",
-    "nsamples", "seqlen",    "heldout",     "heldout_key", NULL};
+    "model",     "rows",     "cols",      "protocol",    "n_windows", "text",      "rules",
+    "calib",     "nsamples", "seqlen",    "calib_draw",  "heldout",   "model_key", "weights_key",
+    "given_key", "text_key", "calib_key", "heldout_key", NULL};
 
 struct cell {
     const json_t *row;

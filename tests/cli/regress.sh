@@ -60,5 +60,7 @@ sed 's/,"nll_windows":\[[^]]*\]//' $baseline >"$work/bad.jsonl" && hostile 2 'nl
 sed 's/"metrics":{[^}]*}/"metrics":{}/' $baseline | grep -v '"kind":"[mr]' >"$work/bad.jsonl" && hostile 6 ''
 perl -e 'print "[" x 100000, "\n"' >"$work/bad.jsonl" && hostile 2 'not a JSON row'
 head -c 100000 /dev/urandom >"$work/bad.jsonl" && echo >>"$work/bad.jsonl" && hostile 2 ''
+# the setting is named, not the hash that follows from it
+sed 's/"nsamples":64/"nsamples":16/; s/"calib_key":"..../"calib_key":"0000/' $baseline >"$work/bad.jsonl" && hostile 3 "nsamples is '64'"
 sed 's/"model_key":"57/"model_key":"00/' $baseline >"$work/bad.jsonl" && hostile 3 'model_key'
 echo "as the baseline, in $took s"
