@@ -17,6 +17,11 @@ SET="$SET_SPEED bench.batch=5" exits 0 sweep "$config" speed
 [ "$(speeds)" = 16 ] || fail "another batch is another measurement: $(speeds) rows"
 "$PTQ" report "$work/speed" --print-only --format csv >"$work/csv" || fail "report"
 head -1 "$work/csv" | grep -q tokens_s || fail "the table has no tokens_s: $(head -1 "$work/csv")"
+# full precision: the middle one of the fp32 speeds beside the cells
+column=$(head -1 "$work/csv" | tr , '\n' | grep -nx tokens_s | cut -d: -f1)
+shown=$(grep ',reference,' "$work/csv" | cut -d, -f"$column")
+wanted=$(grep '"kind":"speed"' "$rows" | grep -o '"fp32_tokens_s":[0-9.e+]*' | cut -d: -f2 | sort -g | awk '{ v[NR] = $1 } END { printf "%.17g", (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }')
+awk -v a="$shown" -v b="$wanted" 'BEGIN { exit !(a > 0 && a / b > 1 - 1e-9 && a / b < 1 + 1e-9) }' || fail "full precision: $shown tokens a second, the rows have $wanted"
 "$PTQ" compare "$work/speed" "$work/speed" >"$work/same" 2>&1 || fail "a run with speeds and itself: $(tail -3 "$work/same")"
 # Rows of weights are the same with and without it.
 SET="${SET_SPEED/bench.speed=1/bench.speed=0}" exits 0 sweep "$config" plain
