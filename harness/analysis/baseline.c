@@ -69,6 +69,8 @@ static int cell_key(const json_t *row, char out[PTQ_KEY_CHARS], struct ptq_statu
     return asked ? PTQ_OK : PTQ_ERR_MEMORY;
 }
 
+static const char *const windows[] = {"nll_windows", "window_tokens", NULL};
+
 static json_t *slim(const json_t *row, struct ptq_status *st)
 {
     char key[PTQ_KEY_CHARS];
@@ -85,9 +87,7 @@ static json_t *slim(const json_t *row, struct ptq_status *st)
     json_object_set_new(out, "metrics", part_of(row, "metrics", kept_metrics));
     if (json_object_get(row, "host"))
         json_object_set_new(out, "host", part_of(row, "host", kept_host));
-    json_t *windows = json_object_get(row, "nll_windows");
-    if (windows)
-        json_object_set(out, "nll_windows", windows);
+    copy_fields(out, row, windows); /* long, so at the end of the line */
     return out;
 }
 

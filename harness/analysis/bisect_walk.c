@@ -290,22 +290,15 @@ double ptq_walk_nll(const struct ptq_walk *w, const double *nll)
     return sum / n;
 }
 
-/* A window's share of the summed difference: the mean of these is the difference of the means. */
 void ptq_walk_difference(const struct ptq_walk *w, const double *a, const double *b,
                          struct ptq_interval *out)
 {
-    int64_t n = 0;
-    double tokens = 0;
+    const int64_t n = w->text.tokens.n_seq;
     *out = (struct ptq_interval){NAN, NAN, NAN, NAN, NAN, NAN, 0};
-    double *diff = malloc((size_t)w->text.tokens.n_seq * sizeof *diff);
-    for (int64_t i = 0; diff && i < w->text.tokens.n_seq; i++)
-        if (w->n_window[i]) {
-            diff[n++] = (b[i] - a[i]) * (double)w->n_window[i];
-            tokens += (double)w->n_window[i];
-        }
-    for (int64_t i = 0; i < n; i++)
-        diff[i] *= (double)n / tokens;
+    double *diff = malloc((size_t)n * sizeof *diff + 1);
+    for (int64_t i = 0; diff && i < n; i++)
+        diff[i] = b[i] - a[i];
     if (diff)
-        ptq_paired_interval(diff, n, w->args->level, out);
+        ptq_paired_interval(diff, ptq_ratio_units(diff, w->n_window, n, diff), w->args->level, out);
     free(diff);
 }

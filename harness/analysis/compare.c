@@ -93,7 +93,9 @@ struct work {
     int64_t n_old, n_new;
     struct pair *pairs; /* joined, by setting, models first */
     int64_t n_pairs;
-    double *diff; /* [setting with windows][window] */
+    double *units;   /* scratch: the windows of a row */
+    int64_t n_units; /* windows with tokens */
+    double *diff;    /* [setting with windows][unit] */
     int64_t n_judged;
 };
 
@@ -472,11 +474,19 @@ static int add_windows(struct work *w, const struct pair *p, bool new, double sh
         return broken_row(w, p, PTQ_ERR_USAGE, new,
                           "nll_windows has not n_windows values, or another number than the other "
                           "rows (one file holds one protocol)");
-    for (int64_t i = 0; i < w->out->n_windows; i++) {
-        const json_t *v = json_array_get(list, (size_t)i);
-        if (!json_is_number(v))
+    if (!ptq_row_same_windows(p->old->row, p->new->row))
+        return broken_row(w, p, PTQ_ERR_USAGE, new,
+                          "window_tokens are not those of the other run's row");
+    const int64_t n = ptq_row_units(row, w->units);
+    if (n < 0)
+        return ptq_status_nomem(w->st, "windows", 0);
+    w->n_units = w->n_units ? w->n_units : n;
+    if (n != w->n_units)
+        return broken_row(w, p, PTQ_ERR_USAGE, new, "window_tokens are not those of other rows");
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(w->units[i]))
             return broken_row(w, p, PTQ_ERR_NUMERIC, new, "the loss of a window is not a number");
-        sum[i] += share * json_number_value(v);
+        sum[i] += share * w->units[i];
     }
     return PTQ_OK;
 }
@@ -505,15 +515,6 @@ static int window_differences(struct work *w, struct group *g, double *diff)
     return code;
 }
 
-static double mean_windows(const json_t *row)
-{
-    const json_t *list = json_object_get(row, "nll_windows");
-    double sum = 0;
-    for (size_t i = 0; i < json_array_size(list); i++)
-        sum += json_number_value(json_array_get(list, i));
-    return sum / (double)json_array_size(list);
-}
-
 /* ---- calibration seeds */
 
 /* Loss of a seed: the model's NLL, or the mean logarithm of its layers' errors. */
@@ -526,8 +527,8 @@ static bool seed_loss(const struct group *g, double seed, double *old, double *n
             continue;
         n++;
         if (is_model(p)) {
-            *old += mean_windows(p->old->row);
-            *new += mean_windows(p->new->row);
+            *old += ptq_row_mean_window(p->old->row);
+            *new += ptq_row_mean_window(p->new->row);
         } else if (g->c->layers.metric) {
             *old += log(ptq_row_metric(p->old->row, g->c->layers.metric));
             *new += log(ptq_row_metric(p->new->row, g->c->layers.metric));
@@ -649,14 +650,15 @@ static int judge_models(struct work *w, struct group *groups, int64_t n)
     if (!ptq_size_mul(n + 1, w->out->n_windows, &size))
         return ptq_status_nomem(w->st, "windows", 0);
     w->diff = ptq_arena_alloc(w->arena, w->st, size + 1, sizeof *w->diff);
+    w->units = ptq_arena_alloc(w->arena, w->st, w->out->n_windows, sizeof *w->units);
     struct ptq_judged *judged = ptq_arena_alloc(w->arena, w->st, n + 1, sizeof *judged);
-    if (!w->diff || !judged)
+    if (!w->diff || !w->units || !judged)
         return PTQ_ERR_MEMORY;
     for (int64_t i = 0; !code && i < n; i++) {
-        code = window_differences(w, &groups[i], w->diff + k * w->out->n_windows);
+        code = window_differences(w, &groups[i], w->diff + k * w->n_units);
         k += groups[i].c->has_windows;
     }
-    if (!code && !ptq_judge(w->diff, k, w->out->n_windows, w->o, judged))
+    if (!code && !ptq_judge(w->diff, k, w->n_units, w->o, judged))
         code = ptq_status_nomem(w->st, "verdicts", 0);
     k = 0;
     for (int64_t i = 0; !code && i < n; i++)

@@ -27,10 +27,8 @@ static bool is_copy(const struct ptq_proxies *p, int64_t first, const struct ptq
 static bool is_fit(const struct ptq_board *d, const struct ptq_point *x)
 {
     const int64_t n = ptq_row_n_windows(d->reference);
-    bool fit = x->row && !x->unranked && n > 1 && ptq_row_n_windows(x->row) == n;
-    for (int64_t w = 0; fit && w < n; w++)
-        fit = isfinite(ptq_row_window(x->row, w)) && isfinite(ptq_row_window(d->reference, w));
-    return fit;
+    return x->row && !x->unranked && n > 1 && ptq_row_same_windows(x->row, d->reference) &&
+           isfinite(ptq_row_mean_window(x->row)) && isfinite(ptq_row_mean_window(d->reference));
 }
 
 /* What a stratum stores: as rtn does, else the median. */
@@ -93,16 +91,19 @@ static int gather(struct work *w)
 static int take_windows(struct work *w)
 {
     struct ptq_measured *m = &w->p->study.of;
-    m->n_windows = ptq_row_n_windows(w->p->d->reference);
-    double *dnll = ptq_arena_alloc(w->t->arena, w->t->st, m->n * m->n_windows, sizeof *dnll);
+    const int64_t room = ptq_row_n_windows(w->p->d->reference);
+    double *dnll = ptq_arena_alloc(w->t->arena, w->t->st, (m->n + 1) * room, sizeof *dnll);
+    double *fp = ptq_arena_alloc(w->t->arena, w->t->st, room, sizeof *fp);
     const char **method = ptq_arena_alloc(w->t->arena, w->t->st, m->n, sizeof *method);
-    if (!dnll || !method)
+    if (!dnll || !fp || !method || (m->n_windows = ptq_row_units(w->p->d->reference, fp)) < 0)
         return PTQ_ERR_MEMORY;
     for (int64_t i = 0; i < m->n; i++) {
+        double *u = dnll + i * m->n_windows; /* of room values, which the next one overwrites */
         method[i] = ptq_row_text(w->p->cell[i]->any, "base");
+        if (ptq_row_units(w->p->cell[i]->row, u) < 0)
+            return PTQ_ERR_MEMORY;
         for (int64_t k = 0; k < m->n_windows; k++)
-            dnll[i * m->n_windows + k] =
-                ptq_row_window(w->p->cell[i]->row, k) - ptq_row_window(w->p->d->reference, k);
+            u[k] -= fp[k];
     }
     m->dnll = dnll;
     m->method = method;

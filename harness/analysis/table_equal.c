@@ -16,7 +16,8 @@ struct maker {
     double **x;
     int64_t n_x;
     double *half; /* by combination: of the own interval of log loss; NaN without one */
-    double *z;
+    double *fp;   /* units of the reference */
+    double *z;    /* scratch of n_x */
 };
 
 const char *ptq_layer_error_id(const struct ptq_board *d)
@@ -30,25 +31,27 @@ const char *ptq_layer_error_id(const struct ptq_board *d)
 /* ---- units of the paired interval ---- */
 
 /* d log L = dL / L: the windows' differences to full precision, over the loss. Their spread is that
- * of the log loss; windows count alike here (protocols cut them alike, but for a last one). */
+ * of the log loss. */
 static double *windows(struct maker *m, const struct ptq_combo *c, double loss)
 {
     const struct ptq_board *d = m->e->d;
     double *x = ptq_arena_alloc(m->t->arena, m->t->st, m->n_x, sizeof *x);
-    for (int64_t w = 0; x && w < m->n_x; w++) {
-        for (int64_t p = c->first; p < c->first + c->n; p++)
-            x[w] += (ptq_row_window(d->points[p].row, w) - ptq_row_window(d->reference, w)) /
-                    ((double)c->n * loss);
+    for (int64_t p = c->first; x && p < c->first + c->n; p++) {
+        if (ptq_row_units(d->points[p].row, m->z) != m->n_x)
+            return NULL;
+        for (int64_t w = 0; w < m->n_x; w++)
+            x[w] += (m->z[w] - m->fp[w]) / ((double)c->n * loss);
+    }
+    for (int64_t w = 0; x && w < m->n_x; w++)
         if (!isfinite(x[w]))
             return NULL;
-    }
     return x;
 }
 
 static bool has_windows(const struct ptq_board *d, const struct ptq_combo *c, int64_t n)
 {
     for (int64_t p = c->first; p < c->first + c->n; p++)
-        if (!d->points[p].row || ptq_row_n_windows(d->points[p].row) != n)
+        if (!d->points[p].row || !ptq_row_same_windows(d->points[p].row, d->reference))
             return false;
     return n > 1 && !strcmp(d->loss_id, "dnll");
 }
@@ -88,7 +91,11 @@ static double *layers(struct maker *m, const struct ptq_combo *c)
 static void measure_models(struct maker *m)
 {
     const struct ptq_board *d = m->e->d;
-    m->n_x = d->reference ? ptq_row_n_windows(d->reference) : 0;
+    m->n_x = d->reference ? ptq_row_units(d->reference, m->fp) : 0;
+    if (m->n_x < 0) {
+        ptq_status_nomem(m->t->st, "windows", 0);
+        m->n_x = 0;
+    }
     for (int64_t i = 0; i < d->n_combos; i++) {
         const struct ptq_combo *c = &d->combos[i];
         m->loss[i] = c->unranked || d->by_layers ? NAN : c->loss;
@@ -194,7 +201,8 @@ static const char *interval_words(const struct maker *m)
 int ptq_equal_make(const struct ptq_tables *t, const struct ptq_board *d,
                    enum ptq_quantity quantity, struct ptq_equal *e)
 {
-    const int64_t n = d->n_combos;
+    const int64_t n = d->n_combos,
+                  room = quantity == PTQ_OF_LAYERS ? d->n_layers : ptq_row_n_windows(d->reference);
     *e = (struct ptq_equal){.d = d,
                             .how = "",
                             .id = quantity == PTQ_OF_LAYERS ? ptq_layer_error_id(d) : d->loss_id,
@@ -205,9 +213,11 @@ int ptq_equal_make(const struct ptq_tables *t, const struct ptq_board *d,
                       .quantity = quantity,
                       .loss = ptq_arena_alloc(t->arena, t->st, n, sizeof *m.loss),
                       .x = ptq_arena_alloc(t->arena, t->st, n, sizeof *m.x),
-                      .half = ptq_arena_alloc(t->arena, t->st, n, sizeof *m.half)};
+                      .half = ptq_arena_alloc(t->arena, t->st, n, sizeof *m.half),
+                      .fp = ptq_arena_alloc(t->arena, t->st, room, sizeof *m.fp),
+                      .z = ptq_arena_alloc(t->arena, t->st, room, sizeof *m.z)};
     double *work = ptq_arena_alloc(t->arena, t->st, 2 * n, sizeof *work);
-    if (!e->hulls || !m.loss || !m.x || !m.half || !work)
+    if (!e->hulls || !m.loss || !m.x || !m.half || !m.fp || !m.z || !work)
         return PTQ_ERR_MEMORY;
     for (int64_t i = 0; i < n; i++)
         m.half[i] = NAN;
@@ -215,8 +225,7 @@ int ptq_equal_make(const struct ptq_tables *t, const struct ptq_board *d,
         measure_layers(&m);
     else
         measure_models(&m);
-    m.z = ptq_arena_alloc(t->arena, t->st, m.n_x, sizeof *m.z);
-    int code = m.z ? PTQ_OK : PTQ_ERR_MEMORY;
+    int code = t->st->code < 0 ? t->st->code : PTQ_OK;
     bool any = false;
     for (int i = 0; i < d->n_series && !code; i++) {
         code = make_hull(&m, i, work, work + n);

@@ -88,6 +88,29 @@ void ptq_paired_interval(const double *diff, int64_t n, double level, struct ptq
     }
 }
 
+int64_t ptq_ratio_units(const double *x, const int64_t *weight, int64_t n, double *out)
+{
+    double tokens = 0, sum = 0;
+    int64_t units = 0, first = -1;
+    bool equal = true;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t w = weight ? weight[i] : 1;
+        if (!w)
+            continue;
+        first = first < 0 ? i : first;
+        equal = equal && w == (weight ? weight[first] : 1);
+        tokens += (double)w;
+        sum += (double)w * x[i];
+        units++;
+    }
+    for (int64_t i = 0, k = 0; i < n; i++)
+        if (!weight || weight[i])
+            out[k++] = equal ? x[i]
+                             : sum / tokens + (x[i] - sum / tokens) * (double)weight[i] *
+                                                  (double)units / tokens;
+    return units;
+}
+
 double ptq_t_quantile(double below, double freedom)
 {
     if (!(below > 0 && below < 1 && freedom > 0))

@@ -19,6 +19,12 @@ struct ptq_interval {
 };
 void ptq_paired_interval(const double *diff, int64_t n, double level /* .95 */,
                          struct ptq_interval *);
+/* Means x of windows with `weight` tokens each, as the units of a paired interval: m + (x - m) w /
+ * mean(w), m the mean over all tokens. Their plain mean is m and their spread that of the ratio
+ * estimator (linearised: Cochran, Sampling Techniques, 3rd ed., section 6.3). Linear in x: units of
+ * two runs may be subtracted. Windows of weight 0 are left out; all weights equal, or NULL: x as it
+ * is. Returns how many; out may be x. */
+int64_t ptq_ratio_units(const double *x, const int64_t *weight, int64_t n, double *out);
 /* Holm's step-down: adjusted[i] <= alpha for each i that is rejected with all errors of the family
  * below alpha. A NaN stays one and is no member. False: no memory. */
 bool ptq_holm(const double *p, int64_t n, double *adjusted);

@@ -10,21 +10,12 @@ int ptq_model_eval_dnll(const struct ptq_model_eval *m, struct ptq_interval *out
     const struct ptq_eval *e = m->eval, *ref = e->reference;
     if (!ref || e->n_scored == 0)
         return PTQ_SKIP;
-    double *z = malloc((size_t)e->n_windows * sizeof *z + 1),
-           mean = ptq_eval_nll(e) - ptq_eval_nll(ref);
+    double *z = malloc((size_t)e->n_windows * sizeof *z + 1);
     if (!z)
         return PTQ_ERR_MEMORY;
-    int64_t n = 0, scored = 0;
     for (int64_t s = 0; s < e->n_windows; s++)
-        scored += e->n_window[s] > 0;
-    /* Mean = sum_w D_w / sum_w n_w, D_w the window's summed difference. Its spread is that of the
-     * residuals D_w - mean n_w over the mean window length; shifted by the mean they average to it
-     * exactly. Equal windows: z is the window's mean difference. */
-    for (int64_t s = 0; s < e->n_windows; s++)
-        if (e->n_window[s] > 0)
-            z[n++] = mean + (e->nll_window[s] - ref->nll_window[s] - mean) *
-                                (double)e->n_window[s] * (double)scored / (double)e->n_scored;
-    ptq_paired_interval(z, n, .95, out);
+        z[s] = e->nll_window[s] - ref->nll_window[s];
+    ptq_paired_interval(z, ptq_ratio_units(z, e->n_window, e->n_windows, z), .95, out);
     free(z);
     return PTQ_OK;
 }

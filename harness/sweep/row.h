@@ -19,7 +19,8 @@
  * - kind layer: layer, role, block, rows, cols; of a bare layer: weights_key, (given_key: of its
  *   statistics)
  * - kind model, reference: protocol, rules, text, text_key, (text_note), n_windows,
- *   (nll_windows []: not of encoders); (in_domain)
+ *   (nll_windows []: mean of every window, not of encoders; window_tokens []: scored tokens of
+ *   each, where they are not all equal); (in_domain)
  * - codes_hash: of the stored form: "the bits are the same"
  * - metrics {id: number | null}, absent {id: reason}, intervals {id: [lo, hi]},
  *   metric_keys {id: key}
@@ -96,6 +97,13 @@ bool ptq_row_interval(const json_t *row, const char *id, double *lo, double *hi)
  */
 int64_t ptq_row_n_windows(const json_t *row);
 double ptq_row_window(const json_t *row, int64_t window);
+/* The windows as units of paired statistics (ptq_ratio_units); out has room for ptq_row_n_windows.
+ * Returns how many; NaN where a window or its tokens are no numbers; -1: no memory. */
+int64_t ptq_row_units(const json_t *row, double *out);
+double ptq_row_mean_window(const json_t *row); /* over tokens; NaN: none, or no numbers */
+/* Whether windows of two rows are the same pieces of text: as many, of the same numbers of tokens.
+ */
+bool ptq_row_same_windows(const json_t *a, const json_t *b);
 int64_t ptq_row_seq(const json_t *row); /* host.seq; 0 when absent */
 double ptq_row_sub(const json_t *row, const char *object,
                    const char *field); /* notes, time, host */

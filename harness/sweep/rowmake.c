@@ -129,10 +129,17 @@ void ptq_row_add_eval(json_t *row, const struct ptq_text *text, const struct ptq
     put_int(row, "n_windows", text->tokens.n_seq);
     if (!eval || !eval->nll_window)
         return;
-    json_t *nll = json_array();
-    for (int64_t i = 0; i < eval->n_windows; i++)
+    json_t *nll = json_array(), *tokens = json_array();
+    bool equal = true;
+    for (int64_t i = 0; i < eval->n_windows; i++) {
+        equal = equal && eval->n_window[i] == eval->n_window[0];
         json_array_append_new(nll, ptq_json_num(eval->nll_window[i]));
+        json_array_append_new(tokens, json_integer(eval->n_window[i]));
+    }
     json_object_set_new(row, "nll_windows", nll);
+    if (!equal)
+        json_object_set(row, "window_tokens", tokens);
+    json_decref(tokens);
 }
 
 void ptq_row_set_outcome(json_t *row, int code, const char *reason)

@@ -1,6 +1,7 @@
 /* rows.c: reading results back. Files are untrusted: a line is at most MAX_LINE_BYTES and is a row
  * of our schema or an error. */
 #include "sweep/row.h"
+#include "core/stat.h"
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
@@ -278,6 +279,51 @@ int64_t ptq_row_n_windows(const json_t *row)
 double ptq_row_window(const json_t *row, int64_t window)
 {
     return number(json_array_get(json_object_get(row, "nll_windows"), (size_t)window));
+}
+
+/* Counts of tokens; for a list that is none, windows of NaN. */
+static void read_tokens(const json_t *list, int64_t n, double *x, int64_t *weight)
+{
+    bool fit = (int64_t)json_array_size(list) == n;
+    for (int64_t w = 0; w < n && fit; w++) {
+        const double v = number(json_array_get(list, (size_t)w));
+        fit = v >= 0 && v <= INT32_MAX && v == floor(v);
+        weight[w] = fit ? (int64_t)v : 0;
+    }
+    for (int64_t w = 0; w < n && !fit; w++) {
+        x[w] = NAN;
+        weight[w] = 1;
+    }
+}
+
+int64_t ptq_row_units(const json_t *row, double *out)
+{
+    const int64_t n = ptq_row_n_windows(row);
+    const json_t *tokens = json_object_get(row, "window_tokens");
+    int64_t *weight = tokens ? malloc((size_t)n * sizeof *weight + 1) : NULL;
+    if (tokens && !weight)
+        return -1;
+    for (int64_t w = 0; w < n; w++)
+        out[w] = ptq_row_window(row, w);
+    if (tokens)
+        read_tokens(tokens, n, out, weight);
+    const int64_t units = ptq_ratio_units(out, weight, n, out);
+    free(weight);
+    return units;
+}
+
+double ptq_row_mean_window(const json_t *row)
+{
+    double *units = malloc((size_t)ptq_row_n_windows(row) * sizeof *units + 1);
+    const double mean = units ? ptq_mean(units, ptq_row_units(row, units)) : NAN;
+    free(units);
+    return mean;
+}
+
+bool ptq_row_same_windows(const json_t *a, const json_t *b)
+{
+    const json_t *x = json_object_get(a, "window_tokens"), *y = json_object_get(b, "window_tokens");
+    return ptq_row_n_windows(a) == ptq_row_n_windows(b) && (x == y || json_equal(x, y));
 }
 
 double ptq_row_metric(const json_t *row, const char *id)

@@ -63,4 +63,19 @@ head -c 100000 /dev/urandom >"$work/bad.jsonl" && echo >>"$work/bad.jsonl" && ho
 # the setting is named, not the hash that follows from it
 sed 's/"nsamples":64/"nsamples":16/; s/"calib_key":"..../"calib_key":"0000/' $baseline >"$work/bad.jsonl" && hostile 3 "nsamples is '64'"
 sed 's/"model_key":"57/"model_key":"00/' $baseline >"$work/bad.jsonl" && hostile 3 'model_key'
+
+# Windows of unlike lengths: the change is a token's, that of the rows' own losses; a window that scores nothing is none.
+printf '%s\n' '84 104 101 32 99 97 116 32 115 97 116' '111 110' '116' '116 104 101 32 109 97 116' >"$work/some.ids"
+for damp in 0.01 1; do
+    "$PTQ" sweep configs/demo.ini --quiet --no-report --set "run.out=$work run.name=ids$damp eval.text=$work/some.ids eval.protocol=ids-256 \
+        sweep.methods=gptq:percdamp=$damp sweep.bits=2 sweep.group_size=64 sweep.layers=blk.3.ffn_* calib.nsamples=4" >/dev/null 2>"$work/err" ||
+        fail "a sweep over ids: $(cat "$work/err")"
+    sed 's/percdamp=[0-9.]*/percdamp=0.5/g' "$work/ids$damp/cells.jsonl" >"$work/ids$damp.jsonl" # two programs that differ in it, say
+done
+grep '"kind":"model"' "$work/ids0.01.jsonl" | grep -q '"window_tokens":\[10,1,0,6\]' || fail "tokens of the windows: $(grep -o '"window_tokens":[^]]*' "$work/ids0.01.jsonl")"
+"$PTQ" compare "$work/ids0.01.jsonl" "$work/ids1.jsonl" --format csv >"$work/out" 2>"$work/err"
+change=$(grep '^"\?gptq' "$work/out" | cut -d, -f"$(head -1 "$work/out" | tr , '\n' | grep -nx change | cut -d: -f1)")
+nll() { grep '"kind":"model"' "$1" | grep -o '"nll":[0-9.]*' | head -1 | cut -d: -f2; }
+awk -v c="$change" -v a="$(nll "$work/ids0.01.jsonl")" -v b="$(nll "$work/ids1.jsonl")" 'BEGIN { d = b - a; exit !(d != 0 && c != "" && c - d < 2e-6 && d - c < 2e-6) }' ||
+    fail "windows of unlike lengths: change $change, the rows say $(nll "$work/ids0.01.jsonl") and $(nll "$work/ids1.jsonl"): $(cat "$work/out" "$work/err")"
 echo "as the baseline, in $took s"

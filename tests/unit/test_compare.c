@@ -320,13 +320,70 @@ static void joins(void **state)
     ptq_arena_clear(&arena);
 }
 
+/* ---- windows of unlike lengths ---- */
+
+static int compare_windows(const char *tokens_old, const char *tokens_new, struct ptq_arena *arena,
+                           struct ptq_comparison *c, struct ptq_status *st)
+{
+    const struct made m = {3, 3.25, 0, "aa", NULL, 0, 0};
+    json_t *a[MOST], *b[MOST];
+    struct ptq_compare_run x = {.name = "OLD", .rows = {.at = a}},
+                           y = {.name = "NEW", .rows = {.at = b}};
+    const struct ptq_compare_options o = ptq_compare_defaults();
+    add(&x.rows, &m);
+    add(&y.rows, &m);
+    json_object_set_new(a[0], "nll_windows", json_pack("[f,f,n,f]", 1., 1., 1.));
+    json_object_set_new(b[0], "nll_windows", json_pack("[f,f,n,f]", 2., 3., 5.));
+    if (tokens_old)
+        json_object_set_new(a[0], "window_tokens", json_loads(tokens_old, 0, NULL));
+    if (tokens_new)
+        json_object_set_new(b[0], "window_tokens", json_loads(tokens_new, 0, NULL));
+    int code = ptq_compare(&x, &y, &o, arena, c, st);
+    json_decref(a[0]);
+    json_decref(b[0]);
+    return code;
+}
+
+/* Differences 1, 2 and 4 over 1, 2 and 3 tokens: 17 / 6 a token, not the windows' mean 7 / 3; a
+ * window without tokens has no loss and is none. */
+static void tokens_weigh(void **state)
+{
+    (void)state;
+    struct ptq_arena arena;
+    struct ptq_comparison c;
+    struct ptq_status st = {0};
+    ptq_arena_init(&arena, 0);
+    assert_ok(compare_windows("[1,2,0,3]", "[1,2,0,3]", &arena, &c, &st), &st);
+    assert_rel(c.at[0].model.change.mean, 17. / 6, 1e-14);
+    assert_int_equal(c.at[0].model.change.n, 3);
+    static const char *const bad[][2] = {{"[1,2,0,3]", NULL},
+                                         {"[1,2,0,3]", "[1,2,0,4]"},
+                                         {"[1,2]", "[1,2]"},
+                                         {"[1,2,3]", "[1,2,3]"},
+                                         {"[1,2,0,-3]", "[1,2,0,-3]"},
+                                         {"[1,2,0,1.5]", "[1,2,0,1.5]"},
+                                         {"{}", "{}"},
+                                         {NULL, NULL},
+                                         {"[1,2,\"x\",3]", "[1,2,\"x\",3]"},
+                                         {"[0,0,0,1e300]", "[0,0,0,1e300]"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_true(compare_windows(bad[i][0], bad[i][1], &arena, &c, &st) < 0);
+        ptq_status_clear(&st);
+    }
+    ptq_arena_clear(&arena);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(false_alarms), cmocka_unit_test(power),
-        cmocka_unit_test(verdicts),     cmocka_unit_test(holm),
-        cmocka_unit_test(quantiles),    cmocka_unit_test(layers_and_bits),
-        cmocka_unit_test(models),       cmocka_unit_test(seeds),
-        cmocka_unit_test(joins)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(tokens_weigh),
+                                       cmocka_unit_test(false_alarms),
+                                       cmocka_unit_test(power),
+                                       cmocka_unit_test(verdicts),
+                                       cmocka_unit_test(holm),
+                                       cmocka_unit_test(quantiles),
+                                       cmocka_unit_test(layers_and_bits),
+                                       cmocka_unit_test(models),
+                                       cmocka_unit_test(seeds),
+                                       cmocka_unit_test(joins)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

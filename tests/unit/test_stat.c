@@ -97,6 +97,36 @@ static void intervals_without_spread(void **state)
     assert_true(i.mean == 5.5 && isnan(i.lo));
 }
 
+/* By hand: windows of 1, 2 and 3 tokens, means 1, 2 and 4: m = 17/6, units m + (x - m) w / 2. */
+static void ratio_units(void **state)
+{
+    (void)state;
+    const double x[] = {1, NAN, 2, 4}, want[] = {23. / 12, 2, 55. / 12};
+    const int64_t tokens[] = {1, 0, 2, 3}, alike[] = {7, 7, 7, 7};
+    double u[4], v[4], diff[4];
+    struct ptq_interval i;
+    assert_int_equal(ptq_ratio_units(x, tokens, 4, u), 3);
+    for (int k = 0; k < 3; k++)
+        assert_rel(u[k], want[k], 1e-14);
+    /* Cochran, eq. 6.13 without the finite population: sum (y_i - R x_i)^2 / ((n - 1) n xbar^2);
+     * y_i - R x_i = -11/6, -5/3, 7/2. */
+    ptq_paired_interval(u, 3, .95, &i);
+    assert_rel(i.mean, 17. / 6, 1e-14);
+    assert_rel(i.se, sqrt((121. / 36 + 25. / 9 + 49. / 4) / (2 * 3 * 4)), 1e-14);
+    const double y[] = {3, NAN, -1, .5};
+    assert_int_equal(ptq_ratio_units(y, tokens, 4, v), 3);
+    for (int k = 0; k < 4; k++)
+        diff[k] = x[k] - y[k];
+    assert_int_equal(ptq_ratio_units(diff, tokens, 4, diff), 3); /* in place */
+    for (int k = 0; k < 3; k++)
+        assert_rel(diff[k], u[k] - v[k], 1e-13);
+    const double z[] = {.1, .2, .7, .3};
+    assert_int_equal(ptq_ratio_units(z, alike, 4, u), 4);
+    assert_memory_equal(u, z, sizeof z);
+    assert_int_equal(ptq_ratio_units(z, NULL, 4, u), 4);
+    assert_memory_equal(u, z, sizeof z);
+}
+
 /* IQ and hours of television, Wikipedia "Spearman's rank correlation coefficient": rho =
  * -29/165. */
 static void spearman(void **state)
@@ -147,6 +177,7 @@ int main(void)
         cmocka_unit_test(intervals_in_closed_form),
         cmocka_unit_test(interval_from_the_table),
         cmocka_unit_test(intervals_without_spread),
+        cmocka_unit_test(ratio_units),
         cmocka_unit_test(spearman),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
