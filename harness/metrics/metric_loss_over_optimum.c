@@ -55,7 +55,8 @@ static int64_t position(const struct ptq_part *p, int64_t col, int64_t cols)
     return col;
 }
 
-static bool add_row(struct exact *x, int64_t i)
+/* NULL: added. Else why there is no optimum. */
+static const char *add_row(struct exact *x, int64_t i)
 {
     const struct ptq_part *p = &x->e->quant->part[0];
     const struct ptq_cmat *m = &x->e->truth->layer->w;
@@ -67,14 +68,14 @@ static bool add_row(struct exact *x, int64_t i)
         scale[j] = (double)p->scale.at[g];
         zero[j] = (double)(p->zero.fmt == PTQ_FMT_NONE ? p->zero_const : p->zero.at[g]);
         if (!(scale[j] > 0))
-            return false;
+            return "a scale is not above 0";
     }
     struct ptq_nearest a = {(int)m->cols, x->chol,        w,         scale, zero,
                             1 << p->bits, x->row_loss[i], most_nodes};
     if (!ptq_nearest_loss(&a, &least))
-        return false;
+        return "the search for the best codes took too long";
     x->sum += least;
-    return true;
+    return NULL;
 }
 
 static int layer(struct ptq_layer_eval *e, struct ptq_value *v)
@@ -94,8 +95,8 @@ static int layer(struct ptq_layer_eval *e, struct ptq_value *v)
                                    x.row_loss, &loss, e->st)
                     : PTQ_ERR_MEMORY;
     for (int64_t i = 0; rc == PTQ_OK && i < dw->rows; i++)
-        if (!add_row(&x, i))
-            return ptq_value_none(v, "the search for the best codes took too long");
+        if ((why = add_row(&x, i)))
+            return ptq_value_none(v, why);
     if (rc)
         return rc;
     return x.sum > 0 ? ptq_value_set(v, loss / x.sum)

@@ -215,6 +215,162 @@ static void test_layer_excess_bits(void **state)
     teardown(&f);
 }
 
+/* A layer of 5 inputs whose codes can be tried one by one: 2 bits, groups of 2 positions of an
+ * order, a last one of 1. */
+enum { SMALL_ROWS = 2, SMALL = 5, SMALL_GROUPS = 3, SMALL_CODES = 4 };
+struct small {
+    float w[SMALL_ROWS * SMALL], what[SMALL_ROWS * SMALL], scale[SMALL_ROWS * SMALL_GROUPS],
+        zero[SMALL_ROWS * SMALL_GROUPS];
+    double hess[SMALL * SMALL];
+    uint16_t codes[SMALL_ROWS * SMALL];
+    struct ptq_quant quant;
+    struct ptq_layer layer;
+};
+static const int32_t small_order[SMALL] = {3, 0, 4, 1, 2}, small_place[SMALL] = {1, 3, 4, 0, 2};
+
+static float small_value(const struct small *s, int i, int j, int code)
+{
+    const struct ptq_part *p = &s->quant.part[0];
+    const int at = p->perm ? small_place[j] : j,
+              g = p->groups_per_row ? i * SMALL_GROUPS + at / 2 : 0;
+    return s->scale[g] * ((float)code - (p->zero.at ? s->zero[g] : p->zero_const));
+}
+
+static double small_loss(const struct small *s, int i, const int *codes)
+{
+    double sum = 0, d[SMALL];
+    for (int j = 0; j < SMALL; j++)
+        d[j] = (double)small_value(s, i, j, codes[j]) - s->w[i * SMALL + j];
+    for (int j = 0; j < SMALL; j++)
+        for (int k = 0; k < SMALL; k++)
+            sum += d[j] * s->hess[j * SMALL + k] * d[k];
+    return sum;
+}
+
+static void make_small(struct small *s, bool ordered, bool zeros, bool one_grid)
+{
+    double x[SMALL * SMALL];
+    for (int i = 0; i < SMALL * SMALL; i++)
+        x[i] = 1 + .5 * ptq_normal(31, (uint64_t)i); /* correlated */
+    for (int i = 0; i < SMALL; i++)
+        for (int j = 0; j < SMALL; j++) {
+            s->hess[i * SMALL + j] = i == j ? .05 : 0;
+            for (int k = 0; k < SMALL; k++)
+                s->hess[i * SMALL + j] += x[k * SMALL + i] * x[k * SMALL + j];
+        }
+    for (int i = 0; i < SMALL_ROWS * SMALL; i++)
+        s->w[i] = (float)ptq_normal(32, (uint64_t)i);
+    for (int i = 0; i < SMALL_ROWS * SMALL_GROUPS; i++) {
+        s->scale[i] = .5f + .125f * (float)i;
+        s->zero[i] = (float)(1 + i % 2);
+    }
+    const int64_t n = one_grid ? 1 : SMALL_ROWS * SMALL_GROUPS;
+    s->quant = (struct ptq_quant){SMALL_ROWS,
+                                  SMALL,
+                                  1,
+                                  {{.kind = PTQ_PART_UNIFORM,
+                                    .bits = 2,
+                                    .codes = s->codes,
+                                    .group_cols = one_grid ? SMALL : 2,
+                                    .groups_per_row = one_grid ? 0 : SMALL_GROUPS,
+                                    .scale = {PTQ_FMT_F32, 32, false, n, s->scale},
+                                    .zero_const = 1.5f,
+                                    .perm = ordered ? small_order : NULL}}};
+    if (zeros)
+        s->quant.part[0].zero = (struct ptq_arr){PTQ_FMT_INT, 2, false, n, s->zero};
+    s->layer = (struct ptq_layer){.name = "small",
+                                  .w = {s->w, SMALL_ROWS, SMALL, SMALL},
+                                  .hess = {s->hess, SMALL, SMALL, SMALL}};
+}
+
+/* The nearest code of every weight by itself: off the best ones wherever inputs are correlated. */
+static double round_small(struct small *s)
+{
+    double sum = 0;
+    for (int i = 0; i < SMALL_ROWS; i++) {
+        int codes[SMALL];
+        for (int j = 0; j < SMALL; j++) {
+            codes[j] = 0;
+            for (int c = 1; c < SMALL_CODES; c++)
+                if (fabsf(small_value(s, i, j, c) - s->w[i * SMALL + j]) <
+                    fabsf(small_value(s, i, j, codes[j]) - s->w[i * SMALL + j]))
+                    codes[j] = c;
+            s->codes[i * SMALL + j] = (uint16_t)codes[j];
+            s->what[i * SMALL + j] = small_value(s, i, j, codes[j]);
+        }
+        sum += small_loss(s, i, codes);
+    }
+    return sum;
+}
+
+static double least_small(const struct small *s)
+{
+    double sum = 0;
+    for (int i = 0; i < SMALL_ROWS; i++) {
+        double least = INFINITY;
+        for (int n = 0; n < 1 << (2 * SMALL); n++) {
+            int codes[SMALL];
+            for (int j = 0; j < SMALL; j++)
+                codes[j] = n >> (2 * j) & 3;
+            least = fmin(least, small_loss(s, i, codes));
+        }
+        sum += least;
+    }
+    return sum;
+}
+
+static void evaluate_small(struct small *s, struct ptq_value v[MOST])
+{
+    struct ptq_arena arena;
+    struct ptq_layer_truth truth = {.layer = NULL};
+    struct ptq_status st = {0};
+    ptq_arena_init(&arena, 0);
+    assert_ok(ptq_layer_truth_init(&truth, &s->layer, NULL, NULL, &arena, &st), &st);
+    assert_ok(ptq_metrics_layer_eval(&truth, &s->quant, s->what, NULL, v, &st), &st);
+    ptq_arena_clear(&arena);
+}
+
+static void test_layer_loss_over_optimum(void **state)
+{
+    (void)state;
+    struct small s;
+    struct ptq_value v[MOST];
+    for (int k = 0; k < 6; k++) {
+        make_small(&s, k == 1 || k == 3, k != 2 && k != 5, k > 3);
+        const double rounded = round_small(&s), least = least_small(&s);
+        evaluate_small(&s, v);
+        assert_true(rounded > 1.01 * least);
+        assert_rel(value(v, "loss_over_optimum")->v, rounded / least, 1e-6); /* dW in fp32 */
+    }
+    /* what no search over codes of one grid says anything about */
+    make_small(&s, false, true, false);
+    round_small(&s);
+    s.quant.part[1] = (struct ptq_part){.kind = PTQ_PART_LOWRANK, .rank = 1};
+    s.quant.n_parts = 2;
+    static const float ones[SMALL] = {1, 1, 1, 1, 1};
+    s.quant.part[1].left = (struct ptq_arr){PTQ_FMT_F32, 32, false, SMALL_ROWS, ones};
+    s.quant.part[1].right = (struct ptq_arr){PTQ_FMT_F32, 32, false, SMALL, ones};
+    evaluate_small(&s, v);
+    assert_string_equal(value(v, "loss_over_optimum")->reason, "not one uniform grid");
+    make_small(&s, false, true, false);
+    round_small(&s);
+    s.quant.act.divisor = (struct ptq_arr){PTQ_FMT_F32, 32, false, SMALL, ones};
+    evaluate_small(&s, v);
+    assert_string_equal(value(v, "loss_over_optimum")->reason, "not one uniform grid");
+    make_small(&s, false, true, false);
+    round_small(&s);
+    memset(s.hess, 0, sizeof s.hess);
+    s.hess[0] = 1;
+    evaluate_small(&s, v);
+    assert_string_equal(value(v, "loss_over_optimum")->reason,
+                        "the Hessian is not positive definite");
+    make_small(&s, false, true, false);
+    round_small(&s);
+    s.scale[2] = 0;
+    evaluate_small(&s, v);
+    assert_string_equal(value(v, "loss_over_optimum")->reason, "a scale is not above 0");
+}
+
 /* What = W / 2: dW = -W / 2, so every relative error is 1/4 and every cosine 1, under any Hessian.
  */
 static void test_layer_closed_form(void **state)
@@ -466,6 +622,7 @@ int main(void)
         cmocka_unit_test(test_layer_against_loops),
         cmocka_unit_test(test_layer_bits),
         cmocka_unit_test(test_layer_excess_bits),
+        cmocka_unit_test(test_layer_loss_over_optimum),
         cmocka_unit_test(test_layer_closed_form),
         cmocka_unit_test(test_layer_absences),
         cmocka_unit_test(test_model_by_hand),
