@@ -262,7 +262,7 @@ static void make_small(struct small *s, bool ordered, bool zeros, bool one_grid)
         s->w[i] = (float)ptq_normal(32, (uint64_t)i);
     for (int i = 0; i < SMALL_ROWS * SMALL_GROUPS; i++) {
         s->scale[i] = .5f + .125f * (float)i;
-        s->zero[i] = (float)(1 + i % 2);
+        s->zero[i] = i % 2 ? 3 : 0; /* of one sign each */
     }
     const int64_t n = one_grid ? 1 : SMALL_ROWS * SMALL_GROUPS;
     s->quant = (struct ptq_quant){SMALL_ROWS,
