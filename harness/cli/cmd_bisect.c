@@ -57,9 +57,27 @@ static const char *const columns[] = {"layers", "n",     "dnll", "lo",    "hi", 
 static const bool numeric[] = {false, true, true, true, true, true, false, true, true, true, false};
 enum { N_COLUMNS = sizeof columns / sizeof *columns };
 
-static void put_mean(char out[24], const struct ptq_interval *i)
+enum { CELL = 32 };
+
+static void put_number(char out[CELL], double v, bool exact)
 {
-    snprintf(out, 24, i->n ? "%+.6f" : "-", i->mean);
+    snprintf(out, CELL, isnan(v) ? "-" : exact ? "%.17g" : "%+.6f", v);
+}
+
+static void put_mean(char out[CELL], const struct ptq_interval *i, bool exact)
+{
+    put_number(out, i->n ? i->mean : NAN, exact);
+}
+
+/* A share of the whole; programs get the number, people per cent. */
+static void put_share(char out[CELL], double part, double whole, bool exact)
+{
+    if (whole == 0)
+        snprintf(out, CELL, "-");
+    else if (exact)
+        put_number(out, part / whole, true);
+    else
+        snprintf(out, CELL, "%.1f%%", 100 * part / whole);
 }
 
 static void what_differs(const struct ptq_bisect_range *r, char *out, size_t size)
@@ -78,30 +96,22 @@ static void what_differs(const struct ptq_bisect_range *r, char *out, size_t siz
 }
 
 static int add_range(struct ptq_table *t, const struct ptq_bisect *b,
-                     const struct ptq_bisect_range *r)
+                     const struct ptq_bisect_range *r, bool exact)
 {
-    char layers[256], n[24], cell[6][24], share[24], what[200];
+    char layers[256], n[CELL], cell[6][CELL], share[CELL], what[200];
     snprintf(layers, sizeof layers, r->n_layers > 1 ? "%s .. %s" : "%s", r->first, r->last);
     snprintf(n, sizeof n, "%lld", (long long)r->n_layers);
-    put_mean(cell[0], &r->dnll);
-    snprintf(cell[1], 24, "%+.6f", r->dnll.lo);
-    snprintf(cell[2], 24, "%+.6f", r->dnll.hi);
-    snprintf(share, sizeof share, "%.1f%%", 100 * r->dnll.mean / b->total.mean);
-    put_mean(cell[3], &r->parts.codes);
-    put_mean(cell[4], &r->parts.grid);
-    put_mean(cell[5], &r->parts.order_alone);
+    put_mean(cell[0], &r->dnll, exact);
+    put_number(cell[1], r->dnll.lo, exact);
+    put_number(cell[2], r->dnll.hi, exact);
+    put_share(share, r->dnll.mean, b->total.mean, exact);
+    put_mean(cell[3], &r->parts.codes, exact);
+    put_mean(cell[4], &r->parts.grid, exact);
+    put_mean(cell[5], &r->parts.order_alone, exact);
     what_differs(r, what, sizeof what);
-    const char *const cells[N_COLUMNS] = {layers,
-                                          n,
-                                          cell[0],
-                                          cell[1],
-                                          cell[2],
-                                          b->total.mean == 0 ? "-" : share,
-                                          r->guilty ? "yes" : "no",
-                                          cell[3],
-                                          cell[4],
-                                          cell[5],
-                                          what};
+    const char *const cells[N_COLUMNS] = {
+        layers,  n,       cell[0], cell[1], cell[2], share, r->guilty ? "yes" : "no",
+        cell[3], cell[4], cell[5], what};
     return ptq_table_row(t, cells);
 }
 
@@ -110,7 +120,7 @@ static int print(const struct ptq_bisect *b, enum ptq_format format, struct ptq_
     struct ptq_table *t = ptq_table_new(N_COLUMNS, columns, numeric);
     int rc = t ? PTQ_OK : PTQ_ERR_MEMORY;
     for (int64_t i = 0; !rc && i < b->n_ranges; i++)
-        rc = add_range(t, b, &b->range[i]);
+        rc = add_range(t, b, &b->range[i], format == PTQ_CSV || format == PTQ_JSONL);
     if (!rc)
         ptq_table_print(t, format, stdout);
     ptq_table_free(t);

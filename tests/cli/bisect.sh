@@ -26,6 +26,11 @@ run=$tree/a/demo
 "$ptq" bisect "$run" "$run" --old label=rtn --new label=planted --quiet --format jsonl >"$tree/found" 2>"$tree/log" || fail "bisect: exit $?"
 guilty() { sed -n 's/.*"layers":"\([^"]*\)".*"guilty":"yes".*/\1/p' "$tree/found" | tr '\n' ' '; }
 [ "$(guilty)" = "blk.1.attn_o blk.2.ffn_down " ] || { cat "$tree/found"; fail "guilty: $(guilty)"; }
+# the ranges tile the layers and add up to the difference of the two rows
+dnll() { sed -n 's/.*"dnll":\([-0-9.e+]*\),"lo".*/\1/p' "$tree/found"; }
+row_nll() { grep '"kind":"model"' "$run/cells.jsonl" | grep "\"label\":\"$1\"" | grep -o '"nll":[0-9.e+-]*' | head -1 | cut -d: -f2; }
+dnll | awk -v a="$(row_nll rtn)" -v b="$(row_nll planted)" '{ s += $1 } END { d = s - (b - a); exit !(b - a != 0 && d < 1e-12 && d > -1e-12) }' ||
+    { cat "$tree/found"; fail "the ranges do not add up to $(row_nll planted) - $(row_nll rtn)"; }
 grep 'blk.2.ffn_down' "$tree/found" | grep -q '[1-9][0-9]* codes, 0 scales .*, 0 zeros' || fail "codes of blk.2.ffn_down alone differ"
 grep 'blk.1.attn_o' "$tree/found" | grep -q '"0 codes, [1-9][0-9]* scales (at most 0.5), 0 zeros' || fail "scales of blk.1.attn_o alone differ"
 # two layers differ of 28: the ends, one between, and the parts (whole form and the one part that differs) of both
