@@ -2,6 +2,7 @@
 #include "sweep/keys.h"
 #include "sweep/placed.h"
 #include "sweep/row.h"
+#include "sweep/rowtext.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,32 +99,6 @@ static int check_comparable(const struct ptq_walk *w, bool *comparable, struct p
     return PTQ_OK;
 }
 
-/* The protocol's name may say fewer windows ("gptq-2048/first20"), which the count does as well; of
- * texts that have one protocol alone the source says it. */
-static int load_text(struct ptq_walk *w, struct ptq_status *st)
-{
-    const json_t *row = w->picked[PTQ_OLD].row;
-    char protocol[64];
-    struct ptq_status named = {0};
-    struct ptq_text_request ask = {.source = ptq_row_text(row, "text"),
-                                   .n_seq = (int64_t)ptq_row_num(row, "n_windows"),
-                                   .protocol = protocol};
-    snprintf(protocol, sizeof protocol, "%s", ptq_row_text(row, "protocol"));
-    protocol[strcspn(protocol, "/")] = 0;
-    const struct ptq_model_info *info = ptq_model_info(w->model);
-    int rc = ptq_text_load(info, &ask, w->arena, &w->text, &named);
-    if (rc || strcmp(w->text.key, ptq_row_text(row, "text_key")) != 0) {
-        ask.protocol = NULL;
-        rc = ptq_text_load(info, &ask, w->arena, &w->text, st);
-    }
-    if (!rc && strcmp(w->text.key, ptq_row_text(row, "text_key")) != 0)
-        rc = ptq_status_set(st, PTQ_ERR_USAGE,
-                            "%s: is not the text that %s was scored on (%s): the file changed, or "
-                            "is another one here; put the old one back",
-                            ask.source, w->picked[PTQ_OLD].run_dir, ptq_row_text(row, "protocol"));
-    return rc;
-}
-
 int ptq_walk_open(struct ptq_walk *w, bool *comparable, struct ptq_status *st)
 {
     struct ptq_model *again = NULL;
@@ -142,7 +117,10 @@ int ptq_walk_open(struct ptq_walk *w, bool *comparable, struct ptq_status *st)
                             ptq_model_info(w->model)->source);
     if (!rc && !(rc = list_sites(w, st)) && !(rc = check_codes(w, PTQ_OLD, st)))
         rc = check_codes(w, PTQ_NEW, st);
-    return rc ? rc : load_text(w, st);
+    const struct ptq_picked *old = &w->picked[PTQ_OLD];
+    return rc ? rc
+              : ptq_row_load_text(old->row, old->run_dir, ptq_model_info(w->model), w->arena,
+                                  &w->text, st);
 }
 
 void ptq_walk_close(struct ptq_walk *w)

@@ -1,9 +1,14 @@
 #include "analysis/score.h"
 #include "analysis/score_audit.h"
 #include "analysis/score_method.h"
+#include "analysis/score_rest.h"
+#include "core/json.h"
 #include "core/paths.h"
+#include "core/stat.h"
 #include "core/words.h"
+#include "model/eval.h"
 #include "sweep/layerfile.h"
+#include "sweep/rowtext.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -327,6 +332,79 @@ static int collect(struct score *s)
     return PTQ_OK;
 }
 
+/* ---- the file as it is ---- */
+
+static bool stops(void *arg)
+{
+    const struct score *s = arg;
+    return s->args->cancel && atomic_load(s->args->cancel);
+}
+
+/* Its windows against those of the reference row. */
+static int take_whole(struct score *s, const json_t *reference, const struct ptq_eval *e)
+{
+    struct ptq_score_model *m = &s->out->whole;
+    struct ptq_interval d;
+    double *z = ptq_arena_alloc(s->arena, s->st, 2 * e->n_windows, sizeof *z);
+    if (!z)
+        return PTQ_ERR_MEMORY;
+    const int64_t n = ptq_ratio_units(e->nll_window, e->n_window, e->n_windows, z);
+    if (ptq_row_n_windows(reference) == e->n_windows &&
+        ptq_row_units(reference, z + e->n_windows) == n) {
+        for (int64_t i = 0; i < n; i++)
+            z[i] -= z[e->n_windows + i];
+        ptq_paired_interval(z, n, .95, &d);
+        m->dnll = d.mean;
+        m->lo = d.lo;
+        m->hi = d.hi;
+    }
+    m->nll = ptq_eval_nll(e);
+    m->ppl = exp(m->nll);
+    m->label = ptq_arena_printf(s->arena, s->st, "external:%s, whole file", s->args->name);
+    return m->label ? PTQ_OK : PTQ_ERR_MEMORY;
+}
+
+static int run_whole(struct score *s, const json_t *reference)
+{
+    struct ptq_pool *pool;
+    struct ptq_text text;
+    struct ptq_eval eval;
+    struct ptq_arena arena;
+    int rc = ptq_pool_new(&pool, (int)s->args->threads, s->st);
+    if (rc)
+        return rc;
+    ptq_arena_init(&arena, 0);
+    rc = ptq_row_load_text(reference, s->out->run_dir, ptq_model_info(s->external.original), &arena,
+                           &text, s->st);
+    const struct ptq_eval_args args = {
+        .model = s->external.model, .text = &text, .pool = pool, .stop = stops, .stop_arg = s};
+    rc = rc ? rc : ptq_eval_model(&args, &arena, &eval, s->st);
+    rc = rc ? rc : take_whole(s, reference, &eval);
+    ptq_arena_clear(&arena);
+    ptq_pool_free(pool);
+    return rc;
+}
+
+/* Matrices are measured in the original's frame. Where the checkpoint brings another one, that is
+ * said, and the file is run as it is where the program can. */
+static int look_at_rest(struct score *s)
+{
+    struct ptq_score *o = s->out;
+    const double none = NAN;
+    int rc = ptq_external_rest(&s->external, s->arena, &o->rest, &o->n_rest, s->st);
+    o->whole = (struct ptq_score_model){.bits_stored = none,
+                                        .nll = none,
+                                        .ppl = none,
+                                        .dnll = none,
+                                        .lo = none,
+                                        .hi = none,
+                                        .kl_mean = none};
+    for (int64_t i = 0; !rc && o->n_rest && s->external.model && i < o->rows.n; i++)
+        if (is_kind(o->rows.at[i], "reference") && ptq_row_n_windows(o->rows.at[i]))
+            return run_whole(s, o->rows.at[i]);
+    return rc;
+}
+
 int ptq_score(const struct ptq_score_args *a, struct ptq_arena *arena, struct ptq_score *out,
               struct ptq_status *st)
 {
@@ -341,6 +419,7 @@ int ptq_score(const struct ptq_score_args *a, struct ptq_arena *arena, struct pt
     rc = rc ? rc : put_spec(&s, &config);
     rc = rc ? rc : run_sweep(&s, &config);
     rc = rc ? rc : collect(&s);
+    rc = rc ? rc : look_at_rest(&s);
     out->kind = s.external.kind;
     ptq_external_close(&s.external);
     return rc;
@@ -351,6 +430,20 @@ void ptq_score_release(struct ptq_score *s)
     ptq_rows_release(&s->rows);
 }
 
+/* The checkpoint's model row says what it does not hold. */
+static json_t *with_rest(const struct ptq_score *s, const json_t *row)
+{
+    json_t *copy = json_copy((json_t *)(uintptr_t)row), *list;
+    if (!copy || !s->n_rest || !is_kind(row, "model"))
+        return copy;
+    json_object_set_new(copy, "not_measured", list = json_array());
+    for (int64_t i = 0; i < s->n_rest; i++)
+        json_array_append_new(list, json_string(s->rest[i]));
+    if (s->whole.label)
+        json_object_set_new(copy, "whole_file_nll", ptq_json_num(s->whole.nll));
+    return copy;
+}
+
 int ptq_score_write_rows(const struct ptq_score *s, const char *path, struct ptq_status *st)
 {
     FILE *f = fopen(path, "w");
@@ -359,9 +452,11 @@ int ptq_score_write_rows(const struct ptq_score *s, const char *path, struct ptq
         const json_t *r = s->rows.at[i];
         if (!is_external(r) && !is_kind(r, "reference"))
             continue;
-        char *text = json_dumps(r, JSON_COMPACT | JSON_REAL_PRECISION(17));
+        json_t *row = with_rest(s, r);
+        char *text = json_dumps(row, JSON_COMPACT | JSON_REAL_PRECISION(17));
         ok = text && fprintf(f, "%s\n", text) > 0;
         free(text);
+        json_decref(row);
     }
     ok = (!f || fclose(f) == 0) && ok;
     return ok ? PTQ_OK

@@ -55,7 +55,12 @@ struct ptq_score {
     int64_t n_layers, n_rtn_layers, n_failed;
     struct ptq_score_model *model; /* full precision, the checkpoint, rivals; bare layers: none */
     int64_t n_models;
-    struct ptq_rows rows; /* of the run */
+    /* What of the checkpoint is not in those numbers (score_rest.h): the original's stands in. */
+    const char *const *rest;
+    int64_t n_rest;
+    struct ptq_score_model whole; /* the file as it is, where there is such a rest and the program
+                                     can run it (label NULL: not) */
+    struct ptq_rows rows;         /* of the run */
 };
 /* Texts live in the arena or the rows. release: also after a failure. */
 int ptq_score(const struct ptq_score_args *, struct ptq_arena *, struct ptq_score *,

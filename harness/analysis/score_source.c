@@ -143,7 +143,7 @@ static int plain_form(const struct ptq_external_want *w, const float *values, do
     return codes ? PTQ_OK : PTQ_ERR_MEMORY;
 }
 
-static double eps_of(const char *type)
+double ptq_value_eps(const char *type)
 {
     return strstr(type, "BF16") || strstr(type, "bfloat16") ? ldexp(1, -8)
            : strstr(type, "F16") || strstr(type, "float16") ? ldexp(1, -11)
@@ -161,7 +161,7 @@ static int model_layer(struct ptq_external *x, const struct ptq_external_want *w
     rc = rc ? rc : ptq_weights_read(x->model, w->name, w->rows, w->cols, arena, &values, st);
     if (rc)
         return rc;
-    out->value_eps = eps_of(piece.tensor->type);
+    out->value_eps = ptq_value_eps(piece.tensor->type);
     return plain_form(w, values, piece.tensor->stored_bits, arena, out, st);
 }
 
@@ -318,7 +318,7 @@ static int packed_layer(struct ptq_external *x, const struct ptq_external_want *
         const struct ptq_weight_rows rows = {.name = w->name, .d0 = w->rows, .d1 = w->cols};
         float *values;
         int rc = ptq_weights_read_elsewhere(x->original, x->packed, &rows, arena, &values, st);
-        out->value_eps = eps_of(piece.tensor->type);
+        out->value_eps = ptq_value_eps(piece.tensor->type);
         return rc ? rc : plain_form(w, values, piece.tensor->stored_bits, arena, out, st);
     }
     size_t n = strlen(piece.stored);
@@ -360,9 +360,9 @@ static int dataset_layer(struct ptq_external *x, const char *object,
     if (rc)
         return rc;
     const bool half = info.type == PTQ_H5_F16 || info.type == PTQ_H5_BF16;
-    out->value_eps = eps_of(info.type == PTQ_H5_F16    ? "F16"
-                            : info.type == PTQ_H5_BF16 ? "BF16"
-                                                       : "F32");
+    out->value_eps = ptq_value_eps(info.type == PTQ_H5_F16    ? "F16"
+                                   : info.type == PTQ_H5_BF16 ? "BF16"
+                                                              : "F32");
     return plain_form(w, values, half ? 16 : 32, arena, out, st);
 }
 

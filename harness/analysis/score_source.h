@@ -44,6 +44,8 @@ struct ptq_external_layer {
     bool rest_differs;  /* the norm before it: quant.act.divisor is the quotient */
     int64_t form_bits;  /* what our packing of the same takes; 0: plain */
 };
+/* Relative rounding of values stored as `type` ("BF16", "float16", ...). */
+double ptq_value_eps(const char *type);
 /* rows x cols: of the original. Thread-safe. */
 struct ptq_external_want {
     const char *name;

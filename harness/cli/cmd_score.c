@@ -86,17 +86,32 @@ static int print_models(const struct ptq_score *s, enum ptq_format format)
     int rc = t ? PTQ_OK : PTQ_ERR_MEMORY;
     for (int64_t i = 0; !rc && i < s->n_models; i++)
         rc = model_row(t, &s->model[i]);
+    if (!rc && s->whole.label)
+        rc = model_row(t, &s->whole);
     if (!rc)
         ptq_table_print(t, format, stdout);
     ptq_table_free(t);
     return rc;
 }
 
-static void print_protocol(const struct ptq_score_model *m)
+enum { MOST_REST = 20 };
+
+static void print_protocol(const struct ptq_score *s)
 {
+    const struct ptq_score_model *m = &s->model[0];
     printf("\nprotocol %s, text %s\n", m->protocol, m->text);
     if (*m->text_note)
         printf("%s\n", m->text_note);
+    if (!s->n_rest)
+        return;
+    printf("QUANTIZED's matrices were run between ORIGINAL's other tensors and settings. QUANTIZED "
+           "has others%s:\n",
+           s->whole.label ? ", with which \"whole file\" was run"
+                          : "; a run of its own would tell");
+    for (int64_t i = 0; i < s->n_rest && i < MOST_REST; i++)
+        printf("  %s\n", s->rest[i]);
+    if (s->n_rest > MOST_REST)
+        printf("  ... and %lld more\n", (long long)(s->n_rest - MOST_REST));
 }
 
 static int print_layers(const struct ptq_score *s, enum ptq_format format)
@@ -140,7 +155,7 @@ static int print(const struct ptq_args *a, const struct ptq_score *s, struct ptq
     if (s->n_models && (only ? !strcmp(only, "model") : words)) {
         rc = print_models(s, format);
         if (!rc && words)
-            print_protocol(&s->model[0]);
+            print_protocol(s);
         if (!only)
             putchar('\n');
     }

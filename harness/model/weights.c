@@ -237,14 +237,31 @@ int ptq_weights_read(const struct ptq_model *m, const char *canonical, int64_t d
     return ptq_weights_rows(m, &all, *out, st);
 }
 
+/* The model as `files` holds it, with the tensor checked. */
+static int check_elsewhere(const struct ptq_model *m, const struct ptq_tensors *files,
+                           const struct ptq_weight_rows *what, struct ptq_model *there,
+                           struct ptq_status *st)
+{
+    if (!model_in(m, files, there))
+        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: such a file does not hold %s models",
+                              files->path, m->info.arch);
+    return ptq_weights_check(there, what->name, what->d0, what->d1, st);
+}
+
+int ptq_weights_rows_elsewhere(const struct ptq_model *m, const struct ptq_tensors *files,
+                               const struct ptq_weight_rows *what, float *out,
+                               struct ptq_status *st)
+{
+    struct ptq_model there;
+    int rc = check_elsewhere(m, files, what, &there, st);
+    return rc ? rc : ptq_weights_rows(&there, what, out, st);
+}
+
 int ptq_weights_read_elsewhere(const struct ptq_model *m, const struct ptq_tensors *files,
                                const struct ptq_weight_rows *what, struct ptq_arena *arena,
                                float **out, struct ptq_status *st)
 {
     struct ptq_model there;
-    if (!model_in(m, files, &there))
-        return ptq_status_set(st, PTQ_ERR_USAGE, "%s: such a file does not hold %s models",
-                              files->path, m->info.arch);
-    int rc = ptq_weights_check(&there, what->name, what->d0, what->d1, st);
+    int rc = check_elsewhere(m, files, what, &there, st);
     return rc ? rc : ptq_weights_read(&there, what->name, what->d0, what->d1, arena, out, st);
 }

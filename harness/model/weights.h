@@ -38,7 +38,10 @@ int64_t ptq_piece_row(const struct ptq_model_info *, const struct ptq_piece *, i
 /* Whole, into the arena. */
 int ptq_weights_read(const struct ptq_model *, const char *canonical, int64_t d0, int64_t d1,
                      struct ptq_arena *, float **out, struct ptq_status *);
-/* The same from another file (ptq_weights_elsewhere), checked; first and n are not read. */
+/* Some rows of a tensor of another file (ptq_weights_elsewhere), checked. */
+int ptq_weights_rows_elsewhere(const struct ptq_model *, const struct ptq_tensors *,
+                               const struct ptq_weight_rows *, float *out, struct ptq_status *);
+/* The same, whole; first and n are not read. */
 int ptq_weights_read_elsewhere(const struct ptq_model *, const struct ptq_tensors *,
                                const struct ptq_weight_rows *, struct ptq_arena *, float **out,
                                struct ptq_status *);

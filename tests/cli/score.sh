@@ -30,6 +30,35 @@ done
 [ "$(text "$own" '"kind":"model"' codes_hash)" = "$(text "$work/forms.jsonl" '"kind":"model"' codes_hash)" ] || fail "stored forms: other codes"
 grep -q 'external:forms  *4.3125' "$work/out" || fail "stored forms: other bits"
 
+# ---- what lies around the matrices: told where it is not the original's, and run as it is
+grep -q 'whole file\|QUANTIZED has others' "$work/out" && fail "an export brings nothing of its own: $(cat "$work/out")"
+change() { # TENSOR FACTOR: of $work/other's tensors, in fp32
+    perl -MJSON::PP -0777 -pi -e 'my $n = unpack("Q<", $_); my $h = decode_json(substr($_, 8, $n)); my ($from, $to) = @{$h->{"'"$1"'"}{data_offsets}};
+        substr($_, 8 + $n + $from, $to - $from) = pack("f<*", map { $_ * '"$2"' } unpack("f<*", substr($_, 8 + $n + $from, $to - $from)))' "$work/brought/model.safetensors"
+}
+whole() { sed -n 's/^external:other, whole file *- *\([0-9.]*\) .*/\1/p' "$work/out"; }
+rest() { # what the file is: a line about LINE, and the perplexity of the file by `ptq eval`
+    score "$work/brought" other --layers "$layers" --alone --text "$work/some.ids" --protocol ids-256 --out "$work/other.jsonl" || fail "$1: $(cat "$work/err")"
+    grep -Eq "^  $1" "$work/out" && [ "$(grep -c '^  [a-z]' "$work/out")" = 1 ] || { cat "$work/out"; fail "'$1' is not told, or more than that"; }
+    "$PTQ" eval "$work/brought" --tokens "$work/some.ids" --window 256 --format jsonl >"$work/eval" 2>"$work/err" || fail "eval: $(cat "$work/err")"
+    awk -v a="$(whole)" -v b="$(field "$work/eval" '"nll"' nll)" 'BEGIN { exit !(a > 0 && a - b < 2e-9 && b - a < 2e-9) }' ||
+        { cat "$work/out" "$work/eval"; fail "$1: the whole file"; }
+    grep '"kind":"model"' "$work/other.jsonl" | grep -Eq "\"not_measured\":\[\"$1[^\"]*\"\]" || fail "$1: not in the rows"
+    [ "$(field "$work/other.jsonl" '"kind":"model"' nll)" = "$matrices" ] || fail "$1: matrices count alone in the row"
+}
+head -c 800 LICENSE | od -An -v -tu1 -w200 >"$work/some.ids"
+score "$work/export" other --layers "$layers" --alone --text "$work/some.ids" --protocol ids-256 --out "$work/other.jsonl" || fail "ids: $(cat "$work/err")"
+matrices=$(field "$work/other.jsonl" '"kind":"model"' nll)
+cp -r "$work/export" "$work/brought"
+sed -i 's/"rope_theta": *[0-9.e+]*/"rope_theta": 500.0/' "$work/brought/config.json"
+rest 'rope theta: 500, not 10000'
+rm -r "$work/brought" && cp -r "$work/export" "$work/brought" && change model.norm.weight 1.25
+rest 'output_norm: 25 % off'
+rm -r "$work/brought" && cp -r "$work/export" "$work/brought" && change model.embed_tokens.weight 0.5
+rest 'tok_embd: 50 % off'
+rm -r "$work/brought" && cp -r "$work/export" "$work/brought" && change lm_head.weight 2
+rest 'output: 100 % off'
+
 # ---- packed by others
 score tests/vectors/packed/demo packed --layers "$layers" --format jsonl --out "$work/packed.jsonl" || fail "packed: $(cat "$work/err")"
 case $(remark blk.0.attn_k) in *RTN\ to*|*equals*) fail "a calibrated layer is called RTN" ;; esac
