@@ -16,19 +16,45 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { MOST_GRIDS = 16 };
+struct grid_kind { /* layers on grids of one width, group and symmetry */
+    struct ptq_score_audit of;
+    int64_t n_weights;
+};
+
 struct score {
     const struct ptq_score_args *args;
     struct ptq_external external;
     struct ptq_arena *arena;
     struct ptq_score *out;
     struct ptq_status *st;
-    /* what the checkpoint is filed under: bits and groups of most of its layers */
+    /* what the checkpoint is filed under: the grid of most weights that were looked at */
     struct ptq_score_audit found;
+    struct grid_kind kind[MOST_GRIDS];
+    int n_kinds;
     int plain_bits; /* where there is no grid */
     int64_t least_cols;
 };
 
 /* ---- bits and groups of the checkpoint ---- */
+
+static void count_kind(struct score *s, const struct ptq_score_audit *a)
+{
+    int k = 0;
+    while (k < s->n_kinds &&
+           (s->kind[k].of.bits != a->bits || s->kind[k].of.group_cols != a->group_cols ||
+            s->kind[k].of.sym != a->sym))
+        k++;
+    if (k == MOST_GRIDS)
+        return;
+    if (k == s->n_kinds)
+        s->kind[s->n_kinds++] = (struct grid_kind){*a, 0};
+    s->kind[k].n_weights += a->n_weights;
+    int most = 0;
+    for (int i = 1; i < s->n_kinds; i++)
+        most = s->kind[i].n_weights > s->kind[most].n_weights ? i : most;
+    s->found = s->kind[most].of;
+}
 
 static int audit_one(struct score *s, const struct ptq_external_want *want, const float *w,
                      struct ptq_arena *arena)
@@ -45,8 +71,8 @@ static int audit_one(struct score *s, const struct ptq_external_want *want, cons
     if (rc)
         return PTQ_SKIP;
     rc = ptq_score_audit_layer(&l, w, want->cols, arena, &a, s->st);
-    if (!rc && a.bits && !s->found.bits)
-        s->found = a;
+    if (!rc && a.bits)
+        count_kind(s, &a);
     const double bits = (double)l.quant.file_bits / ((double)want->rows * (double)want->cols);
     if (!s->plain_bits && l.plain)
         s->plain_bits = bits < 8 ? (int)ceil(bits) : 8;
@@ -58,24 +84,34 @@ static bool is_wanted(const struct score *s, const char *name)
     return !s->args->layers || ptq_glob(s->args->layers, name);
 }
 
-/* Layers until one lies on a grid; one block tells. */
+static int look_at_block(struct score *s, int64_t b)
+{
+    struct ptq_arena arena;
+    struct ptq_block block;
+    ptq_arena_init(&arena, 0);
+    int rc = ptq_model_load_block(s->external.original, (int)b, &arena, &block, s->st);
+    for (int i = 0; !rc && i < block.n_linears; i++) {
+        const struct ptq_linear *l = &block.lin[i];
+        const struct ptq_external_want want = {l->name, l->d_out, l->d_in};
+        rc = is_wanted(s, l->name) ? audit_one(s, &want, l->w, &arena) : PTQ_OK;
+        rc = rc == PTQ_SKIP ? PTQ_OK : rc;
+    }
+    ptq_arena_clear(&arena);
+    return rc;
+}
+
+/* The first, the middle and the last block: mixed checkpoints keep ends at more bits. Others until
+ * a layer lies on a grid. */
 static int look_at_model(struct score *s)
 {
     const int64_t n = ptq_model_info(s->external.original)->n_blocks;
-    int rc = PTQ_OK;
-    for (int64_t b = 0; !rc && b < n && !s->found.bits && !s->plain_bits; b++) {
-        struct ptq_arena arena;
-        struct ptq_block block;
-        ptq_arena_init(&arena, 0);
-        rc = ptq_model_load_block(s->external.original, (int)b, &arena, &block, s->st);
-        for (int i = 0; !rc && i < block.n_linears; i++) {
-            const struct ptq_linear *l = &block.lin[i];
-            const struct ptq_external_want want = {l->name, l->d_out, l->d_in};
-            rc = is_wanted(s, l->name) ? audit_one(s, &want, l->w, &arena) : PTQ_OK;
-            rc = rc == PTQ_SKIP ? PTQ_OK : rc;
-        }
-        ptq_arena_clear(&arena);
-    }
+    int rc = look_at_block(s, n / 2);
+    if (!rc && n > 1)
+        rc = look_at_block(s, 0);
+    if (!rc && n > 2)
+        rc = look_at_block(s, n - 1);
+    for (int64_t b = 1; !rc && b < n - 1 && !s->found.bits && !s->plain_bits; b++)
+        rc = b == n / 2 ? PTQ_OK : look_at_block(s, b);
     return rc;
 }
 
@@ -232,13 +268,20 @@ static double loss_of(const struct ptq_rows *rows, const json_t *like, const cha
     return NAN;
 }
 
-/* A grid that was found in plain values, were it packed: codes, a scale of 16 bits and a zero a
- * group. */
+/* A grid that was found in plain values, were it packed: codes, a scale of 16 bits and, unless it
+ * is symmetric, a zero a group. */
 static double bits_of_grid(const json_t *row)
 {
     const double bits = ptq_row_sub(row, "notes", "grid_bits"),
-                 n = ptq_row_sub(row, "notes", "n_weights");
-    return bits > 0 ? bits + (16 + bits) * ptq_row_sub(row, "notes", "n_grids") / n : NAN;
+                 n = ptq_row_sub(row, "notes", "n_weights"),
+                 zero = ptq_row_sub(row, "notes", "grid_sym") > 0 ? 0 : bits;
+    return bits > 0 ? bits + (16 + zero) * ptq_row_sub(row, "notes", "n_grids") / n : NAN;
+}
+
+/* Columns that share a scale; 0: all of the matrix do. */
+static double group_of(double group_size, double cols)
+{
+    return group_size < 0 || group_size > cols ? cols : group_size;
 }
 
 static void take_layer(const struct ptq_rows *rows, const json_t *row, struct ptq_score_layer *l)
@@ -278,8 +321,13 @@ static void take_layer(const struct ptq_rows *rows, const json_t *row, struct pt
     };
     if (isnan(l->heldout_nosink))
         l->heldout_nosink = ptq_row_metric(row, "out_relerr_nosink");
-    l->over_rtn = l->out / loss_of(rows, row, "rtn");
-    l->over_gptq = l->out / loss_of(rows, row, "gptq");
+    /* Rivals stand on the grid that the checkpoint is filed under. */
+    const double cols = ptq_row_num(row, "cols");
+    l->other_grid =
+        l->bits > 0 && (l->bits != ptq_row_num(row, "bits") ||
+                        group_of(l->group, cols) != group_of(ptq_row_num(row, "group_size"), cols));
+    l->over_rtn = l->other_grid ? NAN : l->out / loss_of(rows, row, "rtn");
+    l->over_gptq = l->other_grid ? NAN : l->out / loss_of(rows, row, "gptq");
     if (l->on_no_grid)
         l->rtn_same = l->clipped = l->saturated = l->one_sided = l->flat = NAN;
 }
@@ -324,6 +372,7 @@ static int collect(struct score *s)
             take_layer(&o->rows, o->rows.at[i], l);
             o->n_rtn_layers += l->is_rtn;
             o->n_failed += l->failed != NULL;
+            o->n_other_grid += l->other_grid && !l->failed;
         }
     for (int rank = 0; rank < 3; rank++)
         for (int64_t i = 0; i < o->rows.n; i++)

@@ -39,8 +39,9 @@ struct ptq_score_layer { /* one layer of the checkpoint; NaN: not known */
     double n_scale_zero, n_scale_negative, n_scale_subnormal, n_zero_out_of_range;
     double scaled; /* larger share of rows or columns that are multiples of the original's */
     bool rest_differs, on_no_grid, is_rtn;
+    bool other_grid; /* of other bits or groups than the rivals': over_* are not known */
     double w_relerr, out, heldout, heldout_nosink; /* every objective */
-    double over_rtn, over_gptq;                    /* out over theirs on the same bits */
+    double over_rtn, over_gptq;                    /* out over theirs on the same bits and groups */
 };
 struct ptq_score_model {
     const char *label;
@@ -52,7 +53,7 @@ struct ptq_score_model {
 struct ptq_score {
     const char *run_dir, *kind;
     struct ptq_score_layer *layer;
-    int64_t n_layers, n_rtn_layers, n_failed;
+    int64_t n_layers, n_rtn_layers, n_failed, n_other_grid;
     struct ptq_score_model *model; /* full precision, the checkpoint, rivals; bare layers: none */
     int64_t n_models;
     /* What of the checkpoint is not in those numbers (score_rest.h): the original's stands in. */

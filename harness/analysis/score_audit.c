@@ -305,6 +305,41 @@ static int fill_found(const struct ptq_external_layer *l, int64_t size, float *s
     return PTQ_OK;
 }
 
+/* A group's codes count from its smallest value. They fit codes about a fixed middle where 0 is a
+ * value of the grid, at most half of the codes below it and one less above it. */
+static bool fits_middle(const struct made *m, int64_t group, int top, int bits)
+{
+    const int middle = 1 << (bits - 1);
+    const float zero = m->zero[group];
+    return top == 0 ? zero == 0
+                    : fabsf(zero - rintf(zero)) < 0.01F && zero > -0.5F &&
+                          zero < (float)middle + 0.5F && (float)top - zero < (float)middle - 0.5F;
+}
+
+/* Symmetric grids where every group fits: of groups with zeros of their own hardly all do. Codes
+ * then count from the lowest. */
+static bool make_symmetric(const struct ptq_external_layer *l, int64_t n_groups, int bits,
+                           const struct made *m)
+{
+    const int64_t rows = l->quant.rows, cols = l->quant.cols;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0, from = 0; j < cols; j = from) {
+            const int32_t g = m->group_of[j];
+            int top = 0;
+            for (from = j; from < cols && m->group_of[from] == g; from++)
+                top = m->codes[i * cols + from] > top ? m->codes[i * cols + from] : top;
+            if (!fits_middle(m, i * n_groups + g, top, bits))
+                return false;
+        }
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++) {
+            const float zero = m->zero[i * n_groups + m->group_of[j]];
+            m->codes[i * cols + j] =
+                (uint16_t)(m->codes[i * cols + j] + (1 << (bits - 1)) - (int)rintf(zero));
+        }
+    return true;
+}
+
 static int found_grid(const struct ptq_external_layer *l, struct ptq_arena *arena, struct grid *g,
                       struct ptq_score_audit *a, struct ptq_status *st)
 {
@@ -322,6 +357,7 @@ static int found_grid(const struct ptq_external_layer *l, struct ptq_arena *aren
     rc = rc ? rc : fill_found(l, size, sorted, &bits, &m);
     if (rc)
         return rc;
+    a->sym = make_symmetric(l, n_groups, bits, &m);
     *g = (struct grid){
         .rows = rows,
         .cols = cols,
@@ -330,7 +366,8 @@ static int found_grid(const struct ptq_external_layer *l, struct ptq_arena *aren
         .codes = m.codes,
         .group_of = m.group_of,
         .scale = m.scale,
-        .zero = m.zero,
+        .zero = a->sym ? NULL : m.zero,
+        .zero_const = (float)(1 << (bits - 1)),
         .slack = slack(bits, 2 * l->value_eps),
         .divisor = l->quant.act.divisor.fmt == PTQ_FMT_NONE ? NULL : l->quant.act.divisor.at};
     a->found = a->in_order = true;

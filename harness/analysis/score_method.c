@@ -33,6 +33,7 @@ static void note_audit(struct ptq_ctx *ctx, const struct ptq_external_layer *l,
     ptq_note(ctx, "grid_bits", a->bits);
     ptq_note(ctx, "grid_group", (double)a->group_cols);
     ptq_note(ctx, "grid_found", a->found);
+    ptq_note(ctx, "grid_sym", a->sym);
 }
 
 static int quantize(struct ptq_ctx *ctx, const struct ptq_layer *layer, const struct ptq_cell *cell,
@@ -63,7 +64,7 @@ static const struct ptq_method external = {
     .quantize = quantize,
 };
 /* Grows with what is read of a checkpoint, or how: its rows are then made again. */
-static const char reader_version[] = "1";
+static const char reader_version[] = "2";
 
 int ptq_score_spec(struct ptq_external *x, const char *name, struct ptq_arena *arena,
                    struct ptq_spec *spec, struct ptq_status *st)

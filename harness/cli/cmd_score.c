@@ -139,6 +139,12 @@ static void print_summary(const struct ptq_score *s)
         printf("\n%lld of %lld layers equal RTN: there calibration never ran, or saw "
                "nothing.\n",
                (long long)s->n_rtn_layers, (long long)n);
+    if (s->n_other_grid)
+        printf(
+            "\n%lld of %lld layers lie on other bits or groups than rtn and gptq here, which have "
+            "the grid of most weights: nothing is over_rtn or over_gptq there, and bits_stored of "
+            "the rivals are not the checkpoint's (-b and -g choose another grid).\n",
+            (long long)s->n_other_grid, (long long)n);
     printf("\nrun: %s (ptq report, ptq compare, ptq bisect read it)\n", s->run_dir);
 }
 

@@ -59,6 +59,23 @@ rest 'tok_embd: 50 % off'
 rm -r "$work/brought" && cp -r "$work/export" "$work/brought" && change lm_head.weight 2
 rest 'output: 100 % off'
 
+# ---- plain values on symmetric grids, and on grids of several kinds
+plain() { # NAME settings...: an export of rtn into $work/NAME.hf
+    "$PTQ" sweep configs/demo.ini --quiet --no-report --set "run.out=$work run.name=$1 sweep.methods=rtn sweep.layers=$layers eval.windows=2 calib.nsamples=4 $2" \
+        >/dev/null && "$PTQ" export "$work/$1" -o "$work/$1.hf" --quiet >/dev/null || fail "an export of rtn, $2"
+}
+plain symmetric "sweep.bits=4 sweep.group_size=32 sweep.sym=1"
+score "$work/symmetric.hf" mine --layers "$layers" || fail "symmetric values: $(cat "$work/err")"
+grep -q 'All 4 layers equal RTN' "$work/out" && [ "$(grep -c '^blk.* 4 *32 *32 *4.5 *1.0000 .* 1.000 ' "$work/out")" = 4 ] || { cat "$work/out"; fail "symmetric RTN"; }
+plain wide "sweep.bits=8 sweep.group_size=32"
+perl -MJSON::PP -0777 -e 'my %f; for (0, 1) { open my $h, "<:raw", $ARGV[$_]; $f{$_} = <$h> } my @n = map { unpack("Q<", $f{$_}) } 0, 1;
+    my @h = map { decode_json(substr($f{$_}, 8, $n[$_])) } 0, 1; my $t = "model.layers.0.self_attn.k_proj.weight"; my @a = @{$h[0]{$t}{data_offsets}}; my @b = @{$h[1]{$t}{data_offsets}};
+    substr($f{0}, 8 + $n[0] + $a[0], $a[1] - $a[0]) = substr($f{1}, 8 + $n[1] + $b[0], $b[1] - $b[0]); open my $o, ">:raw", $ARGV[0]; print $o $f{0}' \
+    "$work/symmetric.hf/model.safetensors" "$work/wide.hf/model.safetensors"
+score "$work/symmetric.hf" mixed --layers "$layers" || fail "mixed bits: $(cat "$work/err")"
+grep -q '^1 of 4 layers lie on other bits' "$work/out" && grep -q '^blk.0.attn_k *8 .* - *- *equals RTN' "$work/out" &&
+    [ "$(grep -c '^blk.[123].attn_k *4 *32 .* 1.000 ' "$work/out")" = 3 ] || { cat "$work/out"; fail "mixed bits"; }
+
 # ---- packed by others
 score tests/vectors/packed/demo packed --layers "$layers" --format jsonl --out "$work/packed.jsonl" || fail "packed: $(cat "$work/err")"
 case $(remark blk.0.attn_k) in *RTN\ to*|*equals*) fail "a calibrated layer is called RTN" ;; esac
