@@ -253,15 +253,41 @@ static int load_eval(struct ptq_job *job, struct ptq_status *st)
     int code = ask.source ? load_text(job, &ask, key, &job->eval_text, st) : PTQ_ERR_MEMORY;
     if (code < 0)
         return code;
+    job->has_eval = true;
+    ptq_key_of(job->eval_key, "eval", job->eval_text.key, job->eval_text.protocol, job->model_key,
+               (char *)NULL);
+    return PTQ_OK;
+}
+
+static int check_windows(const struct ptq_job *job, const char *what, int64_t wanted,
+                         const struct ptq_text *text, const char *more, struct ptq_status *st)
+{
+    if (wanted <= text->tokens.n_seq)
+        return PTQ_OK;
+    return ptq_status_set(st, PTQ_ERR_USAGE,
+                          "%s: %s = %lld, but %s gives %lld windows; take at most as many, or "
+                          "raise %s",
+                          job->cfg->file, what, (long long)wanted, text->name,
+                          (long long)text->tokens.n_seq, more);
+}
+
+/* Studies over windows of the texts. */
+static int check_studies(const struct ptq_job *job, struct ptq_status *st)
+{
+    const struct ptq_config_eval *e = &job->cfg->eval;
+    if (!job->has_eval)
+        return PTQ_OK;
     if (e->proxies && ptq_model_info(job->model)->encoder)
         return ptq_status_set(st, PTQ_ERR_USAGE,
                               "%s: [eval] proxies: an encoder has no perplexity that proxies could "
                               "stand for; leave it out",
                               job->cfg->file);
-    job->has_eval = true;
-    ptq_key_of(job->eval_key, "eval", job->eval_text.key, job->eval_text.protocol, job->model_key,
-               (char *)NULL);
-    return PTQ_OK;
+    int code = check_windows(job, "[eval] propagation", e->propagation, &job->eval_text,
+                             "[eval] windows", st);
+    return code ? code
+                : check_windows(job, "[eval] proxies", e->proxies,
+                                job->has_heldout ? &job->heldout.text : &job->draws[0].text,
+                                "[calib] nsamples", st);
 }
 
 /* ---- the model ---------------------------------------------------------------------------------
@@ -348,6 +374,8 @@ int ptq_job_open_source(struct ptq_job *job, struct ptq_status *st)
     code = load_calibration(job, st);
     if (code >= 0)
         code = load_eval(job, st);
+    if (code >= 0)
+        code = check_studies(job, st);
     return code < 0 ? code : ptq_job_check_texts(job, st);
 }
 

@@ -93,12 +93,14 @@ grep '"kind":"layer"' results/toy/cells.jsonl >layers && mkdir -p results/layers
 # ---- a sweep with short runs
 cd "$root" || exit 1
 small_config "$work/small.ini"
-sed -i 's/^windows = .*/&\nproxies = 3/; s/^methods.*/methods = rtn, rtn:grid=mse, gptq/; s/^bits.*/bits = 2/; s/^group_size.*/group_size = 64/' "$work/small.ini"
+sed -i 's/^windows = .*/&\nproxies = 2/; s/^methods.*/methods = rtn, rtn:grid=mse, gptq/; s/^bits.*/bits = 2/; s/^group_size.*/group_size = 64/' "$work/small.ini"
 sweep "$work/small.ini" one --threads 1 || fail "sweep: $(cat "$work/err")"
+SET="eval.proxies=1000" sweep "$work/small.ini" many && fail "1000 windows of a shorter text"
+grep -q 'proxies = 1000, but synth:facts:6666 gives' "$work/err" || fail "1000 windows: $(cat "$work/err")"
 count() { grep -c "\"kind\":\"$2\"" "$work/$1/cells.jsonl"; }
 [ "$(count one perturbed)" = $((2 * N_LAYERS)) ] || fail "$(count one perturbed) rows of noise"
 [ "$(count one few)" = 3 ] || fail "$(count one few) rows of few tokens"
-grep '"kind":"few"' "$work/one/cells.jsonl" | grep -q '"n_windows":3,"text":"synth:facts:6666"' || fail "not the held-out text: $(grep '"kind":"few"' "$work/one/cells.jsonl")"
+grep '"kind":"few"' "$work/one/cells.jsonl" | grep -q '"n_windows":2,"text":"synth:facts:6666"' || fail "not the held-out text: $(grep '"kind":"few"' "$work/one/cells.jsonl")"
 grep '"kind":"perturbed"' "$work/one/cells.jsonl" | grep -q '"kl":-' && fail "a KL below 0"
 # The noise has its size; a loss of second order in it: four times the noise gives about four times the KL in the middle layer.
 field() { sed -E "s/.*\"$1\":([-0-9.e]+).*/\1/"; } # the last of that name in a line
