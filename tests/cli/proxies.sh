@@ -118,11 +118,11 @@ SET='run.name=two' sweep "$work/small.ini" two --threads 3 || fail "rest: $(cat 
 same_rows "$work/one" "$work/two" "1 thread and 3, whole and in parts"
 [ "$(wc -l <"$work/two/cells.jsonl")" = "$before" ] || fail "rows that were there were made again"
 # On the evaluation text itself the run over its windows is the model row's own.
-SET='eval.text=synth:facts:6666 eval.windows=3 sweep.methods=rtn' sweep "$work/small.ini" same || fail "same text: $(cat "$work/err")"
+SET='eval.text=synth:facts:6666 eval.windows=2 sweep.methods=rtn' sweep "$work/small.ini" same || fail "same text: $(cat "$work/err")"
 kl=$(grep '"kind":"few"' "$work/same/cells.jsonl" | field kl) model=$(grep '"kind":"model"' "$work/same/cells.jsonl" | sed 's/,"absent".*//' | field kl_mean)
 [ -n "$kl" ] && [ "$kl" = "$model" ] || fail "KL on the evaluation text: $kl, the model row has $model"
 # Another number of windows is another run: the plan leaves the old rows out.
-SET='eval.proxies=2' sweep "$work/small.ini" one || fail "other windows: $(cat "$work/err")"
+SET='eval.proxies=1' sweep "$work/small.ini" one || fail "other windows: $(cat "$work/err")"
 [ "$(count one few)" = 6 ] || fail "other windows made $(count one few) rows"
 "$PTQ" proxies "$work/one" >"$work/text" 2>"$work/err" || fail "proxies: $(cat "$work/err")"
 holds "$work/text" 'the first 2 windows'
