@@ -24,6 +24,9 @@ static bool is_copy(const struct ptq_proxies *p, int64_t first, const struct ptq
     return false;
 }
 
+/* Of three settings a rank correlation is one of four values. */
+enum { LEAST_SETTINGS = 4 };
+
 static bool is_fit(const struct ptq_board *d, const struct ptq_point *x)
 {
     const int64_t n = ptq_row_n_windows(d->reference);
@@ -80,6 +83,7 @@ static int gather(struct work *w)
     if (!stratum || !scratch || !p->cell || !p->stratum || ptq_strata(p->d, a, &m, w->t->st))
         return PTQ_ERR_MEMORY;
     p->study.of.stratum = stratum;
+    p->study.of.least = LEAST_SETTINGS;
     for (int64_t i = 0, n; i < p->d->n_combos; i += n) {
         for (n = 1; i + n < p->d->n_combos && ptq_same_stratum(&m[i], &m[i + n]); n++)
             ;
@@ -164,9 +168,12 @@ static void take_coefficients(struct work *w, json_t *levels)
 /* The plan leaves the rows of one setting of the runs, so any of them names it. */
 static void name_runs(struct work *w, const json_t *run)
 {
-    w->p->runs = ptq_arena_printf(
-        w->t->arena, w->t->st, "the first %.0f windows of %s (%.0f tokens)",
-        ptq_row_num(run, "n_windows"), ptq_row_text(run, "text"), ptq_row_num(run, "n_tokens"));
+    const double n = ptq_row_num(run, "n_windows");
+    const char *count =
+        n == 1 ? "window" : ptq_arena_printf(w->t->arena, w->t->st, "%.0f windows", n);
+    w->p->runs = ptq_arena_printf(w->t->arena, w->t->st, "the first %s of %s (%.0f tokens)",
+                                  count ? count : "", ptq_row_text(run, "text"),
+                                  ptq_row_num(run, "n_tokens"));
 }
 
 static int read_runs(struct work *w)
@@ -364,7 +371,7 @@ static const char *why_none(const struct ptq_proxies *p)
     if (!ptq_row_n_windows(p->d->reference))
         return "the full-precision model has no row in this run";
     if (!p->study.n_counted)
-        return "no stratum (bits, group) has three settings of equal stored bits whose order the "
+        return "no stratum (bits, group) has four settings of equal stored bits whose order the "
                "evaluation text tells; sweep more methods";
     return NULL;
 }
@@ -434,7 +441,8 @@ const char *ptq_proxies_line(const struct ptq_tables *t, const struct ptq_board 
     }
     return text ? ptq_arena_printf(t->arena, t->st,
                                    "rank correlation with dnll inside %" PRId64
-                                   " (bits, group) strata, %" PRId64 " models: %s",
+                                   " (bits, group) strata, %" PRId64 " models, intervals over "
+                                   "windows alone: %s",
                                    p->study.n_counted, p->study.n_cells, text)
                 : NULL;
 }

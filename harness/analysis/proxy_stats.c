@@ -66,7 +66,7 @@ static int choose_strata(struct ptq_proxy_study *s, struct ptq_arena *a, struct 
             for (int64_t k = 0; k < m->n && m->stratum[i] == x; k++)
                 n_decided += s->decided[i * m->n + k] != 0;
         }
-        s->counts[x] = n >= PTQ_LEAST_CELLS && 2 * n_decided >= n * (n - 1);
+        s->counts[x] = n >= m->least && 2 * n_decided >= n * (n - 1);
         s->n_counted += s->counts[x];
         s->n_cells += s->counts[x] ? n : 0;
     }
@@ -99,7 +99,7 @@ static double rho_in(const struct ranking *r, int64_t stratum, const double *pro
             r->x[*n] = proxy[i];
             r->y[(*n)++] = loss[i];
         }
-    return *n >= PTQ_LEAST_CELLS ? ptq_spearman(r->x, r->y, *n) : NAN;
+    return *n >= PTQ_LEAST_RANKS ? ptq_spearman(r->x, r->y, *n) : NAN;
 }
 
 static double rho_inside(struct ranking *r, const double *proxy, const double *loss)

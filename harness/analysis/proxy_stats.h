@@ -3,16 +3,17 @@
  *
  * Over cells of different widths any two errors correlate, since both fall with the bits; so ranks
  * count inside a stratum (bits, inputs, group) alone, and the pooled figure is kept only to show
- * the difference. A stratum takes part when it has PTQ_LEAST_CELLS cells and the evaluation text
+ * the difference. A stratum takes part when it has `least` cells and the evaluation text
  * tells at least half of their pairs apart: else there is no order that a proxy could find. */
 #ifndef PTQ_ANALYSIS_PROXY_STATS_H
 #define PTQ_ANALYSIS_PROXY_STATS_H
 #include "core/arena.h"
 
-enum { PTQ_LEAST_CELLS = 3, PTQ_RESAMPLES = 1000 };
+enum { PTQ_LEAST_RANKS = 3, PTQ_RESAMPLES = 1000 }; /* ranks: also without one method */
 
 struct ptq_measured { /* quantized models and what they lost; borrowed */
     int64_t n, n_windows, n_strata;
+    int64_t least;             /* cells that a stratum needs; at least PTQ_LEAST_RANKS */
     const int64_t *stratum;    /* [n] 0 .. n_strata - 1 */
     const char *const *method; /* [n] cells of one name leave together */
     const double *dnll;        /* (n x n_windows) quantized less full precision, mean of a window */

@@ -309,6 +309,9 @@ int ptq_proxies_print(const char *run_dir, const char *format, void *file, struc
     if (code)
         return code;
     code = session_open(&s, run_dir, st);
+    if (!code && (s.tables.v->faults.n || s.tables.v->rows.n_torn))
+        fprintf(stderr, "%s: %s%s\n", run_dir, ptq_verdict(&s.tables),
+                s.tables.v->rows.n_torn ? "; the last line is torn and left out" : "");
     code = code ? code : need_study(&s.tables);
     code = code ? code : print(&s.tables, file);
     session_close(&s);

@@ -195,17 +195,42 @@ static void add(struct notes *n, const char *text)
         n->at[n->n++] = text;
 }
 
+/* "13", "4 to 6": of the strata that count */
+static const char *settings_each(const struct ptq_tables *t, const struct ptq_proxies *p)
+{
+    int64_t least = INT64_MAX, most = 0;
+    for (int64_t x = 0; x < p->study.of.n_strata; x++) {
+        int64_t n = 0;
+        for (int64_t i = 0; i < p->study.of.n; i++)
+            n += p->study.of.stratum[i] == x;
+        if (!p->study.counts[x])
+            continue;
+        least = n < least ? n : least;
+        most = n > most ? n : most;
+    }
+    const char *text =
+        least == most ? ptq_arena_printf(t->arena, t->st, "%" PRId64, most)
+                      : ptq_arena_printf(t->arena, t->st, "%" PRId64 " to %" PRId64, least, most);
+    return text ? text : "";
+}
+
 static const char *cells_note(const struct ptq_tables *t, const struct ptq_proxies *p)
 {
+    const char *others =
+        p->study.n_counted == p->study.of.n_strata
+            ? ""
+            : ptq_arena_printf(t->arena, t->st,
+                               "; the others have fewer than %" PRId64 ", or an order that the text does "
+                               "not tell",
+                               p->study.of.least);
     return ptq_arena_printf(
         t->arena, t->st,
         "%" PRId64 " models in %" PRId64 " of %" PRId64
-        " strata of equal bits, inputs and group; the others have fewer than %d settings, or an "
-        "order that the text does not tell. Left out before: %" PRId64
+        " strata of equal bits, inputs and group, %s settings each%s. Left out before: %" PRId64
         " settings of other stored bits than their stratum (by 5 %%), %" PRId64
         " copies of another's codes, %" PRId64 " not ranked.",
-        p->study.n_cells, p->study.n_counted, p->study.of.n_strata, PTQ_LEAST_CELLS,
-        p->n_other_bits, p->n_copies, p->n_unfit);
+        p->study.n_cells, p->study.n_counted, p->study.of.n_strata, settings_each(t, p),
+        others ? others : "", p->n_other_bits, p->n_copies, p->n_unfit);
 }
 
 static const char *runs_note(const struct ptq_tables *t, const struct ptq_proxies *p)

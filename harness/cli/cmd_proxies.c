@@ -34,7 +34,7 @@ const struct ptq_verb ptq_verb_proxies = {
         "any error falls with them.\n"
         "The proxies that need runs of the models come from a sweep with [eval] proxies = 16 "
         "(windows of held-out text).\n"
-        "Exit codes: 0 ok, 2 unknown run, 6 no study: fewer than three settings in every stratum, "
+        "Exit codes: 0 ok, 2 unknown run, 6 no study: fewer than four settings in every stratum, "
         "or no perplexity.\n"
         "  make sweep CONFIG=proxies.ini && build/release/ptq proxies proxies\n"
         "  ptq plot proxies proxies -o proxies.png",

@@ -27,7 +27,8 @@ static void study(const struct made *m, int64_t n_strata, struct ptq_arena *a,
                   struct ptq_proxy_study *s)
 {
     struct ptq_status st = {0};
-    const struct ptq_measured of = {m->n, WINDOWS, n_strata, m->stratum, m->method, m->dnll};
+    const struct ptq_measured of = {m->n,       WINDOWS,   n_strata, PTQ_LEAST_RANKS,
+                                    m->stratum, m->method, m->dnll};
     assert_int_equal(ptq_proxy_study(&of, a, s, &st), PTQ_OK);
 }
 
