@@ -143,20 +143,24 @@ static double mix(const struct ptq_hull_place *p, const double *by_combo)
     return (1 - p->w) * by_combo[p->a] + p->w * by_combo[p->b];
 }
 
-/* Whether the interval of log loss of c over that of the best holds 0. Paired where both have the
- * units; else from the two own intervals, as if they were independent (too wide, never too
- * narrow, where windows are hard for both alike). */
+/* Whether the interval of what c loses more than the best holds 0. Of a model the difference of
+ * losses, dL = L d log L: their ratio would be all noise where the best is near full precision, and
+ * would call everything level. Of layers, whose errors are many orders apart, that of mean logs.
+ * Paired where both have the units; else from the two own intervals, as if they were independent
+ * (too wide, never too narrow, where windows are hard for both alike). */
 static bool is_tied(struct maker *m, const struct ptq_hull_place *c,
                     const struct ptq_hull_place *best)
 {
     const double *const x[] = {m->x[c->a], m->x[c->b], m->x[best->a], m->x[best->b]};
-    const double far = c->log_loss - best->log_loss;
+    const bool logs = m->quantity == PTQ_OF_LAYERS;
+    const double of_c = logs ? 1 : exp(c->log_loss), of_best = logs ? 1 : exp(best->log_loss);
+    const double far = logs ? c->log_loss - best->log_loss : of_c - of_best;
     if (!x[0] || !x[1] || !x[2] || !x[3])
-        return far <= hypot(mix(c, m->half), mix(best, m->half));
+        return far <= hypot(of_c * mix(c, m->half), of_best * mix(best, m->half));
     struct ptq_interval v;
     for (int64_t i = 0; i < m->n_x; i++)
-        m->z[i] =
-            (1 - c->w) * x[0][i] + c->w * x[1][i] - (1 - best->w) * x[2][i] - best->w * x[3][i];
+        m->z[i] = of_c * ((1 - c->w) * x[0][i] + c->w * x[1][i]) -
+                  of_best * ((1 - best->w) * x[2][i] + best->w * x[3][i]);
     ptq_paired_interval(m->z, m->n_x, .95, &v);
     return far <= v.mean - v.lo;
 }
@@ -191,7 +195,7 @@ static const char *interval_words(const struct maker *m)
         return "95 % interval of the mean log ratio, paired over layers";
     for (int64_t i = 0; i < m->e->d->n_combos; i++)
         if (m->x[i])
-            return "95 % interval of the log ratio, paired over windows";
+            return "95 % interval of the difference, paired over windows";
     for (int64_t i = 0; i < m->e->d->n_combos; i++)
         if (!isnan(m->half[i]))
             return "95 % intervals of both losses, not paired";

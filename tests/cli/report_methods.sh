@@ -74,6 +74,21 @@ holds results/toy/report.md '3.00 bits: rtn; not told apart from it: hera'
 holds results/toy/report.html '3.00 bits: rtn; not told apart from it: hera'
 holds results/toy/tables/equal_bits.tex 'dnll at equal stored bits'
 
+# Near full precision: gptq's loss is all noise, but rtn loses .002 more in every window, which is told.
+mkdir -p results/near
+{
+    grep '"kind":"reference"' results/toy/cells.jsonl
+    model rtn rtn 2 -1 1 2 0.4 1.3,1.5,1.2,1.6
+    model rtn rtn 4 -1 1 4 0.0021 1.0031,1.0011,1.0031,1.0011
+    model gptq gptq 2 -1 1 2 0.4 1.3,1.5,1.2,1.6
+    model gptq gptq 4 -1 1 4 0.0001 1.0011,0.9991,1.0011,0.9991
+} >results/near/cells.jsonl
+"$PTQ" report near --no-plots >"$dir/out" 2>"$dir/err" || fault "near: $(cat "$dir/err")"
+table=results/near/tables/equal_bits.csv
+expect gptq dnll 4 '0.000100 1 0'
+expect rtn dnll 4 '0.002100 0 0'
+expect rtn dnll 2 '0.400000 0 1'
+
 # Books: half a bit of two, 25 %.
 holds results/toy/report.md '| hera | 2 | row | 2.000 | 0.500 | 25 % | 0.0625 |'
 holds results/toy/tables/books.csv 'toy,hera,2,-1,2,0.5,0.25,0.0625'
