@@ -66,7 +66,9 @@ static int add_range(struct search *s, const struct range *r, const struct ptq_i
                                    .split = out_of_probes};
     if (!guilty || x->n_layers > 1)
         return PTQ_OK;
-    return ptq_bisect_parts(&s->w, s->w.changed_site[r->lo], &s->first, &x->parts, st);
+    const struct ptq_bisect_place place = {s->w.changed_site[r->lo], r->lo, r->from, r->at_lo,
+                                           &x->dnll};
+    return ptq_bisect_parts(&s->w, &place, &x->parts, st);
 }
 
 static int search(struct search *s, const struct range *r, struct ptq_status *st);
@@ -147,7 +149,6 @@ static int find(struct search *s, struct ptq_status *st)
     int rc = both_ends(s, old, new, st);
     if (rc)
         return rc;
-    s->w.zero_nll = old;
     s->out->nll[PTQ_OLD] = ptq_walk_nll(&s->w, old);
     s->out->nll[PTQ_NEW] = ptq_walk_nll(&s->w, new);
     ptq_walk_difference(&s->w, old, new, &s->out->total);

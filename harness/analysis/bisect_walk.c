@@ -1,4 +1,5 @@
 #include "analysis/bisect_walk.h"
+#include "core/hash.h"
 #include "sweep/keys.h"
 #include "sweep/placed.h"
 #include "sweep/row.h"
@@ -16,8 +17,19 @@ static int form_of(const struct ptq_walk *w, int side, const struct ptq_linear *
     return ptq_picked_form(&w->picked[side], lin, r, st);
 }
 
-/* Hash of the stored values into the chain that model rows carry; "" of a layer that is left alone.
- */
+/* What the layer computes with: the values that the form stands for, unless it treats its inputs in
+ * a way of its own. */
+static void values_hash(const struct ptq_quant *q, const float *what, char out[PTQ_KEY_CHARS])
+{
+    if (q->act.bits || q->act.divisor.fmt != PTQ_FMT_NONE || q->split.n_cols) {
+        ptq_quant_hash(q, out);
+        return;
+    }
+    const uint64_t h = ptq_hash64(what, (size_t)(q->rows * q->cols) * sizeof *what);
+    snprintf(out, PTQ_KEY_CHARS, "values %016llx", (unsigned long long)h);
+}
+
+/* The form's hash goes into the chain that model rows carry. "": the layer is left alone. */
 static int hash_of(struct ptq_walk *w, int side, const struct ptq_linear *lin,
                    char out[PTQ_KEY_CHARS], struct ptq_status *st)
 {
@@ -28,6 +40,7 @@ static int hash_of(struct ptq_walk *w, int side, const struct ptq_linear *lin,
         return rc == PTQ_SKIP ? PTQ_OK : rc;
     ptq_quant_hash(&r.quant, out);
     ptq_key_of(w->codes[side], w->codes[side], out, (char *)NULL);
+    values_hash(&r.quant, r.what, out);
     ptq_result_release(&r);
     return PTQ_OK;
 }

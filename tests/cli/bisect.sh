@@ -33,9 +33,9 @@ dnll | awk -v a="$(row_nll rtn)" -v b="$(row_nll planted)" '{ s += $1 } END { d 
     { cat "$tree/found"; fail "the ranges do not add up to $(row_nll planted) - $(row_nll rtn)"; }
 grep 'blk.2.ffn_down' "$tree/found" | grep -q '[1-9][0-9]* codes, 0 scales .*, 0 zeros' || fail "codes of blk.2.ffn_down alone differ"
 grep 'blk.1.attn_o' "$tree/found" | grep -q '"0 codes, [1-9][0-9]* scales (at most 0.5), 0 zeros' || fail "scales of blk.1.attn_o alone differ"
-# two layers differ of 28: the ends, one between, and the parts (whole form and the one part that differs) of both
+# two layers differ of 28: the ends and one between; the one part that differs is the layer
 "$ptq" bisect "$run" "$run" --old label=rtn --new label=planted --quiet >"$tree/found" 2>"$tree/log" || fail "bisect"
-grep -q '2 of 28 layers differ; 7 probes' "$tree/found" || { cat "$tree/found"; fail "probes"; }
+grep -q '2 of 28 layers differ; 3 probes' "$tree/found" || { cat "$tree/found"; fail "probes"; }
 "$ptq" bisect "$run" "$run" --pick label=rtn --quiet | grep -q 'all 28 layers are the same' || fail "the same row twice"
 
 sweep 32 "$tree/b"
