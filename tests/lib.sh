@@ -52,22 +52,22 @@ copy_tree() {
 expect() { # CODE COMMAND...: stdout in $work/out, stderr in $work/err
     local want=$1 code=0
     shift
-    asked=$*
+    last_command=$*
     "$@" >"$work/out" 2>"$work/err" || code=$?
-    [ $code -eq "$want" ] || fault "exit code $code, expected $want: $asked ($(tail -c 600 "$work/out" "$work/err"))"
+    [ $code -eq "$want" ] || fault "exit code $code, expected $want: $last_command ($(tail -c 600 "$work/out" "$work/err"))"
 }
 
 says() { # pattern (extended regular expression) in the messages of the last command
-    grep -Eq -- "$1" "$work/err" || fault "the message lacks '$1': ${asked:-}: $(tail -c 600 "$work/err")"
+    grep -Eq -- "$1" "$work/err" || fault "the message lacks '$1': ${last_command:-}: $(tail -c 600 "$work/err")"
 }
 
 shows() { # pattern (extended regular expression) in the output of the last command
-    grep -Eq -- "$1" "$work/out" || fault "the output lacks '$1': ${asked:-}: $(tail -c 1200 "$work/out")"
+    grep -Eq -- "$1" "$work/out" || fault "the output lacks '$1': ${last_command:-}: $(tail -c 1200 "$work/out")"
 }
 
 answers() { # CODE PART COMMAND...: PART is literally in its messages
     expect "$1" "${@:3}"
-    [ -z "$2" ] || grep -qF -- "$2" "$work/err" || fault "the message lacks '$2': $asked: $(tail -c 600 "$work/err")"
+    [ -z "$2" ] || grep -qF -- "$2" "$work/err" || fault "the message lacks '$2': $last_command: $(tail -c 600 "$work/err")"
 }
 
 # ---- files
