@@ -54,7 +54,7 @@ expect() { # CODE COMMAND...: stdout in $work/out, stderr in $work/err
     shift
     last_command=$*
     "$@" >"$work/out" 2>"$work/err" || code=$?
-    [ $code -eq "$want" ] || fault "exit code $code, expected $want: $last_command ($(tail -c 600 "$work/out" "$work/err"))"
+    [ $code -eq "$want" ] || fault "exit code $code, expected $want: $last_command ($(cat "$work/out" "$work/err" | tail -c 600))"
 }
 
 says() { # pattern (extended regular expression) in the messages of the last command

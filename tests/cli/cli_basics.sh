@@ -3,7 +3,7 @@
 . "$(dirname "$0")/../lib.sh"
 tells() { # CODE PATTERN COMMAND...: on stdout or stderr
     expect "$1" "${@:3}"
-    grep -qE -- "$2" "$work/out" "$work/err" || fault "no /$2/ in the output of: $last_command ($(tail -c 600 "$work/out" "$work/err"))"
+    grep -qE -- "$2" "$work/out" "$work/err" || fault "no /$2/ in the output of: $last_command ($(cat "$work/out" "$work/err" | tail -c 600))"
 }
 
 verbs=$("$PTQ" list verbs --format csv | tail -n +2 | cut -d, -f1)

@@ -43,17 +43,17 @@ if command -v gnuplot >/dev/null; then
     "$PTQ" report toy >out 2>err || fail "report: $(cat err)"
     [ -s results/toy/plots/proxies.svg ] || fail "no picture"
     value() { awk -F'\t' -v p="$1" -v m="$2" '$2 == p && $4 == m { printf "%.6g", $7 }' results/toy/plots/proxy.tsv; }
-    is_noise() { [ "$(value "$1" "$2")" = "$3" ] || fail "$1 of $2: $(value "$1" "$2"), not $3"; }
-    is_noise w_relerr rtn 0.2        # sqrt(.1 * .4)
-    is_noise w_noise rtn 0.25        # (.1 + .4) / 2, equal |W|^2
-    is_noise out_relerr boa 0.08     # sqrt(.02 * .32)
-    is_noise out_relerr_mean boa 0.34 # twice the mean of .02, .32
-    is_noise proxy_loss boa 17       # 50 (.02 + .32)
-    is_noise lin_w rtn 1.35          # 1.5 * .1 + 3 * .4
-    is_noise lin_out rtn 0.225       # (1.5 + 3) / 3.2 * .16
-    is_noise kl_few boa 0.35
-    is_noise dnll_few boa 0.3
-    is_noise kl_mean awq 0.1
+    drawn() { [ "$(value "$1" "$2")" = "$3" ] || fail "$1 of $2: $(value "$1" "$2"), not $3"; }
+    drawn w_relerr rtn 0.2        # sqrt(.1 * .4)
+    drawn w_noise rtn 0.25        # (.1 + .4) / 2, equal |W|^2
+    drawn out_relerr boa 0.08     # sqrt(.02 * .32)
+    drawn out_relerr_mean boa 0.34 # twice the mean of .02, .32
+    drawn proxy_loss boa 17       # 50 (.02 + .32)
+    drawn lin_w rtn 1.35          # 1.5 * .1 + 3 * .4
+    drawn lin_out rtn 0.225       # (1.5 + 3) / 3.2 * .16
+    drawn kl_few boa 0.35
+    drawn dnll_few boa 0.3
+    drawn kl_mean awq 0.1
     [ -z "$(value w_relerr athena)" ] || fail "athena stores more than the stratum and takes part"
 fi
 row() { awk -F, -v p="$1" '$3 == p' toy.csv; }
