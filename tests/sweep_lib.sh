@@ -1,17 +1,9 @@
-# Shared by tests/cli/sweep_*.sh: a scratch folder, a small sweep, and comparison of rows.
+# Shared by tests/cli/sweep_*.sh and others that sweep: a small sweep, and comparison of rows.
 # shellcheck shell=bash
-set -u
-PTQ=${PTQ:?the program to test}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-
-fail() {
-    echo "FAIL: $*"
-    exit 1
-}
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # The thread sanitizer makes layers fifty times slower: four of the 28 are enough there.
-if "$PTQ" --version | grep -Eq 'asan|tsan'; then
+if sanitized; then
     N_LAYERS=4 LAYERS='blk.0.attn_?' WINDOWS=4
 else
     N_LAYERS=28 LAYERS='*' WINDOWS=16
@@ -62,14 +54,7 @@ same_rows() { # folder A, folder B, what
 
 n_rows() { cat "$1"/cells*.jsonl | wc -l; }
 
-exits() { # code, command...
-    local want=$1
-    shift
-    "$@"
-    local got=$?
-    [ "$got" = "$want" ] || fail "exit code $got, not $want: $* ($(tail -c 600 "$work/err"))"
-}
-
-says() { # pattern (extended regular expression) in the messages
-    grep -Eq -- "$1" "$work/err" || fail "the message lacks '$1': $(tail -c 600 "$work/err")"
+exits() { # CODE COMMAND...: as `expect`; what comes after depends on it
+    expect "$@"
+    [ $faults -eq 0 ] || exit 1
 }

@@ -50,6 +50,18 @@ PTQ_CLONES void ptq_add_to(float *x, const float *y, int64_t n)
         x[i] += y[i];
 }
 
+PTQ_CLONES void ptq_sum_f32(double *sum, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        sum[i] += x[i];
+}
+
+PTQ_CLONES void ptq_sum_f64(double *sum, const double *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        sum[i] += x[i];
+}
+
 void ptq_add_rows(float *x, const float *bias, int64_t n, int64_t d)
 {
     for (int64_t t = 0; t < n; t++)

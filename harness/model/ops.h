@@ -10,6 +10,9 @@ void ptq_norm_rows(const float *gain, double eps, const float *x, int64_t n, int
 void ptq_layer_norm_rows(const float *gain, const float *bias, double eps, const float *x,
                          int64_t n, int64_t d, float *y);
 void ptq_add_to(float *x, const float *y, int64_t n); /* x += y */
+/* Sums in fp64: sum += x. */
+void ptq_sum_f32(double *sum, const float *x, int64_t n);
+void ptq_sum_f64(double *sum, const double *x, int64_t n);
 void ptq_add_rows(float *x, const float *bias, int64_t n, int64_t d);
 /* In place; gelu is x Phi(x) with erf, gelu_tanh its tanh form (GPT-2's gelu_new, BLOOM's). */
 void ptq_activate(enum ptq_activation, float *x, int64_t n);

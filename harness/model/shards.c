@@ -2,6 +2,7 @@
 #include "core/clones.h"
 #include "core/linalg.h"
 #include "core/size.h"
+#include "model/ops.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -37,18 +38,6 @@ int ptq_shards_new(struct ptq_input_stats *s, int64_t n_shards, const struct ptq
     return PTQ_OK;
 }
 
-PTQ_CLONES static void add_f32(double *to, const float *from, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        to[i] += from[i];
-}
-
-PTQ_CLONES static void add_f64(double *to, const double *from, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        to[i] += from[i];
-}
-
 /* Products of two floats are exact in fp64. */
 PTQ_CLONES static void add_scaled(double *to, const float *x, double by, int64_t n)
 {
@@ -64,9 +53,9 @@ void ptq_shards_add(struct ptq_input_stats *s, int64_t shard, const struct ptq_s
     for (int64_t i = begin; i < end; i++) {
         double *row = all + ptq_triangle_row(i, d);
         if (p->gram)
-            add_f32(row, p->gram + i * d + i, d - i);
+            ptq_sum_f32(row, p->gram + i * d + i, d - i);
         else
-            add_f64(row, p->gram64 + i * d + i, d - i);
+            ptq_sum_f64(row, p->gram64 + i * d + i, d - i);
         for (int64_t t = 0; t < p->n_sink; t++)
             add_scaled(row, p->sink + t * d + i, p->sink[t * d + i], d - i);
     }

@@ -6,6 +6,7 @@
 #include "model/attention.h"
 #include "model/attnstats.h"
 #include "model/internal.h"
+#include "model/ops.h"
 #include "model/shards.h"
 #include <assert.h>
 #include <math.h>
@@ -222,18 +223,6 @@ static int see_attention(void *arg, int64_t s, const struct ptq_shown_attention 
 
 /* ---- adding a wave up */
 
-PTQ_CLONES static void add_f32(double *to, const float *from, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        to[i] += from[i];
-}
-
-PTQ_CLONES static void add_f64(double *to, const double *from, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        to[i] += from[i];
-}
-
 static void add_shard(const struct job *j, struct ptq_input_stats *out, int64_t s,
                       const struct partial *p, int64_t begin, int64_t end)
 {
@@ -250,19 +239,19 @@ static void add_rows(void *arg, int64_t begin, int64_t end)
     for (int64_t s = 0; s < j->n_wave; s++) {
         const struct partial *p = &j->slot[s * j->n_inputs + j->adding];
         if (p->gram)
-            add_f32(out->hess_rest + at, p->gram + at, n);
+            ptq_sum_f32(out->hess_rest + at, p->gram + at, n);
         else
-            add_f64(out->hess_rest + at, p->gram64 + at, n);
+            ptq_sum_f64(out->hess_rest + at, p->gram64 + at, n);
         if (p->cross)
-            add_f32(out->cross + at, p->cross + at, n);
+            ptq_sum_f32(out->cross + at, p->cross + at, n);
         if (p->cross64)
-            add_f64(out->cross + at, p->cross64 + at, n);
+            ptq_sum_f64(out->cross + at, p->cross64 + at, n);
         for (int64_t t = 0; t < p->n_sink; t++)
             outer_add(p->sink + t * d, d, begin, end, out->hess_sink);
         if (out->n_shards)
             add_shard(j, out, s, p, begin, end);
-        add_f64(j->sum[j->adding] + begin, p->sum + begin, end - begin);
-        add_f64(j->sumabs[j->adding] + begin, p->sumabs + begin, end - begin);
+        ptq_sum_f64(j->sum[j->adding] + begin, p->sum + begin, end - begin);
+        ptq_sum_f64(j->sumabs[j->adding] + begin, p->sumabs + begin, end - begin);
         for (int64_t c = begin; c < end; c++)
             out->absmax[c] = p->absmax[c] > out->absmax[c] ? p->absmax[c] : out->absmax[c];
     }

@@ -1,27 +1,7 @@
 #!/usr/bin/env bash
 # `ptq bench` on small shapes: which rows it has, what stands in them, formats, options. Nothing here is about how fast.
-set -u
-root=$PWD
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-faults=0
-fault() {
-    echo "FAIL: $*"
-    faults=$((faults + 1))
-}
-# expect CODE COMMAND...: stdout in $dir/out, stderr in $dir/err
-expect() {
-    local want=$1
-    shift
-    "$@" >"$dir/out" 2>"$dir/err"
-    local code=$?
-    [ $code -eq "$want" ] || fault "exit code $code, expected $want: $* ($(head -c 400 "$dir/err"))"
-}
-says() { grep -qE -- "$2" "$dir/$1" || fault "std$1 lacks '$2': $(head -c 500 "$dir/$1")"; }
-lacks() { grep -qE -- "$2" "$dir/$1" && fault "std$1 holds '$2'"; }
-
-export PTQ_DATA=$root
-cd "$dir" || exit 1
+. "$(dirname "$0")/../lib.sh"
+enter_work
 bench() { "$PTQ" bench -q --time 0.005 "$@"; }
 small() { bench --shape 96x160 --no-baselines "$@"; }
 
@@ -59,89 +39,89 @@ expect 0 small --op matmul_i8,pack --format jsonl
 # The same columns in CSV; text and Markdown say what machine it was.
 expect 0 small --op matmul_i8 --format csv
 [ "$(head -1 out | tr , '\n' | wc -l)" -ge 30 ] || fault "CSV has few columns: $(head -1 out)"
-says out '^matmul_i8,int4 g128,96,160,1,'
+shows '^matmul_i8,int4 g128,96,160,1,'
 [ "$(wc -l <out)" -eq 2 ] || fault "CSV: $(wc -l <out) lines"
 expect 0 small --op matmul_i8 --format md
-says out 'last cache .* BLAS core'
-says out '^limits, best probe: .*GB/s'
-says out '^\| matmul_i8 \| int4 g128 '
+shows 'last cache .* BLAS core'
+shows '^limits, best probe: .*GB/s'
+shows '^\| matmul_i8 \| int4 g128 '
 expect 0 small --op matmul_i8
-says out '^op +weights +rows'
+shows '^op +weights +rows'
 
 # What is asked for: bits, groups, tables, batches, shapes, threads.
 expect 0 small --op matmul_f32,matmul_i8 --bits 2,3,4,8 --batch 1,5 --group 32 --threads 1 --format csv
 [ "$(wc -l <out)" -eq 17 ] || fault "4 widths, 2 batches, 2 operations: $(wc -l <out) lines"
-says out '^matmul_f32,int8 g32,96,160,5,1,'
+shows '^matmul_f32,int8 g32,96,160,5,1,'
 expect 0 small --bits 3,4 --table --group -1 --format csv
-says out '^matmul_i8,table3 row,'
+shows '^matmul_i8,table3 row,'
 expect 0 bench --shape 32x16,33x17 --op pack --no-baselines --format csv
-says out '^pack,int4,33,17,'
+shows '^pack,int4,33,17,'
 expect 0 bench --model tiny --op hadamard --format csv
-for shape in 128,128 64,128 352,128 128,352; do says out "^hadamard,-,$shape,"; done
+for shape in 128,128 64,128 352,128 128,352; do shows "^hadamard,-,$shape,"; done
 expect 0 bench --model demo --op actq --format csv
-says out '^actq,-,'
+shows '^actq,-,'
 printf '[model]\nsource = gone/model\nstand_in = synth:tiny\n[sweep]\nmethods = rtn\n' >some.ini
 expect 0 bench --model some.ini --op actq --format csv
-says out '^actq,-,352,128,'
+shows '^actq,-,352,128,'
 
 # Instruction sets: the scalar kernels alone, and all that have a kernel of their own, each once.
 expect 0 small --isa scalar --format csv
 grep -vE '_scalar,|^op,' out >rest && fault "--isa scalar ran another kernel: $(head -1 rest)"
 expect 0 small --isa all --op matmul_i8,pack --format csv
-says out '_scalar,'
+shows '_scalar,'
 [ -z "$(tail -n +2 out | cut -d, -f1,2,8 | sort | uniq -d)" ] || fault "--isa all repeats a kernel: $(cat out)"
 PTQ_CPU=scalar expect 0 small --op matmul_i8 --format csv
-says out 'matmul_i8_scalar,'
+shows 'matmul_i8_scalar,'
 PTQ_CPU=scalar expect 2 small --isa avx2
-says err 'its best is scalar'
+says 'its best is scalar'
 
 # Rivals stand beside the products, once a shape and batch.
 expect 0 bench --shape 96x160 --op matmul_i8,matmul_f32 --batch 1,4 --format csv
-says out '^sgemv,fp32,96,160,1,.*openblas'
+shows '^sgemv,fp32,96,160,1,.*openblas'
 [ "$(grep -c '^sgemm,fp32,96,160,4,' out)" -eq 1 ] || fault "sgemm is not there once: $(cut -c1-40 out)"
-grep -q '^u8s8s32,int8,96,160,4,.*oneDNN' out || says out 'without oneDNN|not installed'
+grep -q '^u8s8s32,int8,96,160,4,.*oneDNN' out || shows 'without oneDNN|not installed'
 
 # A row that is not possible says why; the others are there.
 expect 0 small --op vq --bits 2,3 --format csv
-says out '^vq,vq3,.*codes of 8 bits'
-says out '^vq,vq2,.*vq_add'
+shows '^vq,vq3,.*codes of 8 bits'
+shows '^vq,vq2,.*vq_add'
 expect 0 bench --shape 1000000x65536 --op actq
-says out 'needs .* GiB, a quarter of the free memory'
+shows 'needs .* GiB, a quarter of the free memory'
 
 # Files.
-expect 0 small --op matmul_i8 --format csv --out "$dir/table.csv"
+expect 0 small --op matmul_i8 --format csv --out "$work/table.csv"
 [ -s table.csv ] && [ ! -s out ] || fault "--out wrote nothing, or stdout was written"
 expect 2 small --op matmul_i8 --plot picture.pdf
-says err '\.svg or \.png'
+says '\.svg or \.png'
 expect 2 small --op matmul_i8 --threads 1000
-says err 'processors'
+says 'processors'
 if command -v gnuplot >/dev/null; then
-    expect 0 small --op matmul_i8,matmul_f32 --batch 1,8 --plot "$dir/it's a roof.svg"
+    expect 0 small --op matmul_i8,matmul_f32 --batch 1,8 --plot "$work/it's a roof.svg"
     grep -q 'int8 dot' "it's a roof.svg" || fault "the picture lacks the line of the int8 limit"
     [ "$(grep -c '^matmul' "it's a roof.tsv")" -eq 4 ] || fault "the picture's data: $(cat "it's a roof.tsv")"
     expect 6 small --op pack --plot none.svg
-    says err 'no row counts operations'
+    says 'no row counts operations'
 fi
 
 # Faults.
 expect 2 small --op matmul
-says err "unknown operation 'matmul'"
+says "unknown operation 'matmul'"
 expect 2 small --bits 5
-says err '--bits 5: give 2, 3, 4 or 8'
+says '--bits 5: give 2, 3, 4 or 8'
 expect 2 small --bits 8 --table
 expect 2 small --group 20
-says err 'multiple of 16'
+says 'multiple of 16'
 expect 2 small --isa sse9
-says err "unknown instruction set 'sse9'"
+says "unknown instruction set 'sse9'"
 expect 2 small --batch 0
 expect 2 bench --shape 96
-says err 'ROWSxCOLS'
+says 'ROWSxCOLS'
 expect 2 bench --shape 96x70000
 expect 2 bench --shape 0x16
 expect 2 bench --shape 96x160 --model tiny
-says err 'give one of them'
+says 'give one of them'
 expect 2 bench --model no-such-model
-says err 'no-such-model'
+says 'no-such-model'
 expect 2 small --threads -1
 expect 2 small --time x
 expect 2 small --format xml
@@ -149,7 +129,6 @@ expect 2 small --op ''
 expect 2 small --op matmul_i8 one-word
 
 expect 0 "$PTQ" bench --help
-says out 'Not timed'
-says out '90 % of the best'
-[ $faults -eq 0 ] && echo "rows, columns, options, rivals, picture, faults"
-[ $faults -eq 0 ]
+shows 'Not timed'
+shows '90 % of the best'
+finish "rows, columns, options, rivals, picture, faults"

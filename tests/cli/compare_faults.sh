@@ -2,14 +2,10 @@
 # `ptq compare` on faults: programs with one fault each (tests/faults/*.pl, built by make) quantize and score the demo model;
 # rows and stored forms of a sound run are damaged. tests/faults/faults.tsv says what must come out; all of it is checked,
 # and each fault must be in the table.
-set -u
-. tests/sweep_lib.sh
+. "$(dirname "$0")/../sweep_lib.sh"
 faulty=$BUILD_DIR/tests/faults
-[ -x "$faulty/damping_x10" ] || { echo "SKIP: no faulty programs in $faulty (make test-programs)"; exit 77; }
-if "$PTQ" --version | grep -Eq 'asan|tsan'; then
-    echo "SKIP: statistics of 20 models are slow under sanitizers"
-    exit 77
-fi
+[ -x "$faulty/damping_x10" ] || skip "compare_faults: no faulty programs in $faulty (make test-programs)"
+sanitized && skip "compare_faults: statistics of 20 models are slow under sanitizers"
 export PTQ_DATA=$PWD
 table=$PWD/tests/faults/faults.tsv
 settings="run.out=$work sweep.methods=rtn,gptq sweep.calib.seed=4444 calib.nsamples=32 eval.windows=64"
@@ -49,10 +45,9 @@ verdict scales_late_bf16 "$work/bf16" "$work/scales_late_bf16"
 
 # Two-sided: the sound run is an improvement over a faulty baseline, or as good with other bits.
 verdict undone_fault "$work/zero_off_by_one" "$work/old" --strict
-says_out() { grep -Eq -- "$1" "$work/out" || fail "the output lacks '$1': $(cat "$work/out")"; }
-says_out 'ptq baseline update'
+shows 'ptq baseline update'
 verdict other_bits "$work/scales_late" "$work/old" --strict
-says_out 'ptq baseline update'
+shows 'ptq baseline update'
 make_run "$PTQ" few 'eval.windows=6'
 make_run "$faulty/group_shifted" few_shifted 'eval.windows=6'
 verdict few_windows "$work/few" "$work/few_shifted" --tolerance 9 --layer-tolerance 9
@@ -96,4 +91,4 @@ says 'calib_key'
 
 n=$(grep -cvE '^#|^fault' "$table")
 [ "$n" = "$(printf '%s\n' "${checked[@]}" | sort -u | wc -l)" ] || fail "faults.tsv has $n faults, checked: ${checked[*]}"
-echo "$n faults"
+finish "$n faults"

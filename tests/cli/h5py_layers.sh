@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # The Python script of datasets/README.md, run as it stands there, then `ptq run` on its file, then the result read with h5py.
-set -euo pipefail
-python3 -c 'import h5py, numpy' 2>/dev/null || { echo 'SKIP h5py_layers: python3 with numpy and h5py absent'; exit 77; }
-readme=$(realpath datasets/README.md)
-ptq=$(realpath "$PTQ")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
+. "$(dirname "$0")/../lib.sh"
+set -eo pipefail
+python3 -c 'import h5py, numpy' 2>/dev/null || skip 'h5py_layers: python3 with numpy and h5py absent'
+readme=$root/datasets/README.md
+cd "$work"
 
 awk '/^```python$/ { on = 1; next } on && /^```$/ { exit } on' "$readme" >script.py
-[ "$(grep -c . script.py)" -ge 15 ] || { echo "no python block in $readme"; exit 1; }
+[ "$(grep -c . script.py)" -ge 15 ] || fail "no python block in $readme"
 python3 script.py
 
 # Another bit width for each group rule: one that divides the row, one that does not, whole rows, the whole tensor; symmetric last.
-run() { "$ptq" run layer.h5 -l my_layer -o "$@" >stdout.txt || { echo "ptq run -o $*: exit $?"; exit 1; }; [ -s stdout.txt ]; }
+run() {
+    "$PTQ" run layer.h5 -l my_layer -o "$@" >stdout.txt || fail "ptq run -o $*: exit $?"
+    [ -s stdout.txt ] || fail "ptq run -o $* prints nothing"
+}
 run g128.h5 -m rtn -b 4 -g 128
 run g96.h5 -m rtn -b 3 -g 96
 run row.h5 -m rtn -b 8 -g -1
@@ -64,4 +65,5 @@ cases = [("g128.h5", 4, 128), ("g96.h5", 3, 96), ("row.h5", 8, -1), ("tensor.h5"
 for path, bits, group in cases:
     print(path, "relative output error", check(path, bits, group))
 PY
-python3 check.py
+python3 check.py || fail "the files are not what h5py should read"
+finish "five files read with h5py"

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # The house: top-level entries, a second make does nothing, missing packages are named, install works away from the tree.
-set -u
-fail() { echo "FAIL: $*"; exit 1; }
+. "$(dirname "$0")/../lib.sh"
 build=$(basename "$BUILD_DIR")
 
 extra=$(ls -1 | grep -vxE 'Makefile|README.md|LICENSE|methods|harness|datasets|configs|results|plots|tests|build' || true)
@@ -21,9 +20,7 @@ out=$(PKG_CONFIG_LIBDIR=/nonexistent PKG_CONFIG_PATH= make --no-print-directory 
 grep -q 'missing: .*openblas' <<<"$out" || fail "missing packages are not listed: $out"
 grep -q 'apt-get install .*libopenblas-dev' <<<"$out" || grep -q 'libopenblas-dev' <<<"$out" || fail "no command to install them: $out"
 
-tree=$(mktemp -d) || exit 1
-trap 'rm -rf "$tree"' EXIT
-make --no-print-directory BUILD="$build" install PREFIX="$tree" NO_INSTALL=1 >"$tree/log" 2>&1 || { cat "$tree/log"; fail "make install"; }
-(cd "$tree" && PTQ_DATA="$tree/share/ptqbench" bin/ptq inspect demo | grep -q tok_embd) || fail "the installed program does not find its demo model"
-(cd "$tree" && PTQ_DATA="$tree/share/ptqbench" bin/ptq list presets | grep -q gptq-paper) || fail "the installed program does not find its presets"
-echo "layout, second make, missing packages, install"
+make --no-print-directory BUILD="$build" install PREFIX="$work" NO_INSTALL=1 >"$work/log" 2>&1 || { cat "$work/log"; fail "make install"; }
+(cd "$work" && PTQ_DATA="$work/share/ptqbench" bin/ptq inspect demo | grep -q tok_embd) || fail "the installed program does not find its demo model"
+(cd "$work" && PTQ_DATA="$work/share/ptqbench" bin/ptq list presets | grep -q gptq-paper) || fail "the installed program does not find its presets"
+finish "layout, second make, missing packages, install"

@@ -2,7 +2,6 @@
 # ptq export and ptq import on the command line, and ptq inspect of what they write: the exported folder scores what the sweep's row
 # says, what is chosen must be one row, and nothing is left behind by a refusal.
 . "$(dirname "$0")/../sweep_lib.sh"
-: "${work:?}"
 run() { "$PTQ" "$@" >"$work/out" 2>"$work/err"; }
 ppl() { # model: of the ids, as the sweep scores them
     "$PTQ" eval "$1" --tokens "$work/text.ids" --window 256 --format jsonl | sed -E 's/.*"ppl":([^,]*),.*/\1/'
@@ -73,4 +72,4 @@ grep -Eq '^and 251 more tensors \(--all shows them\)' "$work/out" || fail "291 t
 run inspect demo
 grep -Eq '^tokenizer: bytes, 256 ids' "$work/out" || fail "the demo model's tokenizer: $(head -4 "$work/out")"
 exits 2 run inspect README.md
-echo ok
+finish ok

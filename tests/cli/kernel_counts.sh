@@ -3,19 +3,14 @@
 #   tests/cli/kernel_counts.sh             compares: exactly where the compiler is the recorded one, else differences are only shown
 #   tests/cli/kernel_counts.sh --update    writes the file anew, for the kernels and shapes that it lists (as `make counts`)
 # A row is added to the file by hand, with any number, and then filled in by --update; words of a shape: tests/counts/kernel_counts.c.
-set -u
+. "$(dirname "$0")/../lib.sh"
 table=tests/counts/counts.tsv
-BUILD_DIR=${BUILD_DIR:-build/release}
-PTQ=${PTQ:-$BUILD_DIR/ptq}
-fail() { echo "FAIL: $*"; exit 1; }
-skip() { echo "SKIP instruction counts of kernels: $*"; exit 77; }
-[ -x "$PTQ" ] || fail "no program $PTQ"
 version=$("$PTQ" --version)
 build=$(sed -E 's/^ptq [^ ]+ \(([a-z]+), .*/\1/' <<<"$version")
 compiler=$(sed -E 's/^ptq [^ ]+ \([a-z]+, (.*)\)$/\1/' <<<"$version")
-[ "$build" = release ] || skip "they are those of the release build, this is $build"
-command -v valgrind >/dev/null || skip "valgrind is not installed"
-valgrind --tool=none -q true >/dev/null 2>&1 || skip "valgrind does not run here"
+[ "$build" = release ] || skip "instruction counts of kernels: they are those of the release build, this is $build"
+command -v valgrind >/dev/null || skip "instruction counts of kernels: valgrind is not installed"
+valgrind --tool=none -q true >/dev/null 2>&1 || skip "instruction counts of kernels: valgrind does not run here"
 
 # Line 1: the compiler; line 2: names of columns.
 recorded=$(head -n 1 "$table")
@@ -28,13 +23,11 @@ for row in "${rows[@]}"; do
 done
 
 # A dump a call. Symbols are bound before, else the first call that needs one counts the search for it.
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
 LD_BIND_NOW=1 valgrind --tool=callgrind --collect-atstart=no --toggle-collect=counted --dump-after=counted \
-    --compress-strings=no --compress-pos=no --callgrind-out-file="$dir/out" "$BUILD_DIR/tests/counts/kernel_counts" "${cases[@]}" >"$dir/log" 2>&1
+    --compress-strings=no --compress-pos=no --callgrind-out-file="$work/out" "$BUILD_DIR/tests/counts/kernel_counts" "${cases[@]}" >"$work/log" 2>&1
 code=$?
-[ $code -eq 77 ] && skip "$(grep -m1 '^this processor' "$dir/log")"
-[ $code -eq 0 ] || fail "kernel_counts: exit code $code: $(cat "$dir/log")"
+[ $code -eq 77 ] && skip "instruction counts of kernels: $(grep -m1 '^this processor' "$work/log")"
+[ $code -eq 0 ] || fail "kernel_counts: exit code $code: $(cat "$work/log")"
 
 # What the functions of a dump cost themselves. The C library's are left out: which memcpy it has depends on the processor.
 own_cost() { # dump
@@ -42,11 +35,11 @@ own_cost() { # dump
         /^[0-9]+ [0-9]+$/ && own && !caller { sum += $2 } END { printf "%d\n", sum }' "$1"
 }
 
-new=$dir/new.tsv
+new=$work/new.tsv
 printf '%s\n' "$compiler" >"$new"
 printf 'kernel\tshape\tinstructions\n' >>"$new"
 for ((i = 0; i < ${#rows[@]}; i++)); do
-    count=$(own_cost "$dir/out.$((i + 1))")
+    count=$(own_cost "$work/out.$((i + 1))")
     [ "${count:-0}" -gt 0 ] || fail "${cases[2 * i]} ${cases[2 * i + 1]}: nothing was counted"
     printf '%s\t%s\t%s\n' "${cases[2 * i]}" "${cases[2 * i + 1]}" "$count" >>"$new"
 done

@@ -1,11 +1,8 @@
 #!/usr/bin/env bash
 # Proxies of perplexity: figures from rows written here that can be worked out by hand; the rows of short runs in a real sweep, made
 # once, the same for any thread count; what is said where nothing can be judged.
-. "$PWD/tests/sweep_lib.sh"
-root=$PWD
-export PTQ_DATA=$root
-cd "$work" || exit 1
-holds() { grep -qF -- "$2" "$1" || fail "${1##*/} lacks '$2': $(head -c 2500 "$1")"; }
+. "$(dirname "$0")/../sweep_lib.sh"
+enter_work
 
 # ---- rows made here: four methods at 3 bits, two layers of 8 x 4, four windows
 mkdir -p results/toy
@@ -46,17 +43,17 @@ if command -v gnuplot >/dev/null; then
     "$PTQ" report toy >out 2>err || fail "report: $(cat err)"
     [ -s results/toy/plots/proxies.svg ] || fail "no picture"
     value() { awk -F'\t' -v p="$1" -v m="$2" '$2 == p && $4 == m { printf "%.6g", $7 }' results/toy/plots/proxy.tsv; }
-    expect() { [ "$(value "$1" "$2")" = "$3" ] || fail "$1 of $2: $(value "$1" "$2"), not $3"; }
-    expect w_relerr rtn 0.2        # sqrt(.1 * .4)
-    expect w_noise rtn 0.25        # (.1 + .4) / 2, equal |W|^2
-    expect out_relerr boa 0.08     # sqrt(.02 * .32)
-    expect out_relerr_mean boa 0.34 # twice the mean of .02, .32
-    expect proxy_loss boa 17       # 50 (.02 + .32)
-    expect lin_w rtn 1.35          # 1.5 * .1 + 3 * .4
-    expect lin_out rtn 0.225       # (1.5 + 3) / 3.2 * .16
-    expect kl_few boa 0.35
-    expect dnll_few boa 0.3
-    expect kl_mean awq 0.1
+    drawn() { [ "$(value "$1" "$2")" = "$3" ] || fail "$1 of $2: $(value "$1" "$2"), not $3"; }
+    drawn w_relerr rtn 0.2        # sqrt(.1 * .4)
+    drawn w_noise rtn 0.25        # (.1 + .4) / 2, equal |W|^2
+    drawn out_relerr boa 0.08     # sqrt(.02 * .32)
+    drawn out_relerr_mean boa 0.34 # twice the mean of .02, .32
+    drawn proxy_loss boa 17       # 50 (.02 + .32)
+    drawn lin_w rtn 1.35          # 1.5 * .1 + 3 * .4
+    drawn lin_out rtn 0.225       # (1.5 + 3) / 3.2 * .16
+    drawn kl_few boa 0.35
+    drawn dnll_few boa 0.3
+    drawn kl_mean awq 0.1
     [ -z "$(value w_relerr athena)" ] || fail "athena stores more than the stratum and takes part"
 fi
 row() { awk -F, -v p="$1" '$3 == p' toy.csv; }
@@ -137,4 +134,4 @@ SET='sweep.bits=3 eval.proxies=-1' sweep "$work/small.ini" bad
 [ $? = 2 ] || fail "proxies = -1: $(cat "$work/err")"
 "$PTQ" sweep "$work/small.ini" --set "run.out=$work run.name=dry" --dry-run >"$work/out" || fail "dry run"
 grep -Eq "^rows beside them +$((2 * N_LAYERS + 4)), $((2 * N_LAYERS + 4)) to do" "$work/out" || fail "dry run: $(cat "$work/out")"
-echo ok
+finish ok

@@ -1,18 +1,14 @@
 #!/usr/bin/env bash
 # The project held to its own baseline: configs/regress.ini under --portable gives the bits and the quality of
 # results/baselines/demo.jsonl, in every output format; the baseline is what `ptq baseline update` writes.
-set -u
-. tests/sweep_lib.sh
-if "$PTQ" --version | grep -Eq 'asan|tsan'; then
-    echo "SKIP: the sweep of the baseline is slow under sanitizers"
-    exit 77
-fi
-grep -qw avx2 /proc/cpuinfo && grep -qw fma /proc/cpuinfo || { echo "SKIP: --portable needs AVX2"; exit 77; }
+. "$(dirname "$0")/../sweep_lib.sh"
+sanitized && skip "regress: the sweep of the baseline is slow under sanitizers"
+grep -qw avx2 /proc/cpuinfo && grep -qw fma /proc/cpuinfo || skip "regress: --portable needs AVX2"
 export PTQ_DATA=$PWD
 unset PTQ_CPU
 baseline=results/baselines/demo.jsonl
 begin=$SECONDS
-exits 0 "$PTQ" sweep configs/regress.ini --portable --quiet --no-report --set "run.out=$work" >"$work/out" 2>"$work/err"
+exits 0 "$PTQ" sweep configs/regress.ini --portable --quiet --no-report --set "run.out=$work"
 "$PTQ" compare $baseline "$work/regress" --strict --junit "$work/junit.xml" >"$work/table" 2>"$work/err"
 code=$?
 [ $code = 0 ] || fail "exit code $code (4: other bits or better: ptq baseline update): $(cat "$work/table" "$work/err")"
@@ -29,16 +25,16 @@ grep -q '<testsuites tests="4" failures="0" errors="0">' "$work/junit.xml" || fa
 
 # Updating from this run changes nothing; a baseline of a baseline is itself.
 cp $baseline "$work/kept.jsonl"
-exits 0 "$PTQ" baseline update "$work/regress" "$work/kept.jsonl" >"$work/out" 2>"$work/err"
+exits 0 "$PTQ" baseline update "$work/regress" "$work/kept.jsonl"
 cmp -s $baseline "$work/kept.jsonl" || fail "an update from an equal run changes the baseline: $(diff $baseline "$work/kept.jsonl" | cut -c1-300 | head -4)"
-exits 0 "$PTQ" baseline update $baseline "$work/new.jsonl" >"$work/out" 2>"$work/err"
+exits 0 "$PTQ" baseline update $baseline "$work/new.jsonl"
 cmp -s $baseline "$work/new.jsonl" || fail "a baseline of a baseline differs"
 [ "$(stat -c %s $baseline)" -lt 300000 ] || fail "the baseline is larger than 300 kB"
-exits 0 "$PTQ" baseline update "$work/regress" "$work/absent.jsonl" --dry-run >"$work/out" 2>"$work/err"
+exits 0 "$PTQ" baseline update "$work/regress" "$work/absent.jsonl" --dry-run
 [ ! -e "$work/absent.jsonl" ] || fail "--dry-run wrote"
-exits 0 "$PTQ" baseline show $baseline >"$work/out" 2>"$work/err"
+exits 0 "$PTQ" baseline show $baseline
 grep -q '^gptq b3 g64 .*4444' "$work/out" || fail "show: $(cat "$work/out")"
-exits 2 "$PTQ" baseline upsate a b >"$work/out" 2>"$work/err"
+exits 2 "$PTQ" baseline upsate a b
 says 'did you mean .update'
 
 # Hostile and broken files end in a message, not in a crash.
@@ -78,4 +74,4 @@ change=$(grep '^"\?gptq' "$work/out" | cut -d, -f"$(head -1 "$work/out" | tr , '
 nll() { grep '"kind":"model"' "$1" | grep -o '"nll":[0-9.]*' | head -1 | cut -d: -f2; }
 awk -v c="$change" -v a="$(nll "$work/ids0.01.jsonl")" -v b="$(nll "$work/ids1.jsonl")" 'BEGIN { d = b - a; exit !(d != 0 && c != "" && c - d < 2e-6 && d - c < 2e-6) }' ||
     fail "windows of unlike lengths: change $change, the rows say $(nll "$work/ids0.01.jsonl") and $(nll "$work/ids1.jsonl"): $(cat "$work/out" "$work/err")"
-echo "as the baseline, in $took s"
+finish "as the baseline, in $took s"

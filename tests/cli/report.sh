@@ -1,26 +1,7 @@
 #!/usr/bin/env bash
 # `ptq report` and `ptq plot` from rows written here: what stands on stdout and stderr, files, exit codes.
-set -u
-root=$PWD
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-faults=0
-fault() {
-    echo "FAIL: $*"
-    faults=$((faults + 1))
-}
-# expect CODE COMMAND...: stdout in $dir/out, stderr in $dir/err
-expect() {
-    local want=$1
-    shift
-    "$@" >"$dir/out" 2>"$dir/err"
-    local code=$?
-    [ $code -eq "$want" ] || fault "exit code $code, expected $want: $* ($(head -c 300 "$dir/err"))"
-}
-says() { grep -qF -- "$2" "$dir/$1" || fault "std$1 lacks '$2': $(head -c 400 "$dir/$1")"; }
-
-export PTQ_DATA=$root
-cd "$dir" || exit 1
+. "$(dirname "$0")/../lib.sh"
+enter_work
 mkdir -p results/toy
 setting='"model":"toy","source":"toy.h5","sym":0,"grid":"minmax","scale":"f16","precision":"single","stats":"fp","calib":"facts:1","calib_seed":1,"nsamples":4,"seqlen":8'
 text='"protocol":"bytes-8","rules":"windows of 8","text":"facts:5","text_key":"00112233445566778899aabbccddeeff","n_windows":4'
@@ -40,9 +21,9 @@ ROWS
 } >results/toy/cells.jsonl
 
 expect 0 "$PTQ" report toy --no-plots
-says out 'rtn                3    row   3.500  5.0000  +0.250 ±0.050  3.00e-02  0.500'
-says out 'VALID: 5 cells finished'
-says err 'results/toy/report.html'
+holds out 'rtn                3    row   3.500  5.0000  +0.250 ±0.050  3.00e-02  0.500'
+holds out 'VALID: 5 cells finished'
+says 'results/toy/report.html'
 [ "$(tail -1 out)" = 'VALID: 5 cells finished' ] || fault "the last line is '$(tail -1 out)'"
 for file in report.html report.md tables/main.csv tables/main.tex tables/layers.csv tables/not_run.csv; do
     [ -s "results/toy/$file" ] || fault "$file was not written"
@@ -57,9 +38,9 @@ for format in md csv jsonl latex; do
     [ -s out ] || fault "--format $format prints nothing"
 done
 expect 2 "$PTQ" report toy --format cvs
-says err "did you mean 'csv'"
+says "did you mean 'csv'"
 expect 2 "$PTQ" report tyo
-says err "did you mean 'toy'"
+says "did you mean 'toy'"
 
 if command -v gnuplot >/dev/null; then
     expect 0 "$PTQ" report toy
@@ -67,41 +48,40 @@ if command -v gnuplot >/dev/null; then
     grep -q 'figure id="loss_bits-1"' results/toy/report.html || fault "report.html holds no picture"
     grep -q 'Bars: 95 % intervals over windows' results/toy/report.html || fault "a picture of models without its intervals"
     expect 0 "$PTQ" plot toy ppl_bits -o a.svg
-    says out a.svg
+    holds out a.svg
     grep -q '<svg' a.svg || fault "a.svg is no SVG"
     expect 0 "$PTQ" plot toy layers -o a.png
     [ "$(head -c 4 a.png | od -An -tx1 | tr -d ' ')" = 89504e47 ] || fault "a.png is no PNG"
     # A new picture is a new file; a broken one is named, with gnuplot's reason, and costs nothing else.
     cp -r "$root/plots" plots
     printf '# title: Bad\n# data: model\nload style\nplot nonsense(\n' >plots/bad.gp
-    expect 0 env PTQ_DATA="$dir" "$PTQ" report toy
-    says err 'bad: no picture: '
-    says err 'line 4'
-    says out 'VALID: 5 cells finished'
-    expect 6 env PTQ_DATA="$dir" "$PTQ" plot toy bad
+    expect 0 env PTQ_DATA="$work" "$PTQ" report toy
+    says 'bad: no picture: '
+    says 'line 4'
+    holds out 'VALID: 5 cells finished'
+    expect 6 env PTQ_DATA="$work" "$PTQ" plot toy bad
     printf '# title: Odd\n' >plots/bad.gp
-    expect 2 env PTQ_DATA="$dir" "$PTQ" plot toy bad
-    says err "# data: model"
+    expect 2 env PTQ_DATA="$work" "$PTQ" plot toy bad
+    says "# data: model"
 else
     echo "SKIP pictures: gnuplot is not installed"
 fi
 expect 2 "$PTQ" plot toy los_bits
-says err "did you mean 'loss_bits'"
+says "did you mean 'loss_bits'"
 expect 0 "$PTQ" plot
-says out 'ppl_bits'
+holds out 'ppl_bits'
 
 # Without gnuplot: the same tables, and a word about the pictures.
 expect 0 env PATH=/nonexistent "$PTQ" report toy
-says err 'gnuplot is not installed'
+says 'gnuplot is not installed'
 cmp -s out table || fault "the table differs without gnuplot"
 expect 6 env PATH=/nonexistent "$PTQ" plot toy loss_bits
-says err 'gnuplot is not installed'
+says 'gnuplot is not installed'
 
 echo '{"schema":1,"key":' >>results/toy/cells.jsonl
 expect 2 "$PTQ" report toy
-says err 'results/toy/cells.jsonl:6'
+says 'results/toy/cells.jsonl:6'
 mkdir results/empty
 expect 2 "$PTQ" report empty
-says err 'results/empty'
-
-[ $faults -eq 0 ] || exit 1
+says 'results/empty'
+finish "tables, pictures, files, exit codes"

@@ -1,18 +1,7 @@
 #!/usr/bin/env bash
 # The report's comparison of methods, from rows written here whose numbers can be worked out by hand.
-set -u
-root=$PWD
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-faults=0
-fault() {
-    echo "FAIL: $*"
-    faults=$((faults + 1))
-}
-holds() { grep -qF -- "$2" "$1" || fault "${1##*/} lacks '$2': $(head -c 3000 "$1")"; }
-
-export PTQ_DATA=$root
-cd "$dir" || exit 1
+. "$(dirname "$0")/../lib.sh"
+enter_work
 mkdir -p results/toy
 setting='"model":"toy","source":"toy.h5","sym":0,"grid":"minmax","scale":"f16","precision":"single","stats":"fp","nsamples":4,"seqlen":8'
 text='"protocol":"bytes-8","rules":"r","text":"facts:5","text_key":"00112233445566778899aabbccddeeff","n_windows":4'
@@ -57,18 +46,18 @@ layers() { # label base bits group seed stored books books_4096 e1 e2
     layers rtn rtn 4 -1 1 4 0 0 0.05 0.05
     model gptq gptq 2 -1 2 2 0.44 1.33,1.55,1.22,1.66
 } >results/toy/cells.jsonl
-"$PTQ" report toy --no-plots >"$dir/out" 2>"$dir/err" || fault "exit code $?: $(cat "$dir/err")"
+expect 0 "$PTQ" report toy --no-plots
 
 table=results/toy/tables/equal_bits.csv
 value() { # method quantity bits -> value best tied
     awk -F, -v m="$1" -v o="$2" -v b="$3" '$4 == m && $5 == o && $6 == b { printf "%.6f %s %s", $7, $10, $11 }' $table
 }
-expect() { [ "$(value "$1" "$2" "$3")" = "$4" ] || fault "$1 $2 at $3: '$(value "$1" "$2" "$3")', not '$4'"; }
-expect rtn dnll 3 '0.200000 1 0'
-expect gptq dnll 3 '0.220000 0 0'
-expect hera dnll 3 '0.204000 0 1'
-expect boa dnll 3 ''
-expect rtn dnll 3.5 '0.141421 1 0'
+is() { [ "$(value "$1" "$2" "$3")" = "$4" ] || fault "$1 $2 at $3: '$(value "$1" "$2" "$3")', not '$4'"; }
+is rtn dnll 3 '0.200000 1 0'
+is gptq dnll 3 '0.220000 0 0'
+is hera dnll 3 '0.204000 0 1'
+is boa dnll 3 ''
+is rtn dnll 3.5 '0.141421 1 0'
 [ "$(value boa dnll 4)" = '' ] || fault 'boa is extrapolated'
 holds results/toy/report.md '3.00 bits: rtn; not told apart from it: hera'
 holds results/toy/report.html '3.00 bits: rtn; not told apart from it: hera'
@@ -83,7 +72,7 @@ mkdir -p results/near
     model gptq gptq 2 -1 1 2 0.4 1.3,1.5,1.2,1.6
     model gptq gptq 4 -1 1 4 0.0001 1.0011,0.9991,1.0011,0.9991
 } >results/near/cells.jsonl
-"$PTQ" report near --no-plots >"$dir/out" 2>"$dir/err" || fault "near: $(cat "$dir/err")"
+"$PTQ" report near --no-plots >"$work/out" 2>"$work/err" || fault "near: $(cat "$work/err")"
 table=results/near/tables/equal_bits.csv
 expect gptq dnll 4 '0.000100 1 0'
 expect rtn dnll 4 '0.002100 0 0'
@@ -104,15 +93,13 @@ holds results/toy/tables/wins.csv 'toy,2,-1,16,hera,2,2,2,0.125,0,0.25,0'
 cp results/toy/cells.jsonl rows
 sed -E -i '/"kind":"layer"/{/"label":"(rtn|hera)"/s/"layer":/"codes_hash":"aa","layer":/}' results/toy/cells.jsonl
 [ "$(grep -c '"codes_hash":"aa"' results/toy/cells.jsonl)" = 6 ] || fault 'no rows with a hash of codes'
-"$PTQ" report toy --no-plots >"$dir/out" 2>"$dir/err" || fault "exit code $?: $(cat "$dir/err")"
+expect 0 "$PTQ" report toy --no-plots
 holds results/toy/tables/wins.csv 'toy,2,-1,16,hera,2,2,2,0.25,0,0.5,0'
 holds results/toy/tables/wins.csv 'toy,2,-1,16,gptq,2,2,2,0.75,0.5,1,0.5'
 cp rows results/toy/cells.jsonl
 
 # Settings of one width say nothing of equal bits, and the page says so.
 grep -v '"bits":4\|"group_size":32' results/toy/cells.jsonl | sed 's/"bits_stored":2\([,}]\)/"bits_stored":2.1\1/' >rows && mv rows results/toy/cells.jsonl
-"$PTQ" report toy --no-plots >"$dir/out" 2>"$dir/err" || fault "exit code $?"
+expect 0 "$PTQ" report toy --no-plots
 holds results/toy/report.html 'sweep more bits or groups'
-
-[ $faults -eq 0 ] && echo "equal stored bits, books, wins"
-exit $((faults > 0))
+finish "equal stored bits, books, wins"

@@ -1,19 +1,7 @@
 #!/usr/bin/env bash
 # The report's cross-loss matrix and table of inputs, from rows written here whose numbers can be worked out by hand.
-set -u
-root=$PWD
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-faults=0
-fault() {
-    echo "FAIL: $*"
-    faults=$((faults + 1))
-}
-holds() { grep -qF -- "$2" "$1" || fault "${1##*/} lacks '$2': $(head -c 1500 "$1")"; }
-lacks() { grep -qF -- "$2" "$1" && fault "${1##*/} holds '$2'"; }
-
-export PTQ_DATA=$root
-cd "$dir" || exit 1
+. "$(dirname "$0")/../lib.sh"
+enter_work
 mkdir -p results/toy
 setting='"model":"toy","source":"toy.h5","sym":0,"grid":"minmax","scale":"f16","precision":"single","stats":"fp","calib":"facts:1","calib_seed":1,"nsamples":4,"seqlen":8'
 host='"host":{"threads":1,"cpu":"a CPU","isa":"avx2","blas_core":"Haswell"}'
@@ -39,21 +27,21 @@ boa 8 0.18 0.36 0.018 0.6
 athena - 0.05 0.1 0.005 0.05
 ROWS
 } >results/toy/cells.jsonl
-"$PTQ" report toy --no-plots >"$dir/out" 2>"$dir/err" || fault "exit code $?: $(cat "$dir/err")"
+expect 0 "$PTQ" report toy --no-plots
 
 table=results/toy/tables/crossloss.csv
 ratio() { # method objective -> ratio n_layers smallest tied
     awk -F, -v m="$1" -v o="$2" '$5 == m && $7 == o { printf "%.5f %s %s %s", $8, $9, $10, $11 }' $table
 }
-expect() { [ "$(ratio "$1" "$2")" = "$3" ] || fault "$1 $2: $(ratio "$1" "$2"), not $3"; }
-expect rtn out_relerr '1.00000 3 0 0'
-expect gptq out_relerr '0.50000 3 1 0'
-expect hera out_relerr '0.50133 3 0 1'
-expect boa out_relerr '0.90000 3 0 0'
-expect athena out_relerr '0.25000 3 0 0'
-expect athena w_relerr '0.50000 3 0 0'
-expect rtn w_relerr '1.00000 3 1 0'
-expect hera w_relerr '5.00000 3 0 0'
+is() { [ "$(ratio "$1" "$2")" = "$3" ] || fault "$1 $2: $(ratio "$1" "$2"), not $3"; }
+is rtn out_relerr '1.00000 3 0 0'
+is gptq out_relerr '0.50000 3 1 0'
+is hera out_relerr '0.50133 3 0 1'
+is boa out_relerr '0.90000 3 0 0'
+is athena out_relerr '0.25000 3 0 0'
+is athena w_relerr '0.50000 3 0 0'
+is rtn w_relerr '1.00000 3 1 0'
+is hera w_relerr '5.00000 3 0 0'
 [ "$(wc -l <$table)" = 11 ] || fault "crossloss.csv has $(wc -l <$table) lines, not a heading and 10 numbers"
 holds results/toy/tables/crossloss.jsonl '"method":"gptq"'
 holds results/toy/report.md '| 3 | row | hera | 3.500 | 5.000 | 0.501 ~ |'
@@ -76,13 +64,11 @@ holds results/toy/report.html 'sink&#39;s share'
 # A layer without a name, as only a damaged row has it, ends no worse than in an odd line.
 cp results/toy/cells.jsonl rows
 sed '1s/"layer":"[^"]*"/"layer":""/; 2s/"layer":"[^"]*"/"layer":""/' rows >results/toy/cells.jsonl
-timeout 20 "$PTQ" report toy --no-plots >"$dir/out" 2>"$dir/err" || fault "a layer without a name: exit code $?"
+expect 0 timeout 20 "$PTQ" report toy --no-plots
 mv rows results/toy/cells.jsonl
 
 # Without rtn there is nothing to compare with, and the page says so.
 grep -v '"base":"rtn"' results/toy/cells.jsonl >rows && mv rows results/toy/cells.jsonl
-"$PTQ" report toy --no-plots >"$dir/out" 2>"$dir/err" || fault "exit code $?"
+expect 0 "$PTQ" report toy --no-plots
 holds results/toy/report.html 'nothing to compare with'
-
-[ $faults -eq 0 ] && echo "cross-loss matrix, inputs"
-exit $((faults > 0))
+finish "cross-loss matrix, inputs"

@@ -1,13 +1,8 @@
 #!/usr/bin/env bash
 # `ptq run`: formats, the output file, models as sources, errors with their exit codes, and the oracle's cases through the command line.
-set -u
-fail() { echo "FAIL: $*"; exit 1; }
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-root=$PWD
+. "$(dirname "$0")/../lib.sh"
 shared=$(realpath -m "${PTQ_SHARED:-../shared}")
-export PTQ_DATA=$root
-cd "$dir" || exit 1
+enter_work
 
 "$PTQ" synth layer --rows 70 --cols 160 --spectrum power:1 --out l.h5 >/dev/null || fail "no layer to run on"
 
@@ -63,54 +58,50 @@ done
 [ $found = 1 ] || fail "the statistics of a sweep: $found of its two files give the sweep's codes"
 
 # ---- errors: exit code, and a message that says what is wrong
-expect() { # code, words, arguments of ptq run
-    local code=$1 words=$2
-    shift 2
-    "$PTQ" run "$@" >stdout 2>stderr
-    local got=$?
-    [ $got = "$code" ] || fail "ptq run $*: exit code $got, not $code: $(cat stderr)"
-    grep -q -- "$words" stderr || fail "ptq run $*: the message lacks '$words': $(cat stderr)"
-    [ -s stdout ] && fail "ptq run $*: results although it failed"
+refuses() { # code, pattern, arguments of ptq run
+    expect "$1" "$PTQ" run "${@:3}"
+    says "$2"
+    [ ! -s out ] || fault "$last_command: results although it failed"
 }
 cp l.h5 kept.h5
 head -c 20000 l.h5 >cut.h5
-expect 2 'did you mean .layer' l.h5 -m rtn -b 4 -l leyer
-expect 2 'did you mean .gptq' l.h5 -m gtpq -b 4
-expect 2 'larger than the row (160' l.h5 -m rtn -b 4 -g 161
-expect 2 'needs a Hessian.*ptq capture demo --text TEXT --out STATS.h5`, then add --stats-file STATS.h5' demo -m gptq -b 4 -l blk.0.attn_q
-expect 2 '--attention`, then add --stats-file' demo -m boa -b 4 -l blk.0.attn_q
-expect 2 'ptq run MODEL --stats-file att.h5 -l LAYER' att.h5 -m boa -b 2 -l blk.0.attn_q
-expect 2 'of another model than m.h5' m.h5 --stats-file att.h5 -m gptq -b 2 -l blk.0.attn_q
-expect 2 'holds bare layers' l.h5 --stats-file att.h5 -m gptq -b 2
-expect 2 'holds no /stats; make them: .ptq capture demo' demo --stats-file l.h5 -m gptq -b 2 -l blk.0.attn_q
-expect 2 'is the input' demo --stats-file att.h5 -m gptq -b 2 -l blk.0.attn_q -o att.h5
+refuses 2 'did you mean .layer' l.h5 -m rtn -b 4 -l leyer
+refuses 2 'did you mean .gptq' l.h5 -m gtpq -b 4
+refuses 2 'larger than the row \(160' l.h5 -m rtn -b 4 -g 161
+refuses 2 'needs a Hessian.*ptq capture demo --text TEXT --out STATS.h5`, then add --stats-file STATS.h5' demo -m gptq -b 4 -l blk.0.attn_q
+refuses 2 '--attention`, then add --stats-file' demo -m boa -b 4 -l blk.0.attn_q
+refuses 2 'ptq run MODEL --stats-file att.h5 -l LAYER' att.h5 -m boa -b 2 -l blk.0.attn_q
+refuses 2 'of another model than m.h5' m.h5 --stats-file att.h5 -m gptq -b 2 -l blk.0.attn_q
+refuses 2 'holds bare layers' l.h5 --stats-file att.h5 -m gptq -b 2
+refuses 2 'holds no /stats; make them: .ptq capture demo' demo --stats-file l.h5 -m gptq -b 2 -l blk.0.attn_q
+refuses 2 'is the input' demo --stats-file att.h5 -m gptq -b 2 -l blk.0.attn_q -o att.h5
 "$PTQ" run 'synth:layer rows=16 cols=32 tokens=64' -m gptq -b 4 >/dev/null || fail "a layer that is made"
-expect 2 'describe bare layers' demo -m rtn -b 2 -l blk.0.attn_q --normalisation token
+refuses 2 'describe bare layers' demo -m rtn -b 2 -l blk.0.attn_q --normalisation token
 "$PTQ" capture m.h5 --text synth:facts:4444 --out m.h5 2>stderr && fail "statistics into the model's own file"
 grep -q 'ptq run m.h5 --stats-file STATS.h5' stderr || fail "ptq capture into the model: $(cat stderr)"
-expect 2 'minmax contradicts -m rtn-mse, whose grid is mse' l.h5 -m rtn-mse -b 3 --grid minmax
-expect 2 'contradicts --sym' l.h5 -m rtn -b 3 --sym --zero-free
-expect 2 'option grid: unknown value .foo.; valid: minmax' l.h5 -m rtn:grid=foo -b 3
-expect 2 'opq cannot do symmetric grids; set sym = 0 (no --sym)' l.h5 -m opq -b 3 --sym
-expect 2 'groups of columns; set group_size = -1' l.h5 -m pq -b 3 -g 32
-expect 2 'set sym = 1 (--sym)' l.h5 -m smooth-tensor -a 8 -b 3 -g 0
-expect 2 'bits = [3-8] is the least that does' l.h5 -m hera -b 1
-expect 2 '0.999 is outside 0.01 .. 0.99$' l.h5 -m rpq:split=0.999 -b 3
-expect 2 "unknown method 'nope'; valid" l.h5 -m nope -b 3
-expect 2 'absent.h5' absent.h5 -m rtn -b 4
-expect 2 'cut.h5' cut.h5 -m rtn -b 4
-expect 2 '1 .. 8' l.h5 -m rtn -b 9
-expect 2 'is required' l.h5 -m rtn
-expect 2 'is required' l.h5 -b 3
-expect 2 "did you mean 'mse'" l.h5 -m rtn -b 3 --grid msee
-expect 2 'is the input' l.h5 -m rtn -b 4 -o l.h5
-expect 2 'no grid at 1 bit' l.h5 -m rtn -b 1 --sym-kind absmax
-expect 2 'not a regular file' l.h5 -m rtn -b 4 -o /dev/full
-expect 6 'no-folder' l.h5 -m rtn -b 4 -o no-folder/out.h5
+refuses 2 'minmax contradicts -m rtn-mse, whose grid is mse' l.h5 -m rtn-mse -b 3 --grid minmax
+refuses 2 'contradicts --sym' l.h5 -m rtn -b 3 --sym --zero-free
+refuses 2 'option grid: unknown value .foo.; valid: minmax' l.h5 -m rtn:grid=foo -b 3
+refuses 2 'opq cannot do symmetric grids; set sym = 0 \(no --sym\)' l.h5 -m opq -b 3 --sym
+refuses 2 'groups of columns; set group_size = -1' l.h5 -m pq -b 3 -g 32
+refuses 2 'set sym = 1 \(--sym\)' l.h5 -m smooth-tensor -a 8 -b 3 -g 0
+refuses 2 'bits = [3-8] is the least that does' l.h5 -m hera -b 1
+refuses 2 '0.999 is outside 0.01 .. 0.99$' l.h5 -m rpq:split=0.999 -b 3
+refuses 2 "unknown method 'nope'; valid" l.h5 -m nope -b 3
+refuses 2 'absent.h5' absent.h5 -m rtn -b 4
+refuses 2 'cut.h5' cut.h5 -m rtn -b 4
+refuses 2 '1 .. 8' l.h5 -m rtn -b 9
+refuses 2 'is required' l.h5 -m rtn
+refuses 2 'is required' l.h5 -b 3
+refuses 2 "did you mean 'mse'" l.h5 -m rtn -b 3 --grid msee
+refuses 2 'is the input' l.h5 -m rtn -b 4 -o l.h5
+refuses 2 'no grid at 1 bit' l.h5 -m rtn -b 1 --sym-kind absmax
+refuses 2 'not a regular file' l.h5 -m rtn -b 4 -o /dev/full
+refuses 6 'no-folder' l.h5 -m rtn -b 4 -o no-folder/out.h5
 cmp -s l.h5 kept.h5 || fail "the input was changed"
 ls | grep -q '\.tmp$' && fail "a half-written file was left"
 
-python3 -c 'import h5py, numpy' 2>/dev/null || { echo 'SKIP run: python3 with h5py and numpy absent: bad values and oracle not tried'; exit 0; }
+python3 -c 'import h5py, numpy' 2>/dev/null || { finish 'SKIP run: python3 with h5py and numpy absent: bad values and oracle not tried'; exit; }
 python3 - <<'PY'
 import h5py
 import numpy as np
@@ -144,12 +135,12 @@ put("huge", activations=x * np.float32(1e20))
 put("large", w * np.float32(1e8), activations=x)
 put("both", activations=x, hess=np.diag(np.arange(1.0, 21)))
 PY
-expect 5 'row 3, column 7' nan.h5 -m rtn -b 4
-expect 5 'not symmetric' lopsided.h5 -m gptq -b 4
-expect 5 'all zero' zero.h5 -m gptq -b 4
-expect 2 'd_in x d_in' wrong.h5 -m gptq -b 4
-expect 5 'raise percdamp' few.h5 -m gptq:percdamp=0 -b 4
-expect 5 'made from the activations overflows' huge.h5 -m gptq -b 4
+refuses 5 'row 3, column 7' nan.h5 -m rtn -b 4
+refuses 5 'not symmetric' lopsided.h5 -m gptq -b 4
+refuses 5 'all zero' zero.h5 -m gptq -b 4
+refuses 2 'd_in x d_in' wrong.h5 -m gptq -b 4
+refuses 5 'raise percdamp' few.h5 -m gptq:percdamp=0 -b 4
+refuses 5 'made from the activations overflows' huge.h5 -m gptq -b 4
 "$PTQ" run large.h5 -m rtn -b 4 2>stderr | grep -Eq '^n_scale_saturated +8 ' || fail "scales at the end of f16 are not noted"
 grep -q 'warning: .*8 of 8 scales' stderr || fail "scales at the end of f16: no warning: $(cat stderr)"
 "$PTQ" run large.h5 -m rtn -b 4 --scale f32 2>&1 >/dev/null | grep . && fail "a warning although the scales fit"
@@ -157,8 +148,8 @@ grep -q 'warning: .*8 of 8 scales' stderr || fail "scales at the end of f16: no 
 "$PTQ" run few.h5 -m gptq -b 4 2>stderr | grep -Eq '^tokens_below_columns +3 ' || fail "a rank-deficient Hessian is an error, or not noted"
 grep -q 'warning: few.h5.*3 tokens are behind a Hessian of 20 columns' stderr || fail "few tokens: no warning: $(cat stderr)"
 "$PTQ" run few.h5 -m rtn -b 4 2>&1 | grep 'tokens' && fail "rtn uses no Hessian: a warning all the same"
-expect 5 'the activations are all zero, so gptq has nothing' none.h5 -m gptq -b 4
-expect 5 'the activations are all zero, so grid = hess' none.h5 -m rtn:grid=hess -b 4
+refuses 5 'the activations are all zero, so gptq has nothing' none.h5 -m gptq -b 4
+refuses 5 'the activations are all zero, so grid = hess' none.h5 -m rtn:grid=hess -b 4
 "$PTQ" run none.h5 -m rtn -b 4 | grep -Eq '^out_relerr +- .*no calibration Hessian' || fail "rtn needs no activations"
 # Weights that are nearly equal, inputs that cancel: what rounding leaves is larger than the output (3.2 times).
 "$PTQ" run worse.h5 -m rtn -b 2 --format jsonl 2>stderr | grep -q '"worse_than_zeros":1' || fail "worse than zeros, and no note"
@@ -166,7 +157,7 @@ grep -q 'warning: worse.h5.*out_relerr >= 1' stderr || fail "worse than zeros: n
 "$PTQ" run worse.h5 -m rtn -b 8 2>&1 | grep worse_than && fail "a note of zeros on a good row"
 "$PTQ" run both.h5 -m gptq -b 4 | grep -Eq '^damping +0.105 ' || fail "the given Hessian is not used before activations"
 
-[ -e "$shared/oracle/gptq2/cases.h5" ] || { echo "SKIP run: ../shared absent: oracle not tried"; exit 0; }
+[ -e "$shared/oracle/gptq2/cases.h5" ] || { finish "SKIP run: ../shared absent: oracle not tried"; exit; }
 cat >oracle.py <<'PY'
 import subprocess
 import sys
@@ -214,4 +205,4 @@ with h5py.File(shared + "/oracle/gptq2/cases.h5") as f:
 assert n == 9
 PY
 python3 oracle.py "$PTQ" "$shared" || fail "the oracle's cases"
-echo "run: formats, file, errors, oracle"
+finish "run: formats, file, errors, oracle"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `ptq score`: a dequantized export gives its sweep row's numbers to the last digit, stored forms give its codes; checkpoints packed by
 # other programs (tests/vectors/make_packed.py) are read, and those that calibration never touched are told; rows go to compare and check.
-. tests/sweep_lib.sh
+. "$(dirname "$0")/../sweep_lib.sh"
 layers='blk.?.attn_k' # of all four blocks
 score() { # QUANTIZED NAME [flags...]: output in $work/out, message in $work/err
     local quantized=$1 name=$2
@@ -118,4 +118,4 @@ score "$work/cut.safetensors" x; [ $? = 2 ] || fail "a cut file: exit code $?"
 grep -q 'cut.safetensors' "$work/err" || fail "a cut file: no name in the message"
 ORIGINAL=synth:llama-7b:1 score datasets/demo.h5 x; [ $? = 2 ] || fail "another model: exit code"
 grep -q 'no quantized form of it' "$work/err" || { cat "$work/err"; fail "another model: reason"; }
-echo ok
+finish ok

@@ -2,7 +2,7 @@
 # An encoder end to end: ptq eval prints its embeddings, a sweep scores them against full precision. A tiny BERT of random weights,
 # written here; then the first cells of configs/minilm.ini, where its model has been fetched.
 . "$(dirname "$0")/../sweep_lib.sh"
-command -v perl >/dev/null || { echo "SKIP: perl writes the tiny model"; exit 77; }
+command -v perl >/dev/null || skip "sweep_encoder: perl writes the tiny model"
 model=$work/bert
 mkdir "$model"
 cp tests/vectors/tok_spm/bert.txt "$model/vocab.txt"
@@ -112,4 +112,4 @@ SET="calib.text=$work/calib.txt eval.text=$work/text.txt calib.nsamples=24 eval.
 exits 0 sweep configs/minilm.ini minilm
 "$PTQ" report "$work/minilm" --format csv >"$work/main.csv" 2>"$work/err" || fail "report: $(cat "$work/err")"
 column embed_cos_mean | awk '$2 == 8 { ok += $3 > .995 } $2 == 2 { ok += $3 < .9 } END { exit ok != 2 }' || fail "all-MiniLM-L6-v2 at 2 and 8 bits: $(column embed_cos_mean)"
-echo ok
+finish ok

@@ -30,7 +30,7 @@ refused "missing model" 's/^source.*/source = absent.h5/' 'absent.h5'
 refused "missing text" 's/^text = synth:facts$/text = absent.txt/' 'absent.txt'
 refused "group" 's/^group_size.*/group_size = 200/' 'group of 200 is larger than the row of blk.0.attn_q \(128 columns\)'
 refused "no layer" 's/^layers.*/layers = blk.9.*/' 'layers = blk.9.\* matches no layer'
-exits 2 "$PTQ" sweep "$work/absent.ini" 2>"$work/err"
+exits 2 "$PTQ" sweep "$work/absent.ini"
 says 'absent.ini'
 SET="run.name=a/b" exits 2 sweep "$config" bad
 says "'a/b' is no folder name"
@@ -119,12 +119,12 @@ SET=
 
 # Folders that cannot be written.
 echo file >"$work/file"
-exits 6 "$PTQ" sweep "$config" --quiet --set "run.out=$work/file" 2>"$work/err"
+exits 6 "$PTQ" sweep "$config" --quiet --set "run.out=$work/file"
 says "cannot make the folder: Not a directory"
 mkdir "$work/closed"
 chmod 500 "$work/closed"
 if ! touch "$work/closed/x" 2>/dev/null; then
-    exits 6 "$PTQ" sweep "$config" --quiet --set "run.out=$work/closed" 2>"$work/err"
+    exits 6 "$PTQ" sweep "$config" --quiet --set "run.out=$work/closed"
     says "Permission denied"
 else
     echo "SKIP a folder without write permission: this user may write everywhere"
@@ -147,7 +147,7 @@ same_rows "$work/whole" "$work/full" "after the limit was raised"
 
 # No memory says nothing about a cell: it leaves no row, and the next run does it. The limit comes when the first layer is done, so that the
 # large one does not fit; how much it needs beside what is there already lies between these numbers.
-if command -v prlimit >/dev/null && ! "$PTQ" --version | grep -Eq 'asan|tsan'; then
+if command -v prlimit >/dev/null && ! sanitized; then
     synth --rows 512 --cols 512 --name a
     synth --rows 2048 --cols 1024 --name b --append 1
     layers "sweep.methods=rtn,gptq sweep.bits=2-8"
@@ -174,7 +174,7 @@ fi
 
 mkdir "$work/disk"
 if mount -t tmpfs -o size=150k none "$work/disk" 2>/dev/null; then
-    trap 'umount "$work/disk"; rm -rf "$work"' EXIT
+    trap 'umount "$work/disk"; leave' EXIT
     SET="$SET run.out=$work/disk" exits 6 sweep "$work/layers.ini" full
     says 'cannot write: No space left on device; free some space, then run the same command again'
     [ "$(rows "$work/disk/full" | wc -l)" -ge 1 ] || fail "finished rows were lost on the full disk"
@@ -184,4 +184,4 @@ if mount -t tmpfs -o size=150k none "$work/disk" 2>/dev/null; then
 else
     echo "SKIP a full disk: no right to mount a small one"
 fi
-echo ok
+finish ok

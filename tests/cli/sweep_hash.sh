@@ -1,12 +1,9 @@
 #!/usr/bin/env bash
 # The hash of the arithmetic in every form key: files that cannot decide a number are out, all others, new ones too, are in.
-set -u
-fail() { echo "FAIL: $*"; exit 1; }
+. "$(dirname "$0")/../lib.sh"
 unset MAKEFLAGS MAKELEVEL MFLAGS
-tree=$(mktemp -d) || exit 1
-trap 'rm -rf "$tree"' EXIT
-cp -r Makefile harness methods "$tree" && mkdir "$tree/datasets" && cp datasets/*.[ch] "$tree/datasets" || fail "copy"
-cd "$tree" || exit 1
+cp -r Makefile harness methods "$work" && mkdir "$work/datasets" && cp datasets/*.[ch] "$work/datasets" || fail "copy"
+cd "$work" || exit 1
 
 hash_of() { # which
     make --no-print-directory O=o o/gen/version.inc >make.log 2>&1 || fail "make: $(cat make.log)"
@@ -35,4 +32,4 @@ for f in ptq.h core/linalg_real.c core/num.c core/half.h core/pool.c core/rng.c 
 done
 for f in datasets/h5.c datasets/facts.c datasets/new_file.c; do edit $f changes; done
 [ "$(hash_of HARNESS)" = "$base" ] || fail "the test itself left a change"
-echo ok
+finish ok

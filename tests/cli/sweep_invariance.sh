@@ -29,4 +29,4 @@ compare double "sweep.methods=gptq-paper sweep.bits=2 sweep.group_size=64 run.pr
 # The order of the lists does not matter either.
 SET="sweep.bits=4,3 sweep.methods=gptq,rtn sweep.group_size=64,-1" exits 0 sweep "$config" order
 same_rows "$work/fp-1" "$work/order" "another order of the lists"
-echo ok
+finish ok

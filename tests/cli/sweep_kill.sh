@@ -98,4 +98,4 @@ exits 6 sweep "$config" budget --budget 0.2s
 says "out of budget: [0-9]+ of $n_cells cells done"
 exits 0 sweep "$config" budget
 same_rows "$work/undisturbed-fp" "$work/budget" "after a budget"
-echo ok
+finish ok

@@ -56,4 +56,4 @@ grep -Eq 'layer rows +54, 54 to do' "$work/out" || fail "dry run: $(cat "$work/o
 [ ! -e "$work/dry" ] || fail "a dry run made the folder"
 exits 0 sweep "$config" all --dry-run
 grep -Eq 'layer rows +54, 0 to do' "$work/out" || fail "dry run of a finished sweep: $(cat "$work/out")"
-echo ok
+finish ok

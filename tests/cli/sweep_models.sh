@@ -3,7 +3,6 @@
 # models, the papers' whole setting, texts that are absent or of one family.
 . "$(dirname "$0")/../sweep_lib.sh"
 unset PTQ_CACHE PTQ_TEXTS
-: "${work:?}"
 shared=${PTQ_SHARED:-../shared}
 one_layer="sweep.methods=rtn sweep.bits=3 sweep.group_size=-1 sweep.layers=blk.0.attn_q"
 
@@ -124,7 +123,7 @@ missing() { "$PTQ" sweep "$work/texts.ini" --missing-texts --set "$1" | tr '\n' 
 if [ ! -e datasets/texts/wiki.test.raw ]; then
     [[ "$(missing "$one_layer")" =~ ^'wikitext2:test '('prose:eval ')?$ ]] || fail "missing texts: $(missing "$one_layer")"
     if [ -z "$(missing 'eval.text=prose')" ]; then
-        exits 0 "$PTQ" sweep "$work/texts.ini" --no-report --set "$one_layer calib.text=prose calib.seqlen=64 run.out=$work run.name=prose" >"$work/out" 2>"$work/err"
+        exits 0 "$PTQ" sweep "$work/texts.ini" --no-report --set "$one_layer calib.text=prose calib.seqlen=64 run.out=$work run.name=prose"
         says '\[eval\] text = wikitext2: wikitext2:test is not here'
         says 'are both prose: rows say in_domain'
         grep -q '"kind":"model".*"in_domain":"same family".*"protocol":"[^"]*prose[^"]*".*"text":"prose:eval".*"text_note":"wikitext2:test is not here' "$work/prose/cells.jsonl" ||
@@ -148,4 +147,4 @@ if [ -e "$shared/data/text/wiki.test.raw" ]; then
 else
     echo "SKIP families of texts: ../shared absent (set PTQ_SHARED)"
 fi
-echo ok
+finish ok

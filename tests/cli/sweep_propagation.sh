@@ -110,4 +110,4 @@ says "propagation.*'some'"
 sed '/^\[eval\]/,$d' "$config" >"$work/textless.ini"
 SET="eval.propagation=2" exits 2 sweep "$work/textless.ini" bad
 says 'propagation = 2: needs an \[eval\] text'
-echo ok
+finish ok

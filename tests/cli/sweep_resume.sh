@@ -89,7 +89,7 @@ exits 0 sweep "$config" look
 [ "$(parts)" = "$own.1.part" ] || fail "parts of captures that are left: $(parts)"
 
 # Another sweep in the same folder is refused while one runs.
-exits 2 flock "$work/all/cells.jsonl" "$PTQ" sweep "$config" --quiet --set "run.out=$work run.name=all" 2>"$work/err"
+exits 2 flock "$work/all/cells.jsonl" "$PTQ" sweep "$config" --quiet --set "run.out=$work run.name=all"
 says 'another sweep is writing here'
 
 # keep_forms = 0 leaves no forms, and nothing is computed for it later.
@@ -105,18 +105,18 @@ for shard in 1/3 2/3 3/3; do
 done
 same_rows "$work/undisturbed" "$work/shards" "three shards"
 cp "$work/undisturbed/cells.jsonl" "$work/all/cells.jsonl"
-exits 0 "$PTQ" merge "$work/merged" "$work/shards" "$work/all" >/dev/null 2>"$work/err"
+exits 0 "$PTQ" merge "$work/merged" "$work/shards" "$work/all"
 same_rows "$work/undisturbed" "$work/merged" "merged"
-exits 2 "$PTQ" merge "$work/merged" "$work/shards" >/dev/null 2>"$work/err"
+exits 2 "$PTQ" merge "$work/merged" "$work/shards"
 says 'holds [0-9]+ rows already'
 # One metric changed by hand: these are not the same results.
 sed -E '1s/"w_mse":[0-9.e-]+/"w_mse":0.125/' "$work/undisturbed/cells.jsonl" >"$work/all/cells.jsonl"
-exits 2 "$PTQ" merge "$work/merged2" "$work/shards" "$work/all" >/dev/null 2>"$work/err"
+exits 2 "$PTQ" merge "$work/merged2" "$work/shards" "$work/all"
 says 'differs from one merged before'
 SET="sweep.bits=3" exits 0 sweep "$config" other
-exits 2 "$PTQ" merge "$work/merged3" "$work/undisturbed" "$work/other" >/dev/null 2>"$work/err"
+exits 2 "$PTQ" merge "$work/merged3" "$work/undisturbed" "$work/other"
 says 'another configuration'
-exits 0 "$PTQ" merge --force "$work/merged3" "$work/undisturbed" "$work/other" >/dev/null 2>"$work/err"
+exits 0 "$PTQ" merge --force "$work/merged3" "$work/undisturbed" "$work/other"
 
 # A narrower configuration in the same folder: its table holds its own rows only, the others stay in the file.
 SET="sweep.bits=3 sweep.methods=rtn" exits 0 sweep "$config" undisturbed
@@ -134,4 +134,4 @@ done
 SET="$one run.precision=double" exits 0 sweep "$config" double
 double_rows() { rows "$1" | grep '"precision":"double"'; }
 [ -n "$(double_rows "$work/double")" ] && [ "$(double_rows "$work/double")" = "$(double_rows "$work/precision")" ] || fail "double precision behind single gives other rows"
-echo ok
+finish ok

@@ -29,4 +29,4 @@ grep -v '"kind":"speed"' "$rows" | grep -o '"codes_hash":"[0-9a-f]*"' | sort >"$
 grep -o '"codes_hash":"[0-9a-f]*"' "$work/plain/cells.jsonl" | sort >"$work/b"
 [ -s "$work/a" ] && cmp -s "$work/a" "$work/b" || fail "other codes with speed = 1"
 ! grep -q '"kind":"speed"' "$work/plain/cells.jsonl" || fail "speed rows without speed = 1"
-echo ok
+finish ok

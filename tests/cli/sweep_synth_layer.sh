@@ -42,4 +42,4 @@ exits 2 sweep "$config" wrong
 # The table of configs/qet.ini is a quick one; here its plan.
 exits 0 sweep configs/qet.ini qet --dry-run
 grep -Eq 'layer rows +156, 156 to do' "$work/out" || fail "configs/qet.ini: $(cat "$work/out")"
-echo ok
+finish ok

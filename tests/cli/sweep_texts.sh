@@ -25,7 +25,7 @@ grep -q '"kind":"layer".*"calib":"synth:facts:77","calib_seed":77,' "$work/fixed
 grep -q in_domain "$work/fixed/cells.jsonl" && fail "rows say in_domain of another text"
 
 # Calibrated on the evaluation text, of which it is half as long: allowed and said, in rows, on stderr and in the report.
-exits 0 "$PTQ" sweep "$config" --set "run.out=$work run.name=domain $SET calib.text=synth:facts:5555" >"$work/out" 2>"$work/err"
+exits 0 "$PTQ" sweep "$config" --set "run.out=$work run.name=domain $SET calib.text=synth:facts:5555"
 says '\[eval\] text = synth:facts:5555 holds the calibration text \(seed 5555\)'
 [ "$(grep -c '"in_domain":"same text"' "$work/domain/cells.jsonl")" = 2 ] || fail "in_domain is not in both model rows"
 grep '"in_domain"' "$work/domain/cells.jsonl" | grep -vq '"kind":"model"' && fail "in_domain is in a row of another kind"
@@ -53,4 +53,4 @@ for name in sub/../text.txt sub/link.txt sub/copy.txt; do
 done
 SET="$SET eval.text=$work/sub/other.txt" exits 0 sweep "$config" names
 grep -q in_domain "$work/names/cells.jsonl" && fail "in_domain of another text"
-echo ok
+finish ok

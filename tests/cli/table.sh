@@ -3,9 +3,7 @@
 # that a sweep takes; a model of another base than the paper's; broken files.
 . "$(dirname "$0")/../sweep_lib.sh"
 unset PTQ_TEXTS
-: "${work:?}"
 table() { "$PTQ" table "$@" --results "$work/results" --quiet >"$work/out" 2>"$work/err"; }
-shows() { grep -Eq -- "$1" "$work/out" || fail "the output lacks '$1': $(tail -c 1200 "$work/out")"; }
 verdicts() { awk -F, 'NR > 1 { print $NF }' "$1" | sort | uniq -c; }
 
 # ---- the list, and names
@@ -85,4 +83,4 @@ if [ ! -e datasets/texts/wiki.test.raw ]; then shows 'not run: text missing$'; f
 # ---- make
 make -n --no-print-directory table TABLE=gptq-opt MODEL_DIR=models FORMAT=md 2>/dev/null |
     grep -Eq "ptq table .gptq-opt. --model-dir .models. --format .md." || fail "make table does not pass TABLE, MODEL_DIR and FORMAT"
-echo ok
+finish ok

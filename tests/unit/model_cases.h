@@ -4,9 +4,11 @@
 #ifndef PTQ_MODEL_CASES_H
 #define PTQ_MODEL_CASES_H
 #include "testlib.h"
+#include "core/hash.h"
 #include "core/rng.h"
 #include "datasets/h5.h"
 #include "model/model.h"
+#include "model/text.h"
 
 struct tiny_shape {
     int64_t d, blocks, heads, kv, hd, ff, vocab, context;
@@ -116,6 +118,61 @@ static inline void tiny_write(const struct tiny *m, const char *path)
         tiny_put(f, "ffn_down", i, m->b[i].down, s->d, s->ff);
     }
     assert_ok(ptq_h5_close(f, &st), &st);
+}
+
+/* ---- a tiny model in a file, opened, and a text for it */
+
+struct tiny_case {
+    struct ptq_arena arena;
+    struct ptq_status st;
+    char dir[TEST_PATH], path[TEST_PATH];
+    struct tiny tiny;
+    struct ptq_model *model;
+    struct ptq_text text;
+    int32_t *id; /* of the text */
+};
+
+/* The head's weights are multiplied by out_scale. */
+static inline void tiny_open(struct tiny_case *c, const struct tiny_shape *shape, double out_scale)
+{
+    memset(c, 0, sizeof *c);
+    ptq_arena_init(&c->arena, 0);
+    test_tmpdir(c->dir);
+    test_path(c->dir, "model.h5", c->path);
+    tiny_make(&c->tiny, shape, &c->arena);
+    for (int64_t i = 0; i < shape->vocab * shape->d; i++)
+        c->tiny.out[i] *= (float)out_scale;
+    tiny_write(&c->tiny, c->path);
+    assert_ok(ptq_model_open(&c->model, c->path, NULL, &c->st), &c->st);
+}
+
+/* Sequences of these lengths, of ids drawn with the seed. */
+static inline void tiny_text(struct tiny_case *c, int64_t n_seq, const int64_t *len, uint64_t seed)
+{
+    int64_t *own_len = ptq_arena_alloc(&c->arena, NULL, n_seq, sizeof *own_len),
+            *offset = ptq_arena_alloc(&c->arena, NULL, n_seq, sizeof *offset), n = 0;
+    assert_true(own_len && offset);
+    for (int64_t s = 0; s < n_seq; s++) {
+        own_len[s] = len[s];
+        offset[s] = n;
+        n += len[s];
+    }
+    c->id = ptq_arena_alloc(&c->arena, NULL, n, sizeof *c->id);
+    assert_non_null(c->id);
+    for (int64_t i = 0; i < n; i++)
+        c->id[i] = (int32_t)(ptq_hash_u64(seed, (uint64_t)i) % (uint64_t)c->tiny.s.vocab);
+    c->text = (struct ptq_text){.tokens = {n_seq, n, own_len, offset, c->id},
+                                .source = "made up",
+                                .protocol = "",
+                                .rules = "",
+                                .key = "0123456789abcdef0123456789abcdef"};
+}
+
+static inline void tiny_close(struct tiny_case *c)
+{
+    ptq_model_close(c->model);
+    ptq_arena_clear(&c->arena);
+    test_rmdir(c->dir);
 }
 
 /* ---- the forward pass in fp64 */

@@ -74,7 +74,7 @@ static void test_atome(void **state)
     for (int64_t i = 0; i < n; i++)
         id[i] = (unsigned char)text[i];
     windows_make(&w, 600, 256, -1, id);
-    check_figure(path, &w, 3.32848);
+    check_figure(path, &w, 3.32848, 1e-5);
     free(id);
     free(text);
     test_rmdir(dir);

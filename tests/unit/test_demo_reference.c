@@ -2,16 +2,13 @@
  * reference.json, `conventions`): RTN cells within 1e-4 bits/byte, GPTQ cells inside the spread of
  * that evaluation's calibration seeds. The whole path is run: configuration, statistics,
  * quantization, perplexity, rows. */
-#include "testlib.h"
+#include "machine.h"
 #include "core/json.h"
 #include "sweep/row.h"
 #include "sweep/sweep.h"
 
-static struct ptq_machine machine;
-
 struct run {
     struct ptq_arena arena;
-    struct ptq_pool *pool;
     struct ptq_rows rows;
     char dir[TEST_PATH];
     struct ptq_status st;
@@ -22,13 +19,11 @@ static void run_init(struct run *r)
     memset(r, 0, sizeof *r);
     ptq_arena_init(&r->arena, 0);
     test_tmpdir(r->dir);
-    assert_ok(ptq_pool_new(&r->pool, 0, &r->st), &r->st);
 }
 
 static void run_release(struct run *r)
 {
     ptq_rows_release(&r->rows);
-    ptq_pool_free(r->pool);
     ptq_arena_clear(&r->arena);
     test_rmdir(r->dir);
 }
@@ -53,7 +48,7 @@ static void run_sweep(struct run *r, const char *calib_and_methods)
                               &config, &r->st),
               &r->st);
     struct ptq_sweep_args args = {
-        .config = &config, .machine = &machine, .pool = r->pool, .quiet = true, .n_shards = 1};
+        .config = &config, .machine = &machine, .pool = pool, .quiet = true, .n_shards = 1};
     assert_ok(ptq_sweep_run(&args, &summary, &r->st), &r->st);
     assert_int_equal(summary.n_failed + summary.n_left + summary.n_skipped, 0);
     assert_ok(ptq_rows_read_run(summary.run_dir, &r->rows, &r->st), &r->st);
@@ -210,13 +205,10 @@ static void test_gptq_cells(void **state)
 
 int main(int argc, char **argv)
 {
-    struct ptq_status st = {0};
     (void)argc;
-    if (ptq_machine_init(&machine, false, argv, &st) < 0) {
-        fprintf(stderr, "%s\n", st.text);
+    if (!machine_start(argv))
         return 1;
-    }
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_rtn_cells),
                                        cmocka_unit_test(test_gptq_cells)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, machine_end);
 }

@@ -7,50 +7,16 @@
 static const struct tiny_shape shape = {24, 2, 4, 2, 8, 40, 1100, 48, false, false, 10000};
 enum { N_SEQ = 5 };
 
-struct fixture {
-    struct ptq_arena arena;
-    struct ptq_status st;
-    char dir[TEST_PATH], path[TEST_PATH];
-    struct tiny tiny;
-    struct ptq_model *model;
-    struct ptq_text text;
-    int64_t len[N_SEQ], offset[N_SEQ];
-    int32_t id[240];
-};
-
-static void setup(struct fixture *f, const struct tiny_shape *shape_in, double out_scale)
+static void setup(struct tiny_case *f, const struct tiny_shape *shape_in, double out_scale)
 {
     static const int64_t len[N_SEQ] = {48, 1, 2, 33, 48};
-    memset(f, 0, sizeof *f);
-    ptq_arena_init(&f->arena, 0);
-    test_tmpdir(f->dir);
-    test_path(f->dir, "model.h5", f->path);
-    tiny_make(&f->tiny, shape_in, &f->arena);
-    for (int64_t i = 0; i < shape_in->vocab * shape_in->d; i++)
-        f->tiny.out[i] *= (float)out_scale;
-    tiny_write(&f->tiny, f->path);
-    assert_ok(ptq_model_open(&f->model, f->path, NULL, &f->st), &f->st);
-    int64_t n = 0;
-    for (int s = 0; s < N_SEQ; s++) {
-        f->len[s] = len[s];
-        f->offset[s] = n;
-        n += len[s];
-    }
-    for (int64_t i = 0; i < n; i++)
-        f->id[i] = (int32_t)(ptq_hash_u64(8, (uint64_t)i) % (uint64_t)shape_in->vocab);
-    f->text = (struct ptq_text){.tokens = {N_SEQ, n, f->len, f->offset, f->id}};
-}
-
-static void teardown(struct fixture *f)
-{
-    ptq_model_close(f->model);
-    ptq_arena_clear(&f->arena);
-    test_rmdir(f->dir);
+    tiny_open(f, shape_in, out_scale);
+    tiny_text(f, N_SEQ, len, 8);
 }
 
 /* Hidden states behind the last block; noise on the weights when not 0 (a stand-in for a quantized
  * model). */
-static void run_blocks(struct fixture *f, double noise, struct ptq_hidden *h)
+static void run_blocks(struct tiny_case *f, double noise, struct ptq_hidden *h)
 {
     assert_ok(ptq_model_embed(f->model, &f->text.tokens, &f->arena, h, &f->st), &f->st);
     for (int i = 0; i < 2; i++) {
@@ -71,14 +37,14 @@ static void run_blocks(struct fixture *f, double noise, struct ptq_hidden *h)
 
 /* Of the scored rows alone, as the program asks for them: the number of rows decides the product's
  * tiles, so fp32 bits. */
-static float *logits_of(struct fixture *f, const struct ptq_hidden *h, int s)
+static float *logits_of(struct tiny_case *f, const struct ptq_hidden *h, int s)
 {
     struct ptq_head *head;
-    float *l = malloc((size_t)(f->len[s] * shape.vocab) * sizeof *l);
+    float *l = malloc((size_t)(f->text.tokens.len[s] * shape.vocab) * sizeof *l);
     assert_non_null(l);
     assert_ok(ptq_model_load_head(f->model, &f->arena, &head, &f->st), &f->st);
-    assert_ok(ptq_head_logits(f->model, head, NULL, h->at + f->offset[s] * shape.d, f->len[s] - 1,
-                              l, &f->st),
+    assert_ok(ptq_head_logits(f->model, head, NULL, h->at + f->text.tokens.offset[s] * shape.d,
+                              f->text.tokens.len[s] - 1, l, &f->st),
               &f->st);
     return l;
 }
@@ -102,7 +68,7 @@ static int naive_best(const float *l)
 static void test_against_loops(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_hidden h, noisy;
     struct ptq_eval fp, q;
     setup(&f, &shape, 1);
@@ -121,9 +87,9 @@ static void test_against_loops(void **state)
     for (int s = 0; s < N_SEQ; s++) {
         float *p = logits_of(&f, &h, s), *l = logits_of(&f, &noisy, s);
         long double sum = 0;
-        for (int64_t t = 0; t + 1 < f.len[s]; t++, flat++) {
+        for (int64_t t = 0; t + 1 < f.text.tokens.len[s]; t++, flat++) {
             const float *pt = p + t * shape.vocab, *lt = l + t * shape.vocab;
-            const int32_t target = f.id[f.offset[s] + t + 1];
+            const int32_t target = f.id[f.text.tokens.offset[s] + t + 1];
             long double lp = naive_lse(pt), lq = naive_lse(lt), kl = 0;
             for (int v = 0; v < shape.vocab; v++)
                 kl += expl(pt[v] - lp) * ((pt[v] - lp) - (lt[v] - lq));
@@ -132,8 +98,9 @@ static void test_against_loops(void **state)
             assert_int_equal(q.hit[flat], naive_best(lt) == target);
             agree += naive_best(lt) == naive_best(pt);
         }
-        if (f.len[s] > 1)
-            assert_true(fabsl(q.nll_window[s] - sum / (long double)(f.len[s] - 1)) < 1e-12L);
+        if (f.text.tokens.len[s] > 1)
+            assert_true(fabsl(q.nll_window[s] - sum / (long double)(f.text.tokens.len[s] - 1)) <
+                        1e-12L);
         total += sum;
         free(p);
         free(l);
@@ -143,14 +110,14 @@ static void test_against_loops(void **state)
                 agree < flat); /* the noise is neither nothing nor everything */
     assert_true(q.top1_agree == (double)agree / (double)flat);
     assert_true(fabsl(ptq_eval_nll(&q) - total / (long double)flat) < 1e-12L);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* The whole model is the blocks and the score; itself as reference has no divergence. */
 static void test_model_is_the_sum_of_parts(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_hidden h;
     struct ptq_eval parts, whole, again;
     setup(&f, &shape, 1);
@@ -171,14 +138,14 @@ static void test_model_is_the_sum_of_parts(void **state)
             assert_true(again.kl[i] == 0);
         ptq_pool_free(pool);
     }
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* Equal logits: nll = ln vocab at every position, the argmax of equals is id 0. */
 static void test_equal_logits(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_eval e;
     setup(&f, &shape, 0);
     f.id[1] = f.id[20] = 0;
@@ -187,13 +154,13 @@ static void test_equal_logits(void **state)
     assert_rel(ptq_eval_nll(&e), log(1100), 1e-15);
     int hits = 0, zeros = 0;
     for (int s = 0, flat = 0; s < N_SEQ; s++)
-        for (int64_t t = 1; t < f.len[s]; t++, flat++) {
-            assert_int_equal(e.hit[flat], f.id[f.offset[s] + t] == 0);
+        for (int64_t t = 1; t < f.text.tokens.len[s]; t++, flat++) {
+            assert_int_equal(e.hit[flat], f.id[f.text.tokens.offset[s] + t] == 0);
             hits += e.hit[flat];
-            zeros += f.id[f.offset[s] + t] == 0;
+            zeros += f.id[f.text.tokens.offset[s] + t] == 0;
         }
     assert_true(hits == zeros && hits >= 2);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* True from the (after + 1)-th time it is asked. */
@@ -207,7 +174,7 @@ static bool stop_after(void *arg)
 static void test_stops(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_eval e;
     setup(&f, &shape, 1);
     const int all = ((int)ptq_model_info(f.model)->n_blocks + 1) * N_SEQ;
@@ -221,20 +188,20 @@ static void test_stops(void **state)
         assert_string_equal(f.st.text, k < 2 ? "cancelled" : "");
         ptq_status_clear(&f.st);
     }
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* Logits of hundreds: exp overflows without the shift by the largest. */
 static void test_large_logits(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_eval e;
     setup(&f, &shape, 3000);
     const struct ptq_eval_args a = {.model = f.model, .text = &f.text};
     assert_ok(ptq_eval_model(&a, &f.arena, &e, &f.st), &f.st);
     assert_true(isfinite(ptq_eval_nll(&e)) && ptq_eval_nll(&e) > 1000);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* A vocabulary so large that logits come in several chunks a window (chunk_rows: 2^24 / 90000 = 186
@@ -243,7 +210,7 @@ static void test_large_logits(void **state)
 static void test_chunks(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_eval e;
     const struct tiny_shape wide = {8, 1, 1, 1, 8, 8, 90000, 200, false, true, 10000};
     const int64_t len[3] = {60, 188, 200}, offset[3] = {0, 60, 248};
@@ -275,7 +242,7 @@ static void test_chunks(void **state)
     for (int i = 0; i < 445; i++)
         assert_int_equal(e.hit[i], i == 58 || i == 59 + 186 || i == 59 + 187 + 198);
     free(want);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 int main(void)

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include "testlib.h"
 #include "hf_folder.h"
+#include "machine.h"
 #include "model/config.h"
 #include "model/eval.h"
 #include "model/import.h"
@@ -14,9 +15,6 @@
 #include "sweep/export.h"
 #include "sweep/row.h"
 #include "sweep/sweep.h"
-
-static struct ptq_machine machine;
-static struct ptq_pool *pool;
 
 struct fixture {
     char dir[TEST_PATH], source[TEST_PATH], run[TEST_PATH], out[TEST_PATH], ids[TEST_PATH];
@@ -523,20 +521,14 @@ static void test_round_trip(void **state)
 
 int main(int argc, char **argv)
 {
-    struct ptq_status st = {0};
     (void)argc;
-    if (ptq_machine_init(&machine, false, argv, &st) < 0 || ptq_pool_new(&pool, 2, &st) < 0) {
-        fprintf(stderr, "%s\n", st.text);
+    if (!machine_start(argv))
         return 1;
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_folders),   cmocka_unit_test(test_some_layers),
-        cmocka_unit_test(test_folders),   cmocka_unit_test(test_inputs),
-        cmocka_unit_test(test_container), cmocka_unit_test(test_gguf),
-        cmocka_unit_test(test_marks),     cmocka_unit_test(test_bad_marks),
-        cmocka_unit_test(test_refused),   cmocka_unit_test(test_types),
-        cmocka_unit_test(test_round_trip)};
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    ptq_pool_free(pool);
-    return failed;
+        cmocka_unit_test(test_inputs),    cmocka_unit_test(test_container),
+        cmocka_unit_test(test_gguf),      cmocka_unit_test(test_marks),
+        cmocka_unit_test(test_bad_marks), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_types),     cmocka_unit_test(test_round_trip)};
+    return cmocka_run_group_tests(tests, NULL, machine_end);
 }

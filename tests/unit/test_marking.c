@@ -2,7 +2,7 @@
  * so, and settings that can hold its grid are not ranked. The demo model under another attribute
  * stands for one: its weights lie on no grid, so that 3 and 4 bits are better than 2 and would be
  * on the front. */
-#include "testlib.h"
+#include "machine.h"
 #include "analysis/board.h"
 #include "analysis/report.h"
 #include "analysis/tables.h"
@@ -14,7 +14,6 @@ struct run {
     struct ptq_arena arena;
     struct ptq_status st;
 };
-static struct ptq_machine machine;
 
 static char *slurp(const char *path)
 {
@@ -49,7 +48,6 @@ static void sweep(struct run *r, int64_t grid_bits)
     char ini[TEST_PATH], text[2 * TEST_PATH + 400];
     struct ptq_config config;
     struct ptq_sweep_summary summary;
-    struct ptq_pool *pool;
     memset(r, 0, sizeof *r);
     ptq_arena_init(&r->arena, 0);
     test_tmpdir(r->dir);
@@ -65,14 +63,12 @@ static void sweep(struct run *r, int64_t grid_bits)
     assert_ok(ptq_config_read(ini, &(struct ptq_config_override){NULL, NULL, false}, &r->arena,
                               &config, &r->st),
               &r->st);
-    assert_ok(ptq_pool_new(&pool, 2, &r->st), &r->st);
     struct ptq_sweep_args args = {
         .config = &config, .machine = &machine, .pool = pool, .quiet = true, .n_shards = 1};
     assert_ok(ptq_sweep_run(&args, &summary, &r->st), &r->st);
     assert_int_equal(summary.n_ok, summary.n_cells);
     snprintf(r->run_dir, sizeof r->run_dir, "%s", summary.run_dir);
     assert_ok(ptq_report_write(&(struct ptq_report_args){r->run_dir, true, true}, &r->st), &r->st);
-    ptq_pool_free(pool);
 }
 
 static void done(struct run *r)
@@ -155,12 +151,9 @@ static void on_a_grid(void **state)
 
 int main(int argc, char **argv)
 {
-    struct ptq_status st = {0};
     (void)argc;
-    if (ptq_machine_init(&machine, false, argv, &st) < 0) {
-        printf("%s\n", st.text);
+    if (!machine_start(argv))
         return 1;
-    }
     const struct CMUnitTest tests[] = {cmocka_unit_test(plain), cmocka_unit_test(on_a_grid)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, machine_end);
 }

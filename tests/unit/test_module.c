@@ -9,13 +9,8 @@ enum { N_SEQ = 6, Q = 0, K, V, O, GATE, UP, DOWN };
 enum { MOST_TOKENS = 100 };
 
 struct module_case {
-    struct ptq_arena arena;
-    struct ptq_status st;
-    char dir[TEST_PATH], path[TEST_PATH];
-    struct tiny tiny;
-    struct ptq_model *model;
-    struct ptq_tokens text, windows;
-    int64_t len[N_SEQ], offset[N_SEQ];
+    struct tiny_case c;
+    struct ptq_tokens windows;
     struct ptq_block block;
     struct ptq_hidden hidden; /* of the windows, at the block */
     struct ptq_modules *modules;
@@ -24,33 +19,24 @@ struct module_case {
 
 static void open_case(struct module_case *f)
 {
-    int64_t n = 0;
+    struct tiny_case *c = &f->c;
+    int64_t len[N_SEQ];
     memset(f, 0, sizeof *f);
-    ptq_arena_init(&f->arena, 0);
-    test_tmpdir(f->dir);
-    test_path(f->dir, "model.h5", f->path);
-    tiny_make(&f->tiny, &shape, &f->arena);
-    tiny_write(&f->tiny, f->path);
-    assert_ok(ptq_model_open(&f->model, f->path, NULL, &f->st), &f->st);
-    for (int s = 0; s < N_SEQ; s++) {
-        f->len[s] = 20 + s;
-        f->offset[s] = n;
-        n += f->len[s];
-    }
-    int32_t *id = ptq_arena_alloc(&f->arena, NULL, n, sizeof *id);
-    for (int64_t i = 0; i < n; i++)
-        id[i] = (int32_t)(ptq_hash_u64(6, (uint64_t)i) % 256);
-    f->text = (struct ptq_tokens){N_SEQ, n, f->len, f->offset, id};
-    assert_ok(ptq_sample_windows(&f->text, MOST_TOKENS, &f->arena, &f->windows, &f->st), &f->st);
-    assert_ok(ptq_model_embed(f->model, &f->windows, &f->arena, &f->hidden, &f->st), &f->st);
-    assert_ok(ptq_model_load_block(f->model, 0, &f->arena, &f->block, &f->st), &f->st);
-    const struct ptq_modules_args args = {.model = f->model,
+    for (int s = 0; s < N_SEQ; s++)
+        len[s] = 20 + s;
+    tiny_open(c, &shape, 1);
+    tiny_text(c, N_SEQ, len, 6);
+    assert_ok(ptq_sample_windows(&c->text.tokens, MOST_TOKENS, &c->arena, &f->windows, &c->st),
+              &c->st);
+    assert_ok(ptq_model_embed(c->model, &f->windows, &c->arena, &f->hidden, &c->st), &c->st);
+    assert_ok(ptq_model_load_block(c->model, 0, &c->arena, &f->block, &c->st), &c->st);
+    const struct ptq_modules_args args = {.model = f->c.model,
                                           .exact = &f->block,
                                           .current = &f->block,
                                           .hidden = &f->hidden,
                                           .windows = &f->windows};
-    assert_ok(ptq_modules_new(&f->modules, &args, &f->st), &f->st);
-    f->ctx.st = &f->st;
+    assert_ok(ptq_modules_new(&f->modules, &args, &f->c.st), &f->c.st);
+    f->ctx.st = &f->c.st;
     pthread_mutex_init(&f->ctx.lock, NULL);
 }
 
@@ -58,9 +44,7 @@ static void close_case(struct module_case *f)
 {
     pthread_mutex_destroy(&f->ctx.lock);
     ptq_modules_free(f->modules);
-    ptq_model_close(f->model);
-    ptq_arena_clear(&f->arena);
-    test_rmdir(f->dir);
+    tiny_close(&f->c);
 }
 
 static void layer_at(const struct module_case *f, int lin, struct ptq_layer *l,
@@ -76,7 +60,7 @@ static void layer_at(const struct module_case *f, int lin, struct ptq_layer *l,
 static float *noisy(struct module_case *f, int lin, double by)
 {
     const struct ptq_linear *l = &f->block.lin[lin];
-    float *w = ptq_arena_alloc(&f->arena, NULL, l->d_out * l->d_in, sizeof *w);
+    float *w = ptq_arena_alloc(&f->c.arena, NULL, l->d_out * l->d_in, sizeof *w);
     for (int64_t i = 0; i < l->d_out * l->d_in; i++)
         w[i] = l->w[i] + (float)(by * ptq_normal(90 + (uint64_t)lin, (uint64_t)i));
     return w;
@@ -88,7 +72,7 @@ static double loss_of_layer(struct module_case *f, int lin, const float *const *
     struct ptq_neighbours near;
     double loss = -1;
     layer_at(f, lin, &l, &near);
-    assert_ok(ptq_module_loss(&f->ctx, &l, candidate, &loss), &f->st);
+    assert_ok(ptq_module_loss(&f->ctx, &l, candidate, &loss), &f->c.st);
     return loss;
 }
 
@@ -100,10 +84,10 @@ static void windows(void **state)
     open_case(&f);
     assert_int_equal(f.windows.n_seq, 4); /* 20 + 21 + 22 + 23 = 86, 110 with the next */
     assert_int_equal(f.windows.n_total, 86);
-    assert_ok(ptq_sample_windows(&f.text, 7, &f.arena, &w, &f.st), &f.st);
-    assert_true(w.n_seq == 1 && w.n_total == 7 && w.len[0] == 7 && w.id == f.text.id);
-    assert_ok(ptq_sample_windows(&f.text, 1000, &f.arena, &w, &f.st), &f.st);
-    assert_true(w.n_seq == N_SEQ && w.n_total == f.text.n_total);
+    assert_ok(ptq_sample_windows(&f.c.text.tokens, 7, &f.c.arena, &w, &f.c.st), &f.c.st);
+    assert_true(w.n_seq == 1 && w.n_total == 7 && w.len[0] == 7 && w.id == f.c.text.tokens.id);
+    assert_ok(ptq_sample_windows(&f.c.text.tokens, 1000, &f.c.arena, &w, &f.c.st), &f.c.st);
+    assert_true(w.n_seq == N_SEQ && w.n_total == f.c.text.tokens.n_total);
     close_case(&f);
 }
 
@@ -149,7 +133,7 @@ static double last_loss(struct module_case *f, int lin, const float *w)
     const struct ptq_linear *l = &f->block.lin[lin];
     struct shown k = {&f->windows, malloc((size_t)(f->windows.n_total * l->d_in) * sizeof(float))};
     const struct ptq_block_tap tap = {.see = keep, .arg = &k, .only = l->input};
-    assert_ok(ptq_block_run(f->model, &f->block, NULL, &f->hidden, &tap, &f->st), &f->st);
+    assert_ok(ptq_block_run(f->c.model, &f->block, NULL, &f->hidden, &tap, &f->c.st), &f->c.st);
     double sum = 0;
     for (int64_t t = 0; t < f->windows.n_total; t++)
         for (int64_t i = 0; i < l->d_out; i++) {
@@ -180,7 +164,7 @@ static double half_loss(struct module_case *f, const int *lins, const float *con
         memcpy(h[pass].at, f->hidden.at, (size_t)size * sizeof(float));
         for (int i = 0; pass && i < n; i++)
             b.lin[lins[i]].w = candidate[i];
-        assert_ok(ptq_block_run(f->model, &b, NULL, &h[pass], NULL, &f->st), &f->st);
+        assert_ok(ptq_block_run(f->c.model, &b, NULL, &h[pass], NULL, &f->c.st), &f->c.st);
     }
     for (int64_t i = 0; i < size; i++) {
         double e = (double)h[1].at[i] - (double)h[0].at[i];
@@ -234,11 +218,11 @@ static void candidates_of_the_mlp(void **state)
     float *first = malloc((size_t)size * sizeof *first), *x = f.hidden.at;
     float *second = malloc((size_t)size * sizeof *second);
     f.hidden.at = memcpy(first, x, (size_t)size * sizeof *x);
-    assert_ok(ptq_block_run(f.model, &b, NULL, &f.hidden, NULL, &f.st), &f.st);
+    assert_ok(ptq_block_run(f.c.model, &b, NULL, &f.hidden, NULL, &f.c.st), &f.c.st);
     b.lin[GATE].w = some[0];
     b.lin[UP].w = some[1];
     f.hidden.at = memcpy(second, x, (size_t)size * sizeof *x);
-    assert_ok(ptq_block_run(f.model, &b, NULL, &f.hidden, NULL, &f.st), &f.st);
+    assert_ok(ptq_block_run(f.c.model, &b, NULL, &f.hidden, NULL, &f.c.st), &f.c.st);
     for (int64_t i = 0; i < size; i++) {
         double e = (double)first[i] - (double)second[i];
         sum += e * e;
@@ -256,7 +240,7 @@ static void same_bits_for_any_threads(void **state)
     struct ptq_pool *pool;
     open_case(&one);
     open_case(&three);
-    assert_ok(ptq_pool_new(&pool, 3, &one.st), &one.st);
+    assert_ok(ptq_pool_new(&pool, 3, &one.c.st), &one.c.st);
     three.ctx.pool = pool;
     const float *some[] = {noisy(&one, Q, .05), noisy(&one, K, .05), noisy(&one, V, .05)};
     assert_true(loss_of_layer(&one, Q, some) == loss_of_layer(&three, Q, some));
@@ -296,20 +280,20 @@ static void asked_twice(void **state)
     double first, second;
     open_case(&f);
     calls = 0;
-    assert_ok(ptq_module_memo_new(&m.memo, &f.st), &f.st);
+    assert_ok(ptq_module_memo_new(&m.memo, &f.c.st), &f.c.st);
     layer_at(&f, Q, &q, &near_q);
     layer_at(&f, K, &k, &near_k);
     q.module = k.module = &m;
     const float *some[] = {noisy(&f, Q, .05), noisy(&f, K, .05), noisy(&f, V, .05)};
     const float *copy[] = {noisy(&f, Q, .05), noisy(&f, K, .05), noisy(&f, V, .05)};
     const float *other[] = {some[0], some[1], noisy(&f, V, .06)};
-    assert_ok(ptq_module_loss(&f.ctx, &q, some, &first), &f.st);
-    assert_ok(ptq_module_loss(&f.ctx, &k, copy, &second), &f.st); /* equal contents */
+    assert_ok(ptq_module_loss(&f.ctx, &q, some, &first), &f.c.st);
+    assert_ok(ptq_module_loss(&f.ctx, &k, copy, &second), &f.c.st); /* equal contents */
     assert_true(calls == 1 && first == second);
-    assert_ok(ptq_module_loss(&f.ctx, &k, other, &second), &f.st);
+    assert_ok(ptq_module_loss(&f.ctx, &k, other, &second), &f.c.st);
     assert_int_equal(calls, 2);
     m.arg = "ffn_in";
-    assert_ok(ptq_module_loss(&f.ctx, &k, other, &second), &f.st);
+    assert_ok(ptq_module_loss(&f.ctx, &k, other, &second), &f.c.st);
     assert_int_equal(calls, 3);
     q.module = NULL;
     assert_int_equal(ptq_module_loss(&f.ctx, &q, some, &first), PTQ_SKIP);

@@ -3,10 +3,8 @@
  * comes from transformers (tests/vectors/arch/opt.json). */
 #include "analysis/papertable.h"
 #include "hf_folder.h"
+#include "machine.h"
 #include "sweep/row.h"
-
-static struct ptq_machine machine;
-static struct ptq_pool *pool;
 
 struct fixture {
     char dir[TEST_PATH];
@@ -347,18 +345,13 @@ static void test_gptq_opt(void **state)
 
 int main(int argc, char **argv)
 {
-    struct ptq_status st = {0};
     (void)argc;
-    if (ptq_machine_init(&machine, false, argv, &st) < 0 || ptq_pool_new(&pool, 2, &st) < 0) {
-        fprintf(stderr, "%s\n", st.text);
+    if (!machine_start(argv))
         return 1;
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cells),   cmocka_unit_test(test_agreement),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_committed),
         cmocka_unit_test(test_tiny),    cmocka_unit_test(test_gptq_opt),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    ptq_pool_free(pool);
-    return failed;
+    return cmocka_run_group_tests(tests, NULL, machine_end);
 }

@@ -10,14 +10,7 @@ static const struct tiny_shape shape = {24, 2, 4, 2, 8, 40, 256, 48, false, true
 enum { N_SEQ = 21, SINK = 2, K = 8, D = 24, TRIANGLE = D * (D + 1) / 2 };
 
 struct fixture {
-    struct ptq_arena arena;
-    struct ptq_status st;
-    char dir[TEST_PATH], path[TEST_PATH];
-    struct tiny tiny;
-    struct ptq_model *model;
-    struct ptq_text text;
-    int64_t len[N_SEQ], offset[N_SEQ];
-    int32_t *id;
+    struct tiny_case c;
     struct ptq_hidden hidden;
     struct ptq_block block;
 };
@@ -25,38 +18,22 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    int64_t n = 0;
+    struct tiny_case *c = &f->c;
+    int64_t len[N_SEQ];
     *state = f;
-    ptq_arena_init(&f->arena, 0);
-    test_tmpdir(f->dir);
-    test_path(f->dir, "model.h5", f->path);
-    tiny_make(&f->tiny, &shape, &f->arena);
-    tiny_write(&f->tiny, f->path);
-    assert_ok(ptq_model_open(&f->model, f->path, NULL, &f->st), &f->st);
-    for (int s = 0; s < N_SEQ; s++) {
-        f->len[s] = s == 3 ? 1 : 20 + s; /* one shorter than the sink class */
-        f->offset[s] = n;
-        n += f->len[s];
-    }
-    f->id = ptq_arena_alloc(&f->arena, NULL, n, sizeof *f->id);
-    for (int64_t i = 0; i < n; i++)
-        f->id[i] = (int32_t)(ptq_hash_u64(6, (uint64_t)i) % 256);
-    f->text = (struct ptq_text){.tokens = {N_SEQ, n, f->len, f->offset, f->id},
-                                .source = "made up",
-                                .protocol = "",
-                                .rules = "",
-                                .key = "0123456789abcdef0123456789abcdef"};
-    assert_ok(ptq_model_embed(f->model, &f->text.tokens, &f->arena, &f->hidden, &f->st), &f->st);
-    assert_ok(ptq_model_load_block(f->model, 0, &f->arena, &f->block, &f->st), &f->st);
+    for (int s = 0; s < N_SEQ; s++)
+        len[s] = s == 3 ? 1 : 20 + s; /* one shorter than the sink class */
+    tiny_open(c, &shape, 1);
+    tiny_text(c, N_SEQ, len, 6);
+    assert_ok(ptq_model_embed(c->model, &c->text.tokens, &c->arena, &f->hidden, &c->st), &c->st);
+    assert_ok(ptq_model_load_block(c->model, 0, &c->arena, &f->block, &c->st), &c->st);
     return 0;
 }
 
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    ptq_model_close(f->model);
-    ptq_arena_clear(&f->arena);
-    test_rmdir(f->dir);
+    tiny_close(&f->c);
     free(f);
     return 0;
 }
@@ -81,9 +58,9 @@ static void take(struct fixture *f, struct ptq_pool *pool, const struct ptq_stat
 {
     struct ptq_input_stats s[PTQ_MAX_STAGES];
     int n;
-    assert_ok(
-        ptq_stats_block(f->model, &f->block, pool, &f->hidden, o, NULL, &f->arena, s, &n, &f->st),
-        &f->st);
+    assert_ok(ptq_stats_block(f->c.model, &f->block, pool, &f->hidden, o, NULL, &f->c.arena, s, &n,
+                              &f->c.st),
+              &f->c.st);
     const struct ptq_input_stats *found = ptq_stats_find(s, n, "blk.0.ffn_in");
     assert_non_null(found);
     *out = *found;
@@ -98,10 +75,10 @@ static double at(const struct ptq_input_stats *s, int64_t k, int64_t i, int64_t 
 static void test_sums(void **state)
 {
     struct fixture *f = *state;
-    const struct ptq_tokens *t = &f->text.tokens;
-    struct keeper kept = {t, ptq_arena_alloc(&f->arena, NULL, t->n_total, D * sizeof(float))};
+    const struct ptq_tokens *t = &f->c.text.tokens;
+    struct keeper kept = {t, ptq_arena_alloc(&f->c.arena, NULL, t->n_total, D * sizeof(float))};
     const struct ptq_block_tap tap = {keep, &kept, NULL, true};
-    assert_ok(ptq_block_run(f->model, &f->block, NULL, &f->hidden, &tap, &f->st), &f->st);
+    assert_ok(ptq_block_run(f->c.model, &f->block, NULL, &f->hidden, &tap, &f->c.st), &f->c.st);
     for (int f64 = 0; f64 < 2; f64++) {
         const struct ptq_stats_options o = {.sink_tokens = SINK, .f64 = f64, .n_shards = K};
         struct ptq_input_stats s;
@@ -140,7 +117,7 @@ static void test_change_nothing(void **state)
                                    with = {.sink_tokens = SINK, .n_acts = 5, .n_shards = K};
     struct ptq_input_stats a, b, c;
     struct ptq_pool *pool;
-    assert_ok(ptq_pool_new(&pool, 3, &f->st), &f->st);
+    assert_ok(ptq_pool_new(&pool, 3, &f->c.st), &f->c.st);
     take(f, NULL, &plain, &a);
     take(f, NULL, &with, &b);
     take(f, pool, &with, &c);
@@ -153,30 +130,30 @@ static void test_change_nothing(void **state)
     struct ptq_input_stats s[PTQ_MAX_STAGES];
     int n;
     many.n_shards = N_SEQ + 1;
-    assert_int_equal(ptq_stats_block(f->model, &f->block, NULL, &f->hidden, &many, NULL, &f->arena,
-                                     s, &n, &f->st),
+    assert_int_equal(ptq_stats_block(f->c.model, &f->block, NULL, &f->hidden, &many, NULL,
+                                     &f->c.arena, s, &n, &f->c.st),
                      PTQ_ERR_USAGE);
-    assert_status(&f->st, PTQ_ERR_USAGE, "22 shards of a text of 21 sequences");
-    ptq_status_clear(&f->st);
+    assert_status(&f->c.st, PTQ_ERR_USAGE, "22 shards of a text of 21 sequences");
+    ptq_status_clear(&f->c.st);
 }
 
 static int capture(struct fixture *f, const char *path, int64_t n_shards, bool f64)
 {
     const struct ptq_stats_options o = {.sink_tokens = SINK, .f64 = f64, .n_shards = n_shards};
-    const struct ptq_capture_args a = {.model = f->model,
-                                       .text = &f->text,
+    const struct ptq_capture_args a = {.model = f->c.model,
+                                       .text = &f->c.text,
                                        .options = &o,
                                        .out_path = path,
                                        .name = "calib",
                                        .quiet = true};
-    return ptq_capture(&a, &f->st);
+    return ptq_capture(&a, &f->c.st);
 }
 
 static int read_one(struct fixture *f, const char *path, struct ptq_input_stats *s)
 {
     struct ptq_h5 *h;
-    assert_ok(ptq_h5_open(&h, path, PTQ_H5_READ, &f->st), &f->st);
-    int rc = ptq_stats_read_input(h, "calib", "blk.0.ffn_in", &f->arena, s, &f->st);
+    assert_ok(ptq_h5_open(&h, path, PTQ_H5_READ, &f->c.st), &f->c.st);
+    int rc = ptq_stats_read_input(h, "calib", "blk.0.ffn_in", &f->c.arena, s, &f->c.st);
     ptq_h5_close(h, NULL);
     return rc;
 }
@@ -188,16 +165,16 @@ static void test_reads_back(void **state)
     struct ptq_input_stats made, read;
     for (int f64 = 0; f64 < 2; f64++) {
         const struct ptq_stats_options o = {.sink_tokens = SINK, .f64 = f64, .n_shards = K};
-        test_path(f->dir, f64 ? "64.h5" : "32.h5", path);
-        assert_ok(capture(f, path, K, f64), &f->st);
+        test_path(f->c.dir, f64 ? "64.h5" : "32.h5", path);
+        assert_ok(capture(f, path, K, f64), &f->c.st);
         take(f, NULL, &o, &made);
-        assert_ok(read_one(f, path, &read), &f->st);
+        assert_ok(read_one(f, path, &read), &f->c.st);
         assert_true(read.n_shards == K && read.key == made.key);
         assert_memory_equal(read.shards, made.shards, K * TRIANGLE * sizeof *made.shards);
         assert_memory_equal(read.shard_tokens, made.shard_tokens, K * sizeof(double));
     }
     assert_int_equal(capture(f, path, 4, true), PTQ_ERR_USAGE); /* another request */
-    ptq_status_clear(&f->st);
+    ptq_status_clear(&f->c.st);
 }
 
 /* Each file holds one thing that is wrong. */
@@ -227,26 +204,26 @@ static void test_hostile_files(void **state)
         double tokens[300];
         const int64_t dim[2] = {cases[i].rows, cases[i].cols};
         snprintf(name, sizeof name, "%d.h5", i);
-        test_path(f->dir, name, path);
-        assert_ok(capture(f, path, 0, false), &f->st);
-        assert_ok(read_one(f, path, &s), &f->st);
+        test_path(f->c.dir, name, path);
+        assert_ok(capture(f, path, 0, false), &f->c.st);
+        assert_ok(read_one(f, path, &s), &f->c.st);
         assert_int_equal(s.n_shards, 0);
         for (int k = 0; k < 300; k++)
             tokens[k] = cases[i].token;
         zero[0] = (float)cases[i].first;
-        assert_ok(ptq_h5_open(&h, path, PTQ_H5_APPEND, &f->st), &f->st);
+        assert_ok(ptq_h5_open(&h, path, PTQ_H5_APPEND, &f->c.st), &f->c.st);
         assert_ok(
-            ptq_h5_write(h, "/stats/calib/blk.0.ffn_in/shards", PTQ_H5_F32, 2, dim, zero, &f->st),
-            &f->st);
+            ptq_h5_write(h, "/stats/calib/blk.0.ffn_in/shards", PTQ_H5_F32, 2, dim, zero, &f->c.st),
+            &f->c.st);
         if (cases[i].token)
             assert_ok(ptq_h5_write(h, "/stats/calib/blk.0.ffn_in/shard_tokens", PTQ_H5_F64, 1,
-                                   &cases[i].tokens, tokens, &f->st),
-                      &f->st);
-        assert_ok(ptq_h5_close(h, &f->st), &f->st);
+                                   &cases[i].tokens, tokens, &f->c.st),
+                      &f->c.st);
+        assert_ok(ptq_h5_close(h, &f->c.st), &f->c.st);
         assert_int_equal(read_one(f, path, &s), cases[i].code);
         if (cases[i].code) {
-            assert_status(&f->st, cases[i].code, cases[i].says);
-            ptq_status_clear(&f->st);
+            assert_status(&f->c.st, cases[i].code, cases[i].says);
+            ptq_status_clear(&f->c.st);
         }
     }
 }

@@ -10,47 +10,13 @@
 static const struct tiny_shape shape = {24, 2, 4, 2, 8, 40, 256, 48, false, true, 10000};
 enum { N_SEQ = 21, SINK = 2, N_ACTS = 37 };
 
-struct fixture {
-    struct ptq_arena arena;
-    struct ptq_status st;
-    char dir[TEST_PATH], path[TEST_PATH];
-    struct tiny tiny;
-    struct ptq_model *model;
-    struct ptq_text text;
-    int64_t len[N_SEQ], offset[N_SEQ];
-    int32_t *id;
-};
-
-static void setup(struct fixture *f)
+static void setup(struct tiny_case *f)
 {
-    memset(f, 0, sizeof *f);
-    ptq_arena_init(&f->arena, 0);
-    test_tmpdir(f->dir);
-    test_path(f->dir, "model.h5", f->path);
-    tiny_make(&f->tiny, &shape, &f->arena);
-    tiny_write(&f->tiny, f->path);
-    assert_ok(ptq_model_open(&f->model, f->path, NULL, &f->st), &f->st);
-    int64_t n = 0;
-    for (int s = 0; s < N_SEQ; s++) {
-        f->len[s] = s == 3 ? 1 : 20 + s; /* one sequence shorter than the sink class */
-        f->offset[s] = n;
-        n += f->len[s];
-    }
-    f->id = ptq_arena_alloc(&f->arena, NULL, n, sizeof *f->id);
-    for (int64_t i = 0; i < n; i++)
-        f->id[i] = (int32_t)(ptq_hash_u64(6, (uint64_t)i) % 256);
-    f->text = (struct ptq_text){.tokens = {N_SEQ, n, f->len, f->offset, f->id},
-                                .source = "made up",
-                                .protocol = "",
-                                .rules = "",
-                                .key = "0123456789abcdef0123456789abcdef"};
-}
-
-static void teardown(struct fixture *f)
-{
-    ptq_model_close(f->model);
-    ptq_arena_clear(&f->arena);
-    test_rmdir(f->dir);
+    int64_t len[N_SEQ];
+    for (int s = 0; s < N_SEQ; s++)
+        len[s] = s == 3 ? 1 : 20 + s; /* one sequence shorter than the sink class */
+    tiny_open(f, &shape, 1);
+    tiny_text(f, N_SEQ, len, 6);
 }
 
 /* Keeps every input row as it is shown. */
@@ -73,7 +39,7 @@ static int keep(void *arg, const char *input, int64_t s, const float *x, int64_t
 }
 
 /* Hidden states that enter block 1, and the block. */
-static void enter(struct fixture *f, struct ptq_hidden *h, struct ptq_block *b)
+static void enter(struct tiny_case *f, struct ptq_hidden *h, struct ptq_block *b)
 {
     struct ptq_block first;
     assert_ok(ptq_model_embed(f->model, &f->text.tokens, &f->arena, h, &f->st), &f->st);
@@ -88,7 +54,7 @@ static void check_near(const char *what, double got, double want, double scale, 
         fail_msg("%s: %.12g, expected %.12g", what, got, want);
 }
 
-static void check_input(const struct fixture *f, const struct ptq_input_stats *s, const float *x,
+static void check_input(const struct tiny_case *f, const struct ptq_input_stats *s, const float *x,
                         double tolerance)
 {
     const struct ptq_tokens *t = &f->text.tokens;
@@ -136,7 +102,7 @@ static void check_input(const struct fixture *f, const struct ptq_input_stats *s
 static void test_against_sums(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_hidden h;
     struct ptq_block b;
     struct ptq_input_stats s[PTQ_MAX_STAGES];
@@ -170,7 +136,7 @@ static void test_against_sums(void **state)
     }
     assert_null(ptq_stats_find(s, n, "blk.0.attn_in"));
     free(before);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* The inputs themselves against the fp64 forward pass: attn_in of block 1 is the normed hidden
@@ -178,12 +144,12 @@ static void test_against_sums(void **state)
 static void test_inputs_are_right(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_hidden h;
     struct ptq_block b;
     setup(&f);
     enter(&f, &h, &b);
-    const int64_t d = shape.d, len = f.len[5];
+    const int64_t d = shape.d, len = f.text.tokens.len[5];
     struct keeper k = {&f.text.tokens, "blk.1.attn_in",
                        ptq_arena_alloc(&f.arena, NULL, f.text.tokens.n_total * d, sizeof(float)),
                        0};
@@ -192,14 +158,14 @@ static void test_inputs_are_right(void **state)
     double *logits = malloc((size_t)(len * shape.vocab) * sizeof *logits),
            *x = malloc((size_t)(len * d) * sizeof *x), *n = malloc((size_t)(len * d) * sizeof *n);
     assert_true(logits && x && n);
-    tiny_forward(&f.tiny, f.id + f.offset[5], len, logits, 1, x);
+    tiny_forward(&f.tiny, f.id + f.text.tokens.offset[5], len, logits, 1, x);
     tiny_norm(x, len, d, f.tiny.b[1].norm1, n);
     for (int64_t i = 0; i < len * d; i++)
-        check_near("attn_in", k.x[f.offset[5] * d + i], n[i], 1, 1e-5);
+        check_near("attn_in", k.x[f.text.tokens.offset[5] * d + i], n[i], 1, 1e-5);
     free(logits);
     free(x);
     free(n);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 static void same_stats(const struct ptq_input_stats *a, const struct ptq_input_stats *b)
@@ -221,7 +187,7 @@ static void same_stats(const struct ptq_input_stats *a, const struct ptq_input_s
 static void test_threads_and_only(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_hidden h;
     struct ptq_block b;
     struct ptq_input_stats one[PTQ_MAX_STAGES], more[PTQ_MAX_STAGES];
@@ -249,7 +215,7 @@ static void test_threads_and_only(void **state)
     assert_int_equal(
         ptq_stats_block(f.model, &b, NULL, &h, &o, "blk.1.nothing", &f.arena, more, &m, &f.st),
         PTQ_ERR_USAGE);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* Hidden states 1e-7 of the first tokens': the norm's eps leaves inputs of about 3e-5 beside inputs
@@ -258,7 +224,7 @@ static void test_threads_and_only(void **state)
 static void test_rest_beside_a_large_sink(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_hidden h;
     struct ptq_block b;
     struct ptq_input_stats s[PTQ_MAX_STAGES], read;
@@ -298,12 +264,12 @@ static void test_rest_beside_a_large_sink(void **state)
         check_near("hess_rest read", l.hess_rest.at[i * d + i], rest, rest, 1e-6);
         check_near("hess_sink read", l.hess_sink.at[i * d + i], sink, sink, 1e-6);
     }
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* ---- beside the full-precision model */
 
-static float *inputs_of(struct fixture *f, const struct ptq_block *b, struct ptq_hidden *h,
+static float *inputs_of(struct tiny_case *f, const struct ptq_block *b, struct ptq_hidden *h,
                         const char *name, int64_t d)
 {
     struct keeper k = {&f->text.tokens, name,
@@ -314,7 +280,7 @@ static float *inputs_of(struct fixture *f, const struct ptq_block *b, struct ptq
     return k.x;
 }
 
-static void check_cross(struct fixture *f, const struct ptq_input_stats *s, const float *fp,
+static void check_cross(struct tiny_case *f, const struct ptq_input_stats *s, const float *fp,
                         const float *x, double tolerance)
 {
     const int64_t d = s->d_in, n = f->text.tokens.n_total;
@@ -338,7 +304,7 @@ static void check_cross(struct fixture *f, const struct ptq_input_stats *s, cons
 static void test_cross(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_hidden h, fp;
     struct ptq_block b, fp_block;
     struct ptq_input_stats s[PTQ_MAX_STAGES], t[PTQ_MAX_STAGES];
@@ -379,7 +345,7 @@ static void test_cross(void **state)
     ptq_layer_from_model(&b.lin[0], 1, &s[0], &l);
     assert_true(l.cross.at == s[0].cross && l.cross.rows == shape.d && l.cross.ld == shape.d);
     free(before);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* ---- stopping */
@@ -394,7 +360,7 @@ static bool stop_after(void *arg)
 static void test_stops(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_hidden h;
     struct ptq_block b;
     struct ptq_input_stats s[PTQ_MAX_STAGES];
@@ -411,19 +377,19 @@ static void test_stops(void **state)
     const struct ptq_block_tap tap = {.stop = stop_after, .stop_arg = &after};
     after = 3;
     assert_int_equal(ptq_block_run(f.model, &b, NULL, &h, &tap, &f.st), PTQ_ERR_CANCELLED);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* ---- files */
 
-static void capture(struct fixture *f, const char *out, bool f64)
+static void capture(struct tiny_case *f, const char *out, bool f64)
 {
     const struct ptq_stats_options o = {SINK, N_ACTS, f64};
     const struct ptq_capture_args a = {f->model, &f->text, &o, out, "calib", NULL, true};
     assert_ok(ptq_capture(&a, &f->st), &f->st);
 }
 
-static void read_one(struct fixture *f, const char *path, const char *input,
+static void read_one(struct tiny_case *f, const char *path, const char *input,
                      struct ptq_input_stats *s)
 {
     struct ptq_h5 *h;
@@ -435,7 +401,7 @@ static void read_one(struct fixture *f, const char *path, const char *input,
 static void test_capture_reads_back(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_hidden h;
     struct ptq_block b;
     struct ptq_input_stats made[PTQ_MAX_STAGES], read;
@@ -477,7 +443,7 @@ static void test_capture_reads_back(void **state)
                 packed[299] == made[0].hess_rest[24 * 24 - 1]);
     assert_int_equal(ptq_stats_read_head(file, "none", &f.arena, &head, &f.st), PTQ_ERR_USAGE);
     assert_ok(ptq_h5_close(file, NULL), &f.st);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* Stopped in the middle of a block: it is not counted; with whole_blocks it is. What goes on ends
@@ -487,7 +453,7 @@ static void test_capture_stops(void **state)
     (void)state;
     static const char *const said[] = {"/stats/calib holds 0 of 2 blocks",
                                        "/stats/calib holds 1 of 2 blocks"};
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_input_stats whole, resumed;
     char a[TEST_PATH], b[TEST_PATH];
     setup(&f);
@@ -520,7 +486,7 @@ static void test_capture_stops(void **state)
         read_one(&f, b, "blk.1.ffn_in", &resumed);
         same_stats(&whole, &resumed);
     }
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* Kept states are used: spoiled ones spoil what is made from them. Those of another text are not.
@@ -528,7 +494,7 @@ static void test_capture_stops(void **state)
 static void test_states_are_used(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_hidden h, back;
     int64_t done = 0;
     char path[TEST_PATH];
@@ -557,14 +523,14 @@ static void test_states_are_used(void **state)
     back.at[7] = 1;
     assert_int_equal(ptq_states_load(&id, &done, &back, &f.st), PTQ_SKIP);
     assert_true(back.at[7] == 1);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* Hidden states in a file instead of memory: the same statistics, and nothing is left behind. */
 static void test_capture_spills(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_input_stats in_memory, on_disk;
     char a[TEST_PATH], b[TEST_PATH];
     setup(&f);
@@ -582,7 +548,7 @@ static void test_capture_spills(void **state)
     read_one(&f, a, "blk.1.ffn_in", &in_memory);
     read_one(&f, b, "blk.1.ffn_in", &on_disk);
     same_stats(&in_memory, &on_disk);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* A capture that was stopped behind block 0: block 1 is made, block 0 is not touched. Another
@@ -590,7 +556,7 @@ static void test_capture_spills(void **state)
 static void test_capture_goes_on(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_input_stats whole, resumed, marked;
     struct ptq_h5 *h;
     char a[TEST_PATH], b[TEST_PATH];
@@ -628,7 +594,7 @@ static void test_capture_goes_on(void **state)
     args.name = "a/b";
     assert_int_equal(ptq_capture(&args, &f.st), PTQ_ERR_USAGE);
     assert_status(&f.st, PTQ_ERR_USAGE, "slash");
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* What decides bits and is not the statistics' own: refused, and the file is left as it is. */
@@ -643,7 +609,7 @@ static void test_capture_of_another_request(void **state)
                  {{SINK, N_ACTS, false}, "HASWELL avx2", PTQ_ERR_USAGE},
                  {{SINK, N_ACTS, true}, "SKYLAKEX avx512", PTQ_ERR_USAGE},
                  {{SINK, N_ACTS + 1, false}, "SKYLAKEX avx512", PTQ_ERR_USAGE}};
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_input_stats before, after;
     char out[TEST_PATH];
     setup(&f);
@@ -662,7 +628,7 @@ static void test_capture_of_another_request(void **state)
         read_one(&f, out, "blk.1.ffn_in", &after);
         same_stats(&before, &after);
     }
-    teardown(&f);
+    tiny_close(&f);
 }
 
 /* No file of this process may grow beyond `bytes`; a write beyond is an error and no signal. */
@@ -680,7 +646,7 @@ static void limit_files(rlim_t bytes)
 static void test_capture_without_room(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_input_stats whole, there;
     struct ptq_h5 *h;
     struct stat size;
@@ -721,13 +687,13 @@ static void test_capture_without_room(void **state)
         read_one(&f, b, input, &there);
         same_stats(&whole, &there);
     }
-    teardown(&f);
+    tiny_close(&f);
 }
 
 static void test_bad_stats_files(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_input_stats s;
     struct ptq_h5 *h;
     char a[TEST_PATH];
@@ -772,13 +738,13 @@ static void test_bad_stats_files(void **state)
                      PTQ_ERR_USAGE);
     assert_status(&f.st, PTQ_ERR_USAGE, "did you mean 'token'");
     assert_ok(ptq_h5_close(h, NULL), &f.st);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 static void test_layer_view(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct tiny_case f;
     struct ptq_hidden h;
     struct ptq_block b;
     struct ptq_input_stats s[PTQ_MAX_STAGES];
@@ -796,7 +762,7 @@ static void test_layer_view(void **state)
                 l.acts.rows == N_ACTS && l.hess_norm == PTQ_NORM_TOKEN);
     ptq_layer_from_model(&b.lin[0], 1, NULL, &l);
     assert_true(!l.hess.at && !l.acts.at && l.role == PTQ_ROLE_Q);
-    teardown(&f);
+    tiny_close(&f);
 }
 
 int main(void)

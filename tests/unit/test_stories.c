@@ -2,9 +2,8 @@
  * rotary pairs, tied head) with its tokenizer against independent numpy forward passes (figures of
  * ../shared/data/README.md). */
 #include "core/json.h"
-#include "model/eval.h"
 #include "model/tokenizer.h"
-#include "model_cases.h"
+#include "trained.h"
 
 /* ---- the tokenizer */
 
@@ -38,42 +37,6 @@ static int64_t encode(struct tokenized *k, const char *text, size_t bytes, int32
     return n;
 }
 
-/* ---- running */
-
-struct windows {
-    int64_t len[512], offset[512], n_seq, n_total;
-    int32_t *id;
-};
-
-static void add_window(struct windows *w, const int32_t *id, int64_t n)
-{
-    w->len[w->n_seq] = n;
-    w->offset[w->n_seq++] = w->n_total;
-    memcpy(w->id + w->n_total, id, (size_t)n * sizeof *id);
-    w->n_total += n;
-}
-
-static double run_nll(const char *model, const struct windows *w, int64_t *n_scored)
-{
-    struct ptq_status st = {0};
-    struct ptq_arena a;
-    struct ptq_model *m;
-    struct ptq_pool *pool;
-    struct ptq_eval e;
-    ptq_arena_init(&a, 0);
-    const struct ptq_text text = {.tokens = {w->n_seq, w->n_total, w->len, w->offset, w->id}};
-    assert_ok(ptq_model_open(&m, model, NULL, &st), &st);
-    assert_ok(ptq_pool_new(&pool, 0, &st), &st);
-    const struct ptq_eval_args args = {.model = m, .text = &text, .pool = pool};
-    assert_ok(ptq_eval_model(&args, &a, &e, &st), &st);
-    double nll = ptq_eval_nll(&e);
-    *n_scored = e.n_scored;
-    ptq_pool_free(pool);
-    ptq_model_close(m);
-    ptq_arena_clear(&a);
-    return nll;
-}
-
 /* BOS + story, cut at 512 tokens. */
 static void test_sixty_stories(void **state)
 {
@@ -83,12 +46,13 @@ static void test_sixty_stories(void **state)
     TEST_SHARED_OR_SKIP(stories, "data/text/tinystories.first600KB.txt");
     struct tokenized t;
     struct ptq_status st = {0};
-    struct windows w = {.id = malloc(60 * 512 * sizeof *w.id)};
+    struct windows w;
     char *text;
     size_t bytes;
     tokenizer_open(&t, tok);
     assert_ok(ptq_read_file(stories, 1 << 20, &text, &bytes, &st), &st);
     static const char end_mark[] = "<|endoftext|>";
+    windows_new(&w, 60, 512);
     for (char *p = text; w.n_seq < 60;) {
         char *end = strstr(p, end_mark), *last = end;
         assert_non_null(end);
@@ -98,15 +62,11 @@ static void test_sixty_stories(void **state)
             last--;
         int32_t *id;
         int64_t n = encode(&t, p, (size_t)(last - p), &id);
-        add_window(&w, id, n < 512 ? n : 512);
+        windows_add(&w, n < 512 ? n : 512, -1, id);
         p = end + strlen(end_mark);
     }
-    int64_t n_scored;
-    double nll = run_nll(model, &w, &n_scored);
-    assert_int_equal(n_scored, 20424);
-    if (!(fabs(nll - 1.2958) < 5.1e-5))
-        fail_msg("nll %.6f", nll);
-    free(w.id);
+    assert_int_equal(w.n_total - w.n_seq, 20424); /* scored, as many as in the figure */
+    check_figure(model, &w, 1.2958, 5.1e-5);
     free(text);
     tokenizer_close(&t);
 }
@@ -120,23 +80,16 @@ static void test_wiki(void **state)
     TEST_SHARED_OR_SKIP(wiki, "data/text/wiki.test.raw");
     struct tokenized t;
     struct ptq_status st = {0};
-    struct windows w = {.id = malloc(300 * 512 * sizeof *w.id)};
+    struct windows w;
     char *text;
     size_t bytes;
     tokenizer_open(&t, tok);
     assert_ok(ptq_read_file(wiki, 1 << 22, &text, &bytes, &st), &st);
-    int32_t *all, id[512] = {1};
+    int32_t *all;
     assert_true(encode(&t, text, bytes, &all) > 300 * 511);
-    for (int s = 0; s < 300; s++) {
-        memcpy(id + 1, all + 1 + s * 511, 511 * sizeof *id);
-        add_window(&w, id, 512);
-    }
-    int64_t n_scored;
-    double nll = run_nll(model, &w, &n_scored);
-    assert_int_equal(n_scored, 153300);
-    if (!(fabs(nll - 4.83978) < 1e-5))
-        fail_msg("nll %.6f", nll);
-    free(w.id);
+    windows_make(&w, 300, 512, 1, all + 1);
+    assert_int_equal(w.n_total - w.n_seq, 153300);
+    check_figure(model, &w, 4.83978, 1e-5);
     free(text);
     tokenizer_close(&t);
 }
