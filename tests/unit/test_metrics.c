@@ -215,6 +215,164 @@ static void test_layer_excess_bits(void **state)
     teardown(&f);
 }
 
+/* ---- loss_over_optimum: rows x cols at 2 bits, against every code there is */
+
+enum { LO_ROWS = 3, LO_MOST = 16, LO_CODES = 4 };
+
+struct coarse {
+    int cols, group, groups; /* groups: a row's, 0 of the matrix */
+    const int32_t *perm;
+    float w[LO_ROWS * LO_MOST], what[LO_ROWS * LO_MOST], scale[LO_ROWS * LO_MOST],
+        zero[LO_ROWS * LO_MOST];
+    double hess[LO_MOST * LO_MOST];
+    uint16_t codes[LO_ROWS * LO_MOST];
+};
+
+static int group_of(const struct coarse *c, int i, int j)
+{
+    int at = j;
+    for (int k = 0; c->perm && k < c->cols; k++)
+        if (c->perm[k] == j)
+            at = k;
+    return c->groups ? i * c->groups + at / c->group : 0;
+}
+
+static float coarse_value(const struct coarse *c, int i, int j, int code)
+{
+    const int g = group_of(c, i, j);
+    return c->scale[g] * ((float)code - c->zero[g]);
+}
+
+static double row_loss(const struct coarse *c, int i, const float *v)
+{
+    double sum = 0;
+    for (int a = 0; a < c->cols; a++)
+        for (int b = 0; b < c->cols; b++)
+            sum += ((double)v[a] - c->w[i * c->cols + a]) * c->hess[a * c->cols + b] *
+                   ((double)v[b] - c->w[i * c->cols + b]);
+    return sum;
+}
+
+static double least_loss(const struct coarse *c, int i)
+{
+    double least = INFINITY;
+    float v[LO_MOST];
+    for (int all = 0; all < 1 << 2 * c->cols; all++) {
+        for (int j = 0; j < c->cols; j++)
+            v[j] = coarse_value(c, i, j, all >> 2 * j & 3);
+        least = fmin(least, row_loss(c, i, v));
+    }
+    return least;
+}
+
+/* Codes: round to nearest. */
+static void make_coarse(struct coarse *c, bool dense)
+{
+    for (int i = 0; i < LO_ROWS * LO_MOST; i++) {
+        c->w[i] = (float)ptq_normal(11, (uint64_t)i);
+        c->scale[i] = .5f + (float)(i % 5) / 8;
+        c->zero[i] = (float)(1 + i % 2);
+    }
+    for (int a = 0; a < c->cols; a++)
+        for (int b = 0; b < c->cols; b++) {
+            double *h = &c->hess[a * c->cols + b];
+            *h = a == b ? 1 + a : 0;
+            for (int t = 0; dense && t < 8; t++)
+                *h += ptq_normal(12, (uint64_t)(t * LO_MOST + a)) *
+                      ptq_normal(12, (uint64_t)(t * LO_MOST + b));
+        }
+    for (int i = 0; i < LO_ROWS; i++)
+        for (int j = 0; j < c->cols; j++) {
+            const int g = group_of(c, i, j), at = i * c->cols + j;
+            const double q = rint(c->w[at] / c->scale[g] + c->zero[g]);
+            c->codes[at] = (uint16_t)(q < 0 ? 0 : q > LO_CODES - 1 ? LO_CODES - 1 : q);
+            c->what[at] = coarse_value(c, i, j, c->codes[at]);
+        }
+}
+
+static const struct ptq_value *loss_over_optimum(const struct coarse *c, struct ptq_value v[MOST],
+                                                 struct ptq_arena *arena)
+{
+    const int n_grids = c->groups ? LO_ROWS * c->groups : 1;
+    struct ptq_status st = {0};
+    struct ptq_layer_truth truth = {0};
+    struct ptq_layer layer = {.name = "l",
+                              .w = {c->w, LO_ROWS, c->cols, c->cols},
+                              .hess = {c->hess, c->cols, c->cols, c->cols}};
+    struct ptq_quant q = {LO_ROWS, c->cols, 1};
+    q.part[0] = (struct ptq_part){.kind = PTQ_PART_UNIFORM,
+                                  .bits = 2,
+                                  .codes = c->codes,
+                                  .group_cols = c->group,
+                                  .groups_per_row = c->groups,
+                                  .perm = c->perm,
+                                  .scale = {PTQ_FMT_F32, 32, false, n_grids, c->scale},
+                                  .zero = {PTQ_FMT_INT, 2, false, n_grids, c->zero}};
+    if (!c->groups) { /* a grid without zeros: the constant */
+        q.part[0].zero = (struct ptq_arr){.fmt = PTQ_FMT_NONE};
+        q.part[0].zero_const = c->zero[0];
+    }
+    ptq_arena_init(arena, 0);
+    assert_ok(ptq_layer_truth_init(&truth, &layer, NULL, NULL, arena, &st), &st);
+    assert_ok(ptq_metrics_layer_eval(&truth, &q, c->what, NULL, v, &st), &st);
+    return value(v, "loss_over_optimum");
+}
+
+static void test_loss_over_optimum(void **state)
+{
+    (void)state;
+    static const int32_t order[] = {3, 0, 4, 2, 1};
+    const struct coarse shapes[] = {{.cols = 5, .group = 2, .groups = 3},
+                                    {.cols = 5, .group = 2, .groups = 3, .perm = order},
+                                    {.cols = 5, .group = 5, .groups = 0},
+                                    {.cols = 3, .group = 1, .groups = 3}};
+    for (int k = 0; k < LENGTH(shapes); k++) {
+        struct coarse c = shapes[k];
+        struct ptq_value v[MOST];
+        struct ptq_arena arena;
+        double loss = 0, least = 0;
+        make_coarse(&c, true);
+        for (int i = 0; i < LO_ROWS; i++) {
+            loss += row_loss(&c, i, c.what + i * c.cols);
+            least += least_loss(&c, i);
+        }
+        assert_true(loss > 1.02 * least); /* rounding is not the best */
+        assert_rel(loss_over_optimum(&c, v, &arena)->v, loss / least, 1e-5);
+        ptq_arena_clear(&arena);
+    }
+}
+
+/* 16 inputs are searched, and under a diagonal Hessian rounding is the best there is. A Hessian
+ * that is not positive definite has no search. */
+static void test_loss_over_optimum_edges(void **state)
+{
+    (void)state;
+    struct coarse c = {.cols = LO_MOST, .group = 4, .groups = 4};
+    struct ptq_value v[MOST];
+    struct ptq_arena arena;
+    make_coarse(&c, false);
+    assert_rel(loss_over_optimum(&c, v, &arena)->v, 1, 1e-5);
+    ptq_arena_clear(&arena);
+    c.hess[0] = -1;
+    assert_string_equal(loss_over_optimum(&c, v, &arena)->reason,
+                        "the Hessian is not positive definite");
+    ptq_arena_clear(&arena);
+}
+
+/* What = W stores no error: no bound, and nothing to be the best of. */
+static void test_no_loss(void **state)
+{
+    (void)state;
+    struct coarse c = {.cols = 4, .group = 2, .groups = 2};
+    struct ptq_value v[MOST];
+    struct ptq_arena arena;
+    make_coarse(&c, true);
+    memcpy(c.w, c.what, sizeof c.w);
+    assert_string_equal(loss_over_optimum(&c, v, &arena)->reason, "the best codes have no loss");
+    assert_string_equal(value(v, "excess_bits")->reason, "no loss: the bound is infinite");
+    ptq_arena_clear(&arena);
+}
+
 /* What = W / 2: dW = -W / 2, so every relative error is 1/4 and every cosine 1, under any Hessian.
  */
 static void test_layer_closed_form(void **state)
@@ -466,6 +624,9 @@ int main(void)
         cmocka_unit_test(test_layer_against_loops),
         cmocka_unit_test(test_layer_bits),
         cmocka_unit_test(test_layer_excess_bits),
+        cmocka_unit_test(test_loss_over_optimum),
+        cmocka_unit_test(test_loss_over_optimum_edges),
+        cmocka_unit_test(test_no_loss),
         cmocka_unit_test(test_layer_closed_form),
         cmocka_unit_test(test_layer_absences),
         cmocka_unit_test(test_model_by_hand),
