@@ -222,6 +222,7 @@ enum { LO_ROWS = 3, LO_MOST = 16, LO_CODES = 4 };
 struct coarse {
     int cols, group, groups; /* groups: a row's, 0 of the matrix */
     const int32_t *perm;
+    bool tree, rotated, divided; /* the values are not the grid's */
     float w[LO_ROWS * LO_MOST], what[LO_ROWS * LO_MOST], scale[LO_ROWS * LO_MOST],
         zero[LO_ROWS * LO_MOST];
     double hess[LO_MOST * LO_MOST];
@@ -293,6 +294,7 @@ static void make_coarse(struct coarse *c, bool dense)
 static const struct ptq_value *loss_over_optimum(const struct coarse *c, struct ptq_value v[MOST],
                                                  struct ptq_arena *arena)
 {
+    static const uint8_t pairs[LO_ROWS * LO_MOST / 2];
     const int n_grids = c->groups ? LO_ROWS * c->groups : 1;
     struct ptq_status st = {0};
     struct ptq_layer_truth truth = {0};
@@ -312,6 +314,12 @@ static const struct ptq_value *loss_over_optimum(const struct coarse *c, struct 
         q.part[0].zero = (struct ptq_arr){.fmt = PTQ_FMT_NONE};
         q.part[0].zero_const = c->zero[0];
     }
+    q.part[0].tree_levels = c->tree;
+    q.part[0].tree_bits = c->tree ? pairs : NULL;
+    if (c->rotated)
+        q.part[0].rot = (struct ptq_arr){PTQ_FMT_F32, 32, false, c->cols * c->cols, c->w};
+    if (c->divided)
+        q.act.divisor = (struct ptq_arr){PTQ_FMT_F32, 32, false, c->cols, c->scale};
     ptq_arena_init(arena, 0);
     assert_ok(ptq_layer_truth_init(&truth, &layer, NULL, NULL, arena, &st), &st);
     assert_ok(ptq_metrics_layer_eval(&truth, &q, c->what, NULL, v, &st), &st);
@@ -357,6 +365,25 @@ static void test_loss_over_optimum_edges(void **state)
     assert_string_equal(loss_over_optimum(&c, v, &arena)->reason,
                         "the Hessian is not positive definite");
     ptq_arena_clear(&arena);
+}
+
+/* Codes of a grid that is not the weights' own are not searched. */
+static void test_loss_over_optimum_seen_another_way(void **state)
+{
+    (void)state;
+    const struct coarse shapes[] = {{.cols = 4, .group = 2, .groups = 2, .tree = true},
+                                    {.cols = 4, .group = 2, .groups = 2, .rotated = true},
+                                    {.cols = 4, .group = 2, .groups = 2, .divided = true}};
+    for (int k = 0; k < LENGTH(shapes); k++) {
+        struct coarse c = shapes[k];
+        struct ptq_value v[MOST];
+        struct ptq_arena arena;
+        make_coarse(&c, true);
+        const struct ptq_value *it = loss_over_optimum(&c, v, &arena);
+        assert_non_null(it->reason);
+        assert_string_equal(it->reason, "not one uniform grid");
+        ptq_arena_clear(&arena);
+    }
 }
 
 /* What = W stores no error: no bound, and nothing to be the best of. */
@@ -626,6 +653,7 @@ int main(void)
         cmocka_unit_test(test_layer_excess_bits),
         cmocka_unit_test(test_loss_over_optimum),
         cmocka_unit_test(test_loss_over_optimum_edges),
+        cmocka_unit_test(test_loss_over_optimum_seen_another_way),
         cmocka_unit_test(test_no_loss),
         cmocka_unit_test(test_layer_closed_form),
         cmocka_unit_test(test_layer_absences),
