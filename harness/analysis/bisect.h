@@ -46,7 +46,7 @@ struct ptq_bisect_range { /* neighbouring layers that differ */
 struct ptq_bisect {
     const char *model, *text, *protocol;
     char title[2][256];
-    double nll[2];             /* recomputed; equal to the rows' or bisect fails */
+    double nll[2];             /* recomputed; the rows', or bisect fails */
     struct ptq_interval total; /* NEW less OLD */
     int64_t n_layers, n_changed, n_probes, n_ranges;
     struct ptq_bisect_range *range; /* in the order of the model */

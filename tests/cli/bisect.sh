@@ -7,44 +7,112 @@ trap 'rm -rf "$tree"' EXIT
 build=$(basename "$BUILD_DIR")
 tar cf - --exclude=./results --exclude=./.git --exclude='./build' . | tar xf - -C "$tree"
 mkdir -p "$tree/build" && cp -a "$BUILD_DIR" "$tree/build/"
-# rtn, but every fifth code of blk.2.ffn_down is 4 off, and the scales of blk.1.attn_o are half larger.
-sed -e 's/PTQ_METHOD(rtn)/PTQ_METHOD(planted)/; s/"rtn"/"planted"/; s/#include "ptq.h"/#include "ptq.h"\n#include <string.h>/' -e 's|    out->n_parts = 1;|    if (strcmp(layer->name, "blk.2.ffn_down") == 0)\
-        for (int64_t i = 0; i < layer->w.rows * layer->w.cols; i += 5)\
-            at.codes[i] ^= 4;\
-    if (strcmp(layer->name, "blk.1.attn_o") == 0)\
-        for (int64_t i = 0; i < out->part[0].scale.n; i++)\
-            at.scale[i] *= 1.5f;\
-    out->n_parts = 1;|' methods/rtn.c >"$tree/methods/planted.c"
+# rtn with the faults whose bits the option `what` has. blk.2.ffn_down: 1 every fifth code is 4 off, 2 scales are half larger,
+# 4 zeros are another, 8 groups are of the columns in reverse; 16: scales of blk.1.attn_o are half larger.
+cat >"$tree/methods/plant.h" <<'END'
+#include <stddef.h>
+#include <string.h>
+struct plan {
+    int what;
+};
+static const struct ptq_opt options[] = {
+    {.name = "what", .type = PTQ_OPT_INT, .offset = offsetof(struct plan, what), .max = 31, .help = "faults"}, {.name = NULL}};
+
+static void plant(struct ptq_ctx *ctx, const struct ptq_layer *layer, int what, struct ptq_part *part, struct ptq_part_arrays *at)
+{
+    const int64_t cols = layer->w.cols, n = layer->w.rows * cols;
+    const int here = strcmp(layer->name, "blk.2.ffn_down") ? strcmp(layer->name, "blk.1.attn_o") ? 0 : what & 16 : what & 15;
+    int32_t *perm = here & 8 ? ptq_alloc(ctx, PTQ_ARENA_RESULT, cols, sizeof *perm) : NULL;
+    for (int64_t i = 0; here & 1 && i < n; i += 5)
+        at->codes[i] ^= 4;
+    for (int64_t g = 0; g < at->n_groups; g++) {
+        at->scale[g] *= here & 18 ? 1.5f : 1;
+        at->zero[g] += !(here & 4) ? 0 : at->zero[g] > 7 ? -1 : 1;
+    }
+    for (int64_t k = 0; perm && k < cols; k++)
+        perm[k] = (int32_t)(cols - 1 - k);
+    part->perm = perm;
+}
+END
+sed -e 's/PTQ_METHOD(rtn)/PTQ_METHOD(planted)/; s/"rtn"/"planted"/; s/#include "ptq.h"/&\n#include "plant.h"/' \
+    -e 's/^    out->n_parts = 1;/    plant(ctx, layer, ((const struct plan *)opts)->what, \&out->part[0], \&at);\n&/' \
+    -e 's/^    .quantize = quantize,/    .opts_size = sizeof(struct plan),\n    .opts = options,\n&/' methods/rtn.c >"$tree/methods/planted.c"
 make -C "$tree" --no-print-directory BUILD="$build" program >"$tree/log" 2>&1 || fail "the planted method does not build"
 ptq="$tree/build/$build/ptq"
-sweep() { # windows out
+sweep() { # windows out methods
     "$ptq" sweep "$tree/configs/demo.ini" --no-report --quiet \
-        --set "sweep.methods=rtn,planted sweep.bits=4 sweep.group_size=64 sweep.scale=f32 eval.windows=$1 calib.nsamples=2 run.out=$2" >"$tree/log" 2>&1 || fail "sweep"
+        --set "sweep.methods=$3 sweep.bits=4 sweep.group_size=64 sweep.scale=f32 eval.windows=$1 calib.nsamples=2 run.out=$2" >"$tree/log" 2>&1 || fail "sweep"
 }
-sweep 48 "$tree/a"
+sweep 48 "$tree/a" rtn,gptq,planted:what=1,planted:what=6,planted:what=8,planted:what=15,planted:what=16,planted:what=17
 run=$tree/a/demo
-"$ptq" bisect "$run" "$run" --old label=rtn --new label=planted --quiet --format jsonl >"$tree/found" 2>"$tree/log" || fail "bisect: exit $?"
+"$ptq" bisect "$run" "$run" --old label=rtn --new label=planted:what=17 --quiet --format jsonl >"$tree/found" 2>"$tree/log" || fail "bisect: exit $?"
 guilty() { sed -n 's/.*"layers":"\([^"]*\)".*"guilty":"yes".*/\1/p' "$tree/found" | tr '\n' ' '; }
 [ "$(guilty)" = "blk.1.attn_o blk.2.ffn_down " ] || { cat "$tree/found"; fail "guilty: $(guilty)"; }
 grep 'blk.2.ffn_down' "$tree/found" | grep -q '[1-9][0-9]* codes, 0 scales .*, 0 zeros' || fail "codes of blk.2.ffn_down alone differ"
 grep 'blk.1.attn_o' "$tree/found" | grep -q '"0 codes, [1-9][0-9]* scales (at most 0.5), 0 zeros' || fail "scales of blk.1.attn_o alone differ"
 # two layers differ of 28: the ends, one between, and the parts (whole form and the one part that differs) of both
-"$ptq" bisect "$run" "$run" --old label=rtn --new label=planted --quiet >"$tree/found" 2>"$tree/log" || fail "bisect"
+"$ptq" bisect "$run" "$run" --old label=rtn --new label=planted:what=17 --quiet >"$tree/found" 2>"$tree/log" || fail "bisect"
 grep -q '2 of 28 layers differ; 7 probes' "$tree/found" || { cat "$tree/found"; fail "probes"; }
 "$ptq" bisect "$run" "$run" --pick label=rtn --quiet | grep -q 'all 28 layers are the same' || fail "the same row twice"
 
-sweep 32 "$tree/b"
+# What the sweep says of a model: the mean of its windows, which are of equal length.
+nll() { sed -n 's/.*"kind":"model".*"label":"'"$1"'".*"nll_windows":\[\([^]]*\)\].*/\1/p' "$run/cells.jsonl" | awk -F, '{ for (i = 1; i <= NF; i++) s += $i; printf "%.12f", s / NF }'; }
+number() { sed -n "s/.*\"layers\":\"$1\".*\"$2\":\"\{0,1\}\([-+0-9.e]*\).*/\1/p" "$tree/found"; } # layers, column
+# is LABEL LABEL LAYERS COLUMN: the cell is the second model's NLL less the first's, to the digits printed
+is() {
+    awk -v a="$(nll "$1")" -v b="$(nll "$2")" -v x="$(number "$3" "$4")" 'BEGIN { d = b - a - x; exit !(a && b && x != "" && d * d < 3e-13) }' ||
+        fail "$3, $4: $(number "$3" "$4"), the sweep says $(nll "$2") less $(nll "$1"): $(cat "$tree/found")"
+}
+found() { # old new flags...
+    local old=$1 new=$2
+    shift 2
+    "$ptq" bisect "$run" "$run" --old "label=$old" --new "label=$new" --quiet --format jsonl "$@" >"$tree/found" 2>"$tree/log" || fail "bisect $old $new: exit $?"
+}
+# Each hybrid is a model of the sweep: with one layer's faults, with one part of them, and there and back.
+found rtn planted:what=17
+is rtn planted:what=16 blk.1.attn_o dnll
+is rtn planted:what=16 blk.1.attn_o grid
+is planted:what=16 planted:what=17 blk.2.ffn_down dnll
+is rtn planted:what=1 blk.2.ffn_down codes
+found rtn planted:what=15
+is rtn planted:what=15 blk.2.ffn_down dnll
+is rtn planted:what=1 blk.2.ffn_down codes
+is rtn planted:what=6 blk.2.ffn_down grid
+is rtn planted:what=8 blk.2.ffn_down order
+grep -q '[1-9][0-9]* codes, [1-9][0-9]* scales (at most 0.5), [1-9][0-9]* zeros, order' "$tree/found" || fail "every part differs: $(cat "$tree/found")"
+found planted:what=15 rtn
+is planted:what=15 rtn blk.2.ffn_down dnll
+[ "$(guilty)" = "blk.2.ffn_down " ] || fail "an improvement has its layer as well: $(cat "$tree/found")"
+grep -q 'scales (at most 0.333)' "$tree/found" || fail "scales a third smaller: $(cat "$tree/found")"
+# Ranges add up to the whole, however far they were halved.
+for probes in 3 4 9 200; do
+    found planted:what=17 gptq --probes $probes --share 0
+    awk -v a="$(nll planted:what=17)" -v b="$(nll gptq)" -v p=$probes '{
+            match($0, /"n":"?[0-9]+/); k = substr($0, RSTART, RLENGTH); sub(/.*[:"]/, "", k); n += k
+            match($0, /"dnll":"?[-+0-9.e]+/); d = substr($0, RSTART, RLENGTH); sub(/.*[:"]/, "", d); sum += d
+            split_not += /out of probes/ }
+        END { d = sum - (b - a); exit !(n == 28 && d * d < NR * NR * 3e-13 && NR > 1 && (p == 200) == (split_not == 0) && (p > 3 || NR == 2)) }' "$tree/found" ||
+        fail "ranges of $probes probes do not add up to $(nll gptq) less $(nll planted:what=17): $(cat "$tree/found")"
+done
+
+sweep 32 "$tree/b" rtn
 "$ptq" bisect "$run" "$tree/b/demo" --pick label=rtn --quiet >"$tree/out" 2>"$tree/log"
 code=$?
 [ $code = 3 ] && grep -q 'not comparable' "$tree/log" || fail "another number of windows: exit $code"
 "$ptq" bisect "$run" "$run" --quiet >"$tree/out" 2>"$tree/log"
 code=$?
-[ $code = 2 ] && grep -q 'label planted' "$tree/log" || fail "two rows: exit $code"
+[ $code = 2 ] && grep -q 'label planted:what=1' "$tree/log" || fail "two rows: exit $code"
 "$ptq" bisect "$run" "$run" --pick label --quiet >"$tree/out" 2>"$tree/log"
 code=$?
 [ $code = 2 ] && grep -q 'FIELD=VALUE' "$tree/log" || fail "a bad pick: exit $code"
+cp "$run/cells.jsonl" "$tree/rows"
+sed -i '/"label":"rtn"/s/"nll_windows":\[[0-9.]*/"nll_windows":[9/' "$run/cells.jsonl"
+"$ptq" bisect "$run" "$run" --old label=rtn --new label=gptq --quiet >"$tree/out" 2>"$tree/log"
+code=$?
+[ $code = 5 ] && grep -q 'its row says' "$tree/log" || fail "a row of another loss: exit $code"
+mv "$tree/rows" "$run/cells.jsonl"
 rm "$run"/forms.pack
-"$ptq" bisect "$run" "$run" --old label=rtn --new label=planted --quiet >"$tree/out" 2>"$tree/log"
+"$ptq" bisect "$run" "$run" --old label=rtn --new label=planted:what=17 --quiet >"$tree/out" 2>"$tree/log"
 code=$?
 [ $code = 2 ] && grep -q 'is not here' "$tree/log" || fail "forms are gone: exit $code"
 echo "planted layers found by name and part"
