@@ -52,9 +52,10 @@ static int side_picks(const struct ptq_args *a, const char *flag, struct ptq_are
 
 /* ---- what was found */
 
-static const char *const columns[] = {"layers", "n",     "dnll", "lo",    "hi",          "share",
-                                      "guilty", "codes", "grid", "order", "what differs"};
-static const bool numeric[] = {false, true, true, true, true, true, false, true, true, true, false};
+static const char *const columns[] = {"layers", "n",     "dnll",  "lo",   "hi",    "share",
+                                      "guilty", "alone", "codes", "grid", "order", "what differs"};
+static const bool numeric[] = {false, true, true, true, true, true,
+                               false, true, true, true, true, false};
 enum { N_COLUMNS = sizeof columns / sizeof *columns };
 
 static void put_mean(char out[24], const struct ptq_interval *i)
@@ -80,16 +81,17 @@ static void what_differs(const struct ptq_bisect_range *r, char *out, size_t siz
 static int add_range(struct ptq_table *t, const struct ptq_bisect *b,
                      const struct ptq_bisect_range *r)
 {
-    char layers[256], n[24], cell[6][24], share[24], what[200];
+    char layers[256], n[24], cell[7][24], share[24], what[200];
     snprintf(layers, sizeof layers, r->n_layers > 1 ? "%s .. %s" : "%s", r->first, r->last);
     snprintf(n, sizeof n, "%lld", (long long)r->n_layers);
     put_mean(cell[0], &r->dnll);
     snprintf(cell[1], 24, "%+.6f", r->dnll.lo);
     snprintf(cell[2], 24, "%+.6f", r->dnll.hi);
     snprintf(share, sizeof share, "%.1f%%", 100 * r->dnll.mean / b->total.mean);
-    put_mean(cell[3], &r->parts.codes);
-    put_mean(cell[4], &r->parts.grid);
-    put_mean(cell[5], &r->parts.order_alone);
+    put_mean(cell[3], &r->parts.whole);
+    put_mean(cell[4], &r->parts.codes);
+    put_mean(cell[5], &r->parts.grid);
+    put_mean(cell[6], &r->parts.order_alone);
     what_differs(r, what, sizeof what);
     const char *const cells[N_COLUMNS] = {layers,
                                           n,
@@ -101,6 +103,7 @@ static int add_range(struct ptq_table *t, const struct ptq_bisect *b,
                                           cell[3],
                                           cell[4],
                                           cell[5],
+                                          cell[6],
                                           what};
     return ptq_table_row(t, cells);
 }
@@ -241,9 +244,9 @@ const struct ptq_verb ptq_verb_bisect = {
         "guilty. dnll: what the layers\n"
         "carry, in nats/token, lo and hi its 95 % interval over windows; the ranges add up to the "
         "whole. A guilty layer is taken\n"
-        "apart: codes, grid (scales and zeros), order are dnll with that part of NEW alone in OLD; "
-        "parts fit each other, so\n"
-        "they need not add up.\n"
+        "apart: alone is dnll of its NEW form with all else OLD; codes, grid (scales and zeros), "
+        "order with that part of it alone:\n"
+        "parts fit each other, so they need not add up.\n"
         "Exit codes: 0 ok, 2 usage, a row or form that is not there; 3 not comparable; 5 a form "
         "was changed after it was measured.\n"
         "  ptq bisect results/before results/after --pick \"label=gptq bits=3 group_size=64\"\n"

@@ -8,7 +8,7 @@ build=$(basename "$BUILD_DIR")
 tar cf - --exclude=./results --exclude=./.git --exclude='./build' . | tar xf - -C "$tree"
 mkdir -p "$tree/build" && cp -a "$BUILD_DIR" "$tree/build/"
 # rtn with the faults whose bits the option `what` has. blk.2.ffn_down: 1 every fifth code is 4 off, 2 scales are half larger,
-# 4 zeros are another, 8 groups are of the columns in reverse; 16: scales of blk.1.attn_o are half larger.
+# 4 zeros are another, 8 groups are of the columns in reverse; 16: scales of blk.1.attn_o are 3/8 larger, 32: of blk.3.ffn_up half.
 cat >"$tree/methods/plant.h" <<'END'
 #include <stddef.h>
 #include <string.h>
@@ -16,18 +16,18 @@ struct plan {
     int what;
 };
 static const struct ptq_opt options[] = {
-    {.name = "what", .type = PTQ_OPT_INT, .offset = offsetof(struct plan, what), .max = 31, .help = "faults"}, {.name = NULL}};
+    {.name = "what", .type = PTQ_OPT_INT, .offset = offsetof(struct plan, what), .max = 63, .help = "faults"}, {.name = NULL}};
 
 static void plant(struct ptq_ctx *ctx, const struct ptq_layer *layer, int what, struct ptq_part *part, struct ptq_part_arrays *at)
 {
     const int64_t cols = layer->w.cols, n = layer->w.rows * cols;
-    const int here = strcmp(layer->name, "blk.2.ffn_down") ? strcmp(layer->name, "blk.1.attn_o") ? 0 : what & 16 : what & 15;
+    const int here = what & (!strcmp(layer->name, "blk.2.ffn_down") ? 15 : !strcmp(layer->name, "blk.1.attn_o") ? 16 : !strcmp(layer->name, "blk.3.ffn_up") ? 32 : 0);
     int32_t *perm = here & 8 ? ptq_alloc(ctx, PTQ_ARENA_RESULT, cols, sizeof *perm) : NULL;
     for (int64_t i = 0; here & 1 && i < n; i += 5)
         at->codes[i] ^= 4;
     for (int64_t g = 0; g < at->n_groups; g++) {
-        at->scale[g] *= here & 18 ? 1.5f : 1;
-        at->zero[g] += !(here & 4) ? 0 : at->zero[g] > 7 ? -1 : 1;
+        at->scale[g] *= here & 34 ? 1.5f : here & 16 ? 1.375f : 1;
+        at->zero[g] += !(here & 4) ? 0 : at->zero[g] > 7 ? -2 : 2;
     }
     for (int64_t k = 0; perm && k < cols; k++)
         perm[k] = (int32_t)(cols - 1 - k);
@@ -43,13 +43,13 @@ sweep() { # windows out methods
     "$ptq" sweep "$tree/configs/demo.ini" --no-report --quiet \
         --set "sweep.methods=$3 sweep.bits=4 sweep.group_size=64 sweep.scale=f32 eval.windows=$1 calib.nsamples=2 run.out=$2" >"$tree/log" 2>&1 || fail "sweep"
 }
-sweep 48 "$tree/a" rtn,gptq,planted:what=1,planted:what=6,planted:what=8,planted:what=15,planted:what=16,planted:what=17
+sweep 48 "$tree/a" rtn,gptq,planted:what=1,planted:what=4,planted:what=6,planted:what=8,planted:what=15,planted:what=16,planted:what=17,planted:what=49
 run=$tree/a/demo
 "$ptq" bisect "$run" "$run" --old label=rtn --new label=planted:what=17 --quiet --format jsonl >"$tree/found" 2>"$tree/log" || fail "bisect: exit $?"
 guilty() { sed -n 's/.*"layers":"\([^"]*\)".*"guilty":"yes".*/\1/p' "$tree/found" | tr '\n' ' '; }
 [ "$(guilty)" = "blk.1.attn_o blk.2.ffn_down " ] || { cat "$tree/found"; fail "guilty: $(guilty)"; }
 grep 'blk.2.ffn_down' "$tree/found" | grep -q '[1-9][0-9]* codes, 0 scales .*, 0 zeros' || fail "codes of blk.2.ffn_down alone differ"
-grep 'blk.1.attn_o' "$tree/found" | grep -q '"0 codes, [1-9][0-9]* scales (at most 0.5), 0 zeros' || fail "scales of blk.1.attn_o alone differ"
+grep 'blk.1.attn_o' "$tree/found" | grep -q '"0 codes, [1-9][0-9]* scales (at most 0.375), 0 zeros' || fail "scales of blk.1.attn_o alone differ"
 # two layers differ of 28: the ends, one between, and the parts (whole form and the one part that differs) of both
 "$ptq" bisect "$run" "$run" --old label=rtn --new label=planted:what=17 --quiet >"$tree/found" 2>"$tree/log" || fail "bisect"
 grep -q '2 of 28 layers differ; 7 probes' "$tree/found" || { cat "$tree/found"; fail "probes"; }
@@ -69,11 +69,15 @@ found() { # old new flags...
     "$ptq" bisect "$run" "$run" --old "label=$old" --new "label=$new" --quiet --format jsonl "$@" >"$tree/found" 2>"$tree/log" || fail "bisect $old $new: exit $?"
 }
 # Each hybrid is a model of the sweep: with one layer's faults, with one part of them, and there and back.
-found rtn planted:what=17
+found rtn planted:what=49
 is rtn planted:what=16 blk.1.attn_o dnll
 is rtn planted:what=16 blk.1.attn_o grid
 is planted:what=16 planted:what=17 blk.2.ffn_down dnll
+is rtn planted:what=1 blk.2.ffn_down alone
 is rtn planted:what=1 blk.2.ffn_down codes
+is planted:what=17 planted:what=49 blk.3.ffn_up dnll
+found rtn planted:what=4
+is rtn planted:what=4 blk.2.ffn_down grid
 found rtn planted:what=15
 is rtn planted:what=15 blk.2.ffn_down dnll
 is rtn planted:what=1 blk.2.ffn_down codes
@@ -84,6 +88,12 @@ found planted:what=15 rtn
 is planted:what=15 rtn blk.2.ffn_down dnll
 [ "$(guilty)" = "blk.2.ffn_down " ] || fail "an improvement has its layer as well: $(cat "$tree/found")"
 grep -q 'scales (at most 0.333)' "$tree/found" || fail "scales a third smaller: $(cat "$tree/found")"
+# Two layers that cancel: no sure difference of the whole, and both are found.
+found planted:what=16 planted:what=8
+[ "$(guilty)" = "blk.1.attn_o blk.2.ffn_down " ] || fail "layers that cancel: $(cat "$tree/found")"
+"$ptq" bisect "$run" "$run" --old label=planted:what=16 --new label=planted:what=8 --quiet >"$tree/out" || fail "bisect"
+grep -q 'difference .* \[-.*, +' "$tree/out" || fail "they do not cancel: $(cat "$tree/out")"
+grep -q "^NLL   $(printf '%.9f -> %.9f' "$(nll planted:what=16)" "$(nll planted:what=8)")," "$tree/out" || fail "not the losses of the sweep: $(cat "$tree/out")"
 # Ranges add up to the whole, however far they were halved.
 for probes in 3 4 9 200; do
     found planted:what=17 gptq --probes $probes --share 0
