@@ -259,6 +259,11 @@ static struct ptq_comparison compare_rows(const struct made *old, int n_old, con
     for (int i = 0; i < n_new; i++)
         add(&y.rows, &new[i]);
     assert_ok(ptq_compare(&x, &y, &o, arena, &c, &st), &st);
+    if (c.n && c.at[0].layers.n) { /* they outlive the rows */
+        struct ptq_compared_layers *l = &c.at[0].layers;
+        l->worst_name = ptq_arena_strdup(arena, &st, l->worst_name);
+        l->best_name = ptq_arena_strdup(arena, &st, l->best_name);
+    }
     for (int64_t i = 0; i < x.rows.n; i++)
         json_decref(a[i]);
     for (int64_t i = 0; i < y.rows.n; i++)
@@ -405,6 +410,19 @@ static void no_error(void **state)
     expect(&none, &none, true, PTQ_SAME, false, 0);
     expect(&none, &some, false, PTQ_REGRESSED, false, 1);
     expect(&some, &none, false, PTQ_IMPROVED, false, 0);
+    const struct made broken = {3, 3.25, 0, "aa", "l", -.1, 0};
+    expect(&some, &broken, false, PTQ_AMBIGUOUS, false, 7);
+    struct made larger = none; /* named in XML and tables, whatever its ratio */
+    larger.stored = 4;
+    struct ptq_arena arena;
+    ptq_arena_init(&arena, 0);
+    assert_string_equal(compare_rows(&some, 1, &larger, 1, false, &arena).at[0].layers.worst_name,
+                        "l");
+    assert_string_equal(compare_rows(&none, 1, &some, 1, false, &arena).at[0].layers.best_name,
+                        "l");
+    assert_string_equal(compare_rows(&some, 1, &broken, 1, false, &arena).at[0].layers.worst_name,
+                        "l");
+    ptq_arena_clear(&arena);
 }
 
 /* 3 bits of 8 rows and 5 of 24: (3 x 8 + 5 x 24) / 32 = 4.5. */
