@@ -523,7 +523,8 @@ static void repeated_times(void **state)
 {
     (void)state;
     const double old[] = {4, 2, 1, 3, 5}, above[] = {9, 6, 8, 5.5, 7},
-                 touching[] = {9, 6, 8, 4.5, 7}, below[] = {.5, .9, .7, .6, .8};
+                 touching[] = {9, 6, 8, 4.5, 7}, reaching[] = {.5, .9, 1.5, .6, .8},
+                 below[] = {.5, .9, .7, .6, .8};
     struct ptq_arena arena;
     ptq_arena_init(&arena, 0);
     struct ptq_compared_times t = times(old, 5, above, 5, &arena);
@@ -532,6 +533,7 @@ static void repeated_times(void **state)
     assert_rel(t.new, 7, 1e-14);
     assert_string_equal(t.name, "q b3 g64");
     assert_string_equal(times(old, 5, touching, 5, &arena).verdict, "no difference seen");
+    assert_string_equal(times(old, 5, reaching, 5, &arena).verdict, "no difference seen");
     assert_string_equal(times(old, 5, below, 5, &arena).verdict, "faster");
     assert_string_equal(times(above, 5, old, 5, &arena).verdict, "faster");
     assert_non_null(strstr(times(old, 4, above, 5, &arena).verdict, "not judged"));
