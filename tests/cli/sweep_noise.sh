@@ -35,6 +35,17 @@ awk '{ n = split($3, x, ","); if ($1 != $2 || n != 6) exit 1; for (i in x) if (x
 awk '{ split($3, x, ","); if ($1 != $2 || x[1] == $1 || x[1] == x[2]) exit 1 }' "$work/gptq" || fail "gptq has none: $(head -1 "$work/gptq")"
 grep '"base":"rtn"' "$work/noisy/cells.jsonl" | grep '"kind":"layer"' | grep -vq '"constant":true' && fail "rtn is not marked as constant"
 
+# The interval is that of the row's own values less one shard: the jackknife of their logarithms, t(.975, 3) = 3.182446 (tables).
+grep '"kind":"layer"' "$work/noisy/cells.jsonl" |
+    sed -E 's/.*"out_relerr_heldout":\[([^]]*)\].*"error":([0-9.e-]+),"less_one":\[([^]]*)\].*/\1,\2,\3/' >"$work/intervals"
+awk -F, '{
+        for (i = 4; i <= 7; i++) { x[i] = log($i); m[NR] += x[i] / 4 }
+        for (i = 4; i <= 7; i++) s[NR] += (x[i] - m[NR]) ^ 2
+        half = 3.182446 * sqrt(3 / 4 * s[NR])
+        low = log($1 / $3) + half; high = log($2 / $3) - half
+        if (NF != 7 || half <= 0 || low * low > 1e-12 * half * half || high * high > 1e-12 * half * half) { print; exit 1 }
+    } END { if (!NR) exit 1 }' "$work/intervals" || fail "an interval is not its replicates'"
+
 # Rows that lack it get it, once; without the question it stays. Their statistics are other files, the totals in them the same.
 cp -r "$work/plain" "$work/later"
 SET=$asked exits 0 sweep "$config" later
