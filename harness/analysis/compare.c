@@ -286,7 +286,7 @@ static int join(struct work *w)
         const struct cell *other, *c = &w->old[i], *n = partner(w, c, &field, &other);
         if (field && !n)
             return tell_difference(w, c->row, other->row, field);
-        if (n || finished(c->row))
+        if (finished(c->row)) /* what failed before cannot have become worse */
             w->pairs[w->n_pairs++] = (struct pair){c, n};
     }
     bool any = false;

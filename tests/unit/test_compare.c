@@ -466,6 +466,26 @@ static void worst_first(void **state)
     ptq_arena_clear(&arena);
 }
 
+/* What failed in OLD says nothing, whatever it is now. */
+static void failed_before(void **state)
+{
+    (void)state;
+    const struct made old[] = {{3, 3.25, 0, "aa", "a", .1, 0},
+                               {4, 4.25, 0, "aa", "a", .1, 0, .status = "skipped"}};
+    struct made new[] = {old[0], old[1]};
+    struct ptq_arena arena;
+    ptq_arena_init(&arena, 0);
+    for (int k = 0; k < 2; k++) {
+        struct ptq_comparison c = compare_rows(old, 2, new, 2, true, &arena);
+        assert_int_equal(c.quality, PTQ_SAME);
+        assert_int_equal(c.exit_code, 0);
+        assert_int_equal(c.n, 1);
+        new[1].status = NULL;
+    }
+    assert_int_equal(compare_rows(old + 1, 1, old + 1, 1, true, &arena).exit_code, 3);
+    ptq_arena_clear(&arena);
+}
+
 /* Windows decide against layers, and layers where windows are silent. */
 static void windows_before_layers(void **state)
 {
@@ -548,6 +568,7 @@ int main(void)
                                        cmocka_unit_test(no_error),
                                        cmocka_unit_test(stored_by_size),
                                        cmocka_unit_test(worst_first),
+                                       cmocka_unit_test(failed_before),
                                        cmocka_unit_test(windows_before_layers),
                                        cmocka_unit_test(repeated_times),
                                        cmocka_unit_test(false_alarms),
