@@ -59,7 +59,8 @@ done
 SET="$SET_SPEED sweep.methods=rtn sweep.group_size=64 sweep.a_bits=8" exits 0 sweep "$config" acts
 [ "$(grep -c '"kind":"speed".*"integer_inputs":true' "$work/acts/cells.jsonl")" = 2 ] || fail "speeds of inputs of 8 bits"
 SET="$SET_SPEED sweep.methods=rtn sweep.group_size=64 sweep.kv_tokens=64" exits 0 sweep "$config" caches
-[ "$(grep -c '"kind":"speed".*"tokens_s"' "$work/caches/cells.jsonl")" = 2 ] || fail "caches of K and V have no product"
+[ "$(grep -c '"kind":"speed".*"tokens_s"' "$work/caches/cells.jsonl")" = 2 ] || fail "speeds beside caches of K and V"
+grep '"kind":"speed"' "$work/caches/cells.jsonl" | field macs | awk -v n="$macs" '$1 != n { exit 1 }' || fail "caches of K and V multiply nothing: not $macs products"
 "$PTQ" compare "$work/speed" "$work/speed" >"$work/same" 2>&1 || fail "a run with speeds and itself: $(tail -3 "$work/same")"
 # Rows of weights are the same with and without it.
 SET="${SET_SPEED/bench.speed=1/bench.speed=0}" exits 0 sweep "$config" plain
