@@ -56,6 +56,9 @@ for name in tokens_s batch_gflops; do
     last=$(grep '"kind":"speed".*"label":"rtn".*"bits":3,"group_size":64,' "$rows" | tail -1 | field $name)
     [ -n "$shown" ] && [ "$shown" = "$last" ] || fail "$name: the table says $shown, the last row $last"
 done
+"$PTQ" report "$work/speed" --no-plots >"$work/out" 2>"$work/err" || fail "report: $(cat "$work/err")"
+grep -Eq '^\| tokens.?_s \| tokens a second' "$work/speed/report.md" && grep -Eq '^\| batch.?_gflops \| GFLOP/s' "$work/speed/report.md" ||
+    fail "definitions: $(grep -E '^\| (tokens|batch)' "$work/speed/report.md")"
 SET="$SET_SPEED sweep.methods=rtn sweep.group_size=64 sweep.a_bits=8" exits 0 sweep "$config" acts
 [ "$(grep -c '"kind":"speed".*"integer_inputs":true' "$work/acts/cells.jsonl")" = 2 ] || fail "speeds of inputs of 8 bits"
 SET="$SET_SPEED sweep.methods=rtn sweep.group_size=64 sweep.kv_tokens=64" exits 0 sweep "$config" caches
