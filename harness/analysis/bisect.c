@@ -66,9 +66,7 @@ static int add_range(struct search *s, const struct range *r, const struct ptq_i
                                    .split = out_of_probes};
     if (!guilty || x->n_layers > 1)
         return PTQ_OK;
-    const struct ptq_bisect_place place = {s->w.changed_site[r->lo], r->lo, r->from, r->at_lo,
-                                           &x->dnll};
-    return ptq_bisect_parts(&s->w, &place, &x->parts, st);
+    return ptq_bisect_parts(&s->w, s->w.changed_site[r->lo], &s->first, &x->parts, st);
 }
 
 static int search(struct search *s, const struct range *r, struct ptq_status *st);
@@ -139,6 +137,27 @@ static int both_ends(struct search *s, double *old, double *new, struct ptq_stat
     return rc;
 }
 
+/* What the row was measured at, but for the rounding of another build or processor. */
+static int check_nll(struct search *s, int side, const double *nll, struct ptq_status *st)
+{
+    static const double rounding = 1e-4; /* nats a token; a tenth of what `ptq compare` minds */
+    const json_t *row = s->w.picked[side].row;
+    const int64_t n = s->w.text.tokens.n_seq;
+    double *measured = windows(s, st);
+    if (!measured)
+        return PTQ_ERR_MEMORY;
+    for (int64_t i = 0; i < n; i++)
+        measured[i] = ptq_row_window(row, i);
+    const double was = ptq_walk_nll(&s->w, measured), is = ptq_walk_nll(&s->w, nll);
+    if (ptq_row_n_windows(row) == n && fabs(is - was) <= rounding)
+        return PTQ_OK;
+    return ptq_status_set(
+        st, PTQ_ERR_NUMERIC,
+        "%s: the stored forms give an NLL of %.6f, its row says %.6f: they are not "
+        "the model that was measured; run the sweep again",
+        s->w.picked[side].run_dir, is, was);
+}
+
 static int find(struct search *s, struct ptq_status *st)
 {
     double *old = windows(s, st), *new = windows(s, st);
@@ -147,8 +166,13 @@ static int find(struct search *s, struct ptq_status *st)
     if (!old || !new || !s->w.n_window || !s->out->range)
         return PTQ_ERR_MEMORY;
     int rc = both_ends(s, old, new, st);
+    if (!rc)
+        rc = check_nll(s, PTQ_OLD, old, st);
+    if (!rc)
+        rc = check_nll(s, PTQ_NEW, new, st);
     if (rc)
         return rc;
+    s->w.zero_nll = old;
     s->out->nll[PTQ_OLD] = ptq_walk_nll(&s->w, old);
     s->out->nll[PTQ_NEW] = ptq_walk_nll(&s->w, new);
     ptq_walk_difference(&s->w, old, new, &s->out->total);

@@ -25,17 +25,15 @@ struct ptq_bisect_args {
     void *stop_arg;
 };
 
-/* Parts of NEW's form of one layer, between the layers that its dnll was measured between: NEW's
- * before it, OLD's behind it. */
+/* What NEW does to one layer, all others OLD's. */
 struct ptq_bisect_parts {
     bool comparable;                    /* both forms are one uniform grid of the same shape */
     int64_t n_codes, n_scales, n_zeros; /* that differ */
     bool order;                         /* the permutations differ */
     double max_scale;                   /* largest |new / old - 1| of a scale */
-    /* Mean NLL less that with OLD's form there: NEW's codes on OLD's grid, its grid (scales and
-     * zeros) under OLD's codes, its order alone. n == 0: nothing of that kind differs. Where one
-     * kind alone differs it carries the layer's dnll. */
-    struct ptq_interval codes, grid, order_alone;
+    /* Mean NLL less OLD's, with NEW's whole form, its codes on OLD's grid, its grid (scales and
+     * zeros) under OLD's codes, its order alone. n == 0: nothing of that kind differs. */
+    struct ptq_interval whole, codes, grid, order_alone;
 };
 struct ptq_bisect_range { /* neighbouring layers that differ */
     const char *first, *last;
@@ -48,7 +46,7 @@ struct ptq_bisect_range { /* neighbouring layers that differ */
 struct ptq_bisect {
     const char *model, *text, *protocol;
     char title[2][256];
-    double nll[2];             /* recomputed; equal to the rows' or bisect fails */
+    double nll[2];             /* recomputed; the rows', or bisect fails */
     struct ptq_interval total; /* NEW less OLD */
     int64_t n_layers, n_changed, n_probes, n_ranges;
     struct ptq_bisect_range *range; /* in the order of the model */

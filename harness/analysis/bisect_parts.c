@@ -56,21 +56,21 @@ struct swap { /* which of NEW's parts replace OLD's */
 
 struct scoring {
     struct ptq_walk *w;
-    const struct ptq_bisect_place *at;
-    struct ptq_waypoint here; /* before the site's block */
+    int64_t site;
+    struct ptq_waypoint here; /* OLD before the site's block */
     const struct ptq_result *form[2];
 };
 
 static int score_form(struct scoring *s, const struct ptq_result *r, struct ptq_interval *out,
                       struct ptq_status *st)
 {
-    const struct ptq_hybrid h = {.n_new = s->at->n_new, .instead = r, .at = s->at->site};
+    const struct ptq_hybrid h = {.n_new = 0, .instead = r, .at = s->site};
     double *nll = malloc((size_t)s->w->text.tokens.n_seq * sizeof *nll);
     if (!nll)
         return ptq_status_nomem(st, "NLL of windows", 0);
     int rc = ptq_walk_score(s->w, &s->here, &h, nll, st);
     if (!rc)
-        ptq_walk_difference(s->w, s->at->nll, nll, out);
+        ptq_walk_difference(s->w, s->w->zero_nll, nll, out);
     free(nll);
     return rc;
 }
@@ -101,43 +101,38 @@ static int score_swap(struct scoring *s, struct swap swap, struct ptq_interval *
     return rc;
 }
 
-/* One that differs alone is the whole difference, which is known. */
 static int score_all(struct scoring *s, struct ptq_bisect_parts *p, struct ptq_status *st)
 {
-    const struct {
-        bool differs;
-        struct swap swap;
-        struct ptq_interval *out;
-    } part[] = {{p->n_codes > 0, {.codes = true}, &p->codes},
-                {p->n_scales || p->n_zeros, {.grid = true}, &p->grid},
-                {p->order, {.order = true}, &p->order_alone}};
-    const int n = part[0].differs + part[1].differs + part[2].differs;
-    int rc = PTQ_OK;
-    for (int i = 0; i < 3 && !rc; i++)
-        if (part[i].differs && n == 1)
-            *part[i].out = *s->at->dnll;
-        else if (part[i].differs)
-            rc = score_swap(s, part[i].swap, part[i].out, st);
+    int rc = score_form(s, s->form[PTQ_NEW], &p->whole, st);
+    if (!p->comparable)
+        return rc;
+    const bool grid = p->n_scales || p->n_zeros;
+    if (!rc && p->n_codes)
+        rc = score_swap(s, (struct swap){.codes = true}, &p->codes, st);
+    if (!rc && grid)
+        rc = score_swap(s, (struct swap){.grid = true}, &p->grid, st);
+    if (!rc && p->order)
+        rc = score_swap(s, (struct swap){.order = true}, &p->order_alone, st);
     return rc;
 }
 
-int ptq_bisect_parts(struct ptq_walk *w, const struct ptq_bisect_place *place,
+int ptq_bisect_parts(struct ptq_walk *w, int64_t site, const struct ptq_waypoint *from,
                      struct ptq_bisect_parts *p, struct ptq_status *st)
 {
-    const struct ptq_site *at = &w->site[place->site];
-    const struct ptq_hybrid before = {.n_new = place->n_new};
+    const struct ptq_site *at = &w->site[site];
+    const struct ptq_hybrid old = {.n_new = 0};
     struct ptq_result form[2];
     struct ptq_block block;
     int n = 0, rc = ptq_model_layout(w->model, at->block, w->arena, &block, st);
     *p = (struct ptq_bisect_parts){.comparable = false};
     for (; n < 2 && !rc; n += !rc)
         rc = ptq_picked_form(&w->picked[n], &block.lin[at->lin], &form[n], st);
-    if (!rc)
+    if (!rc) {
+        struct scoring s = {.w = w, .site = site, .form = {&form[PTQ_OLD], &form[PTQ_NEW]}};
         compare(&form[PTQ_OLD].quant, &form[PTQ_NEW].quant, p);
-    if (!rc && p->comparable) {
-        struct scoring s = {.w = w, .at = place, .form = {&form[PTQ_OLD], &form[PTQ_NEW]}};
-        rc = ptq_waypoint_at(w, place->from, at->block, &before, &s.here, st);
-        rc = rc ? rc : score_all(&s, p, st);
+        rc = ptq_waypoint_at(w, from, at->block, &old, &s.here, st);
+        if (!rc)
+            rc = score_all(&s, p, st);
         ptq_waypoint_release(&s.here);
     }
     for (int i = 0; i < n; i++)

@@ -3,14 +3,8 @@
 #define PTQ_ANALYSIS_BISECT_PARTS_H
 #include "analysis/bisect_walk.h"
 
-struct ptq_bisect_place {            /* one layer of the walk from OLD to NEW */
-    int64_t site, n_new;             /* its site; layers before it that are NEW's */
-    const struct ptq_waypoint *from; /* of that hybrid, at or before the site's block */
-    const double *nll;               /* of that hybrid, by window */
-    const struct ptq_interval *dnll; /* that of the layer */
-};
-/* Compares the two forms of the layer and scores the hybrid with parts of NEW's in place of OLD's.
- */
-int ptq_bisect_parts(struct ptq_walk *, const struct ptq_bisect_place *, struct ptq_bisect_parts *,
-                     struct ptq_status *);
+/* Compares the two forms of a site and scores OLD with parts of NEW's in their place. from: a
+ * waypoint of OLD at or before the site's block. */
+int ptq_bisect_parts(struct ptq_walk *, int64_t site, const struct ptq_waypoint *from,
+                     struct ptq_bisect_parts *, struct ptq_status *);
 #endif

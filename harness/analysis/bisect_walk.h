@@ -33,6 +33,7 @@ struct ptq_walk {
     int64_t n_sites, n_changed, n_probes;
     int64_t *changed_site;        /* [n_changed] index of the site */
     char codes[2][PTQ_KEY_CHARS]; /* as model rows have it: chained hashes of the layers */
+    double *zero_nll;             /* [n_windows] of OLD */
     int64_t *n_window;
 };
 

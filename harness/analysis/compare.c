@@ -289,7 +289,7 @@ static int join(struct work *w)
         const struct cell *other, *c = &w->old[i], *n = partner(w, c, &field, &other);
         if (field && !n)
             return tell_difference(w, c->row, other->row, field);
-        if (n || finished(c->row))
+        if (finished(c->row)) /* what failed before cannot have become worse */
             w->pairs[w->n_pairs++] = (struct pair){c, n};
     }
     bool any = false;
@@ -419,6 +419,8 @@ static enum ptq_quality judge_layers(const struct ptq_compared_layers *l,
 {
     if (l->n_worse || l->mean > 1 + o->mean_tolerance)
         return PTQ_REGRESSED;
+    if (isnan(l->mean)) /* an error below 0 */
+        return PTQ_AMBIGUOUS;
     if (l->n_better || l->mean < 1 / (1 + o->mean_tolerance))
         return PTQ_IMPROVED;
     return PTQ_SAME;
@@ -429,8 +431,7 @@ static void compare_layers(const struct work *w, struct group *g)
     struct ptq_compared_layers *l = &g->c->layers;
     double sum = 0;
     const double most = 1 + w->o->layer_tolerance;
-    *l = (struct ptq_compared_layers){
-        .mean = NAN, .worst = 0, .best = INFINITY, .metric = common_metric(g)};
+    *l = (struct ptq_compared_layers){.mean = NAN, .metric = common_metric(g)};
     for (const struct pair *p = g->first; l->metric && p < g->end; p++) {
         if (!goes_by_error(p))
             continue;
@@ -439,11 +440,11 @@ static void compare_layers(const struct work *w, struct group *g)
         l->n_worse += ratio > most;
         l->n_better += ratio < 1 / most;
         sum += log(ratio);
-        if (ratio > l->worst) {
+        if (l->n == 1 || ratio > l->worst) {
             l->worst = ratio;
             l->worst_name = layer_name(p);
         }
-        if (ratio < l->best) {
+        if (l->n == 1 || ratio < l->best) {
             l->best = ratio;
             l->best_name = layer_name(p);
         }

@@ -216,13 +216,13 @@ static const char *settings_each(const struct ptq_tables *t, const struct ptq_pr
 
 static const char *cells_note(const struct ptq_tables *t, const struct ptq_proxies *p)
 {
-    const char *others =
-        p->study.n_counted == p->study.of.n_strata
-            ? ""
-            : ptq_arena_printf(t->arena, t->st,
-                               "; the others have fewer than %" PRId64 ", or an order that the text does "
-                               "not tell",
-                               p->study.of.least);
+    const char *others = p->study.n_counted == p->study.of.n_strata
+                             ? ""
+                             : ptq_arena_printf(t->arena, t->st,
+                                                "; the others have fewer than %" PRId64
+                                                ", or an order that the text does "
+                                                "not tell",
+                                                p->study.of.least);
     return ptq_arena_printf(
         t->arena, t->st,
         "%" PRId64 " models in %" PRId64 " of %" PRId64

@@ -52,9 +52,10 @@ static int side_picks(const struct ptq_args *a, const char *flag, struct ptq_are
 
 /* ---- what was found */
 
-static const char *const columns[] = {"layers", "n",     "dnll", "lo",    "hi",          "share",
-                                      "guilty", "codes", "grid", "order", "what differs"};
-static const bool numeric[] = {false, true, true, true, true, true, false, true, true, true, false};
+static const char *const columns[] = {"layers", "n",     "dnll",  "lo",   "hi",    "share",
+                                      "guilty", "alone", "codes", "grid", "order", "what differs"};
+static const bool numeric[] = {false, true, true, true, true, true,
+                               false, true, true, true, true, false};
 enum { N_COLUMNS = sizeof columns / sizeof *columns };
 
 enum { CELL = 32 };
@@ -98,20 +99,21 @@ static void what_differs(const struct ptq_bisect_range *r, char *out, size_t siz
 static int add_range(struct ptq_table *t, const struct ptq_bisect *b,
                      const struct ptq_bisect_range *r, bool exact)
 {
-    char layers[256], n[CELL], cell[6][CELL], share[CELL], what[200];
+    char layers[256], n[CELL], cell[7][CELL], share[CELL], what[200];
     snprintf(layers, sizeof layers, r->n_layers > 1 ? "%s .. %s" : "%s", r->first, r->last);
     snprintf(n, sizeof n, "%lld", (long long)r->n_layers);
     put_mean(cell[0], &r->dnll, exact);
     put_number(cell[1], r->dnll.lo, exact);
     put_number(cell[2], r->dnll.hi, exact);
     put_share(share, r->dnll.mean, b->total.mean, exact);
-    put_mean(cell[3], &r->parts.codes, exact);
-    put_mean(cell[4], &r->parts.grid, exact);
-    put_mean(cell[5], &r->parts.order_alone, exact);
+    put_mean(cell[3], &r->parts.whole, exact);
+    put_mean(cell[4], &r->parts.codes, exact);
+    put_mean(cell[5], &r->parts.grid, exact);
+    put_mean(cell[6], &r->parts.order_alone, exact);
     what_differs(r, what, sizeof what);
     const char *const cells[N_COLUMNS] = {
         layers,  n,       cell[0], cell[1], cell[2], share, r->guilty ? "yes" : "no",
-        cell[3], cell[4], cell[5], what};
+        cell[3], cell[4], cell[5], cell[6], what};
     return ptq_table_row(t, cells);
 }
 
@@ -249,11 +251,12 @@ const struct ptq_verb ptq_verb_bisect = {
         "order of the model, and ranges\n"
         "that carry something are halved: about 2 log2(layers) models are run where one layer is "
         "guilty. dnll: what the layers\n"
-        "carry behind NEW's layers and before OLD's, in nats/token, lo and hi its 95 % interval "
-        "over windows; the ranges add up to\n"
-        "the whole. A guilty layer is taken apart in the same place: codes, grid (scales and "
-        "zeros), order are dnll with that part of\n"
-        "NEW's alone; parts fit each other, so they need not add up to the layer's.\n"
+        "carry behind NEW's and before OLD's, in nats/token, lo and hi its 95 % interval over "
+        "windows; the ranges add up to the "
+        "whole. A guilty layer is taken\n"
+        "apart: alone is dnll of its NEW form with all else OLD; codes, grid (scales and zeros), "
+        "order with that part of it alone:\n"
+        "parts fit each other, so they need not add up.\n"
         "Exit codes: 0 ok, 2 usage, a row or form that is not there; 3 not comparable; 5 a form "
         "was changed after it was measured.\n"
         "  ptq bisect results/before results/after --pick \"label=gptq bits=3 group_size=64\"\n"

@@ -68,6 +68,14 @@ double ptq_quantile_sorted(const double *x, int64_t n, double p)
     return share == 0 ? x[lo] : x[lo] + share * (x[hi] - x[lo]);
 }
 
+double ptq_median_spread(double *x, int64_t n, double *spread)
+{
+    ptq_sort_f64(x, n);
+    const double median = ptq_quantile_sorted(x, n, .5);
+    *spread = (ptq_quantile_sorted(x, n, .75) - ptq_quantile_sorted(x, n, .25)) / 2 / median;
+    return median;
+}
+
 void ptq_paired_interval(const double *diff, int64_t n, double level, struct ptq_interval *out)
 {
     *out = (struct ptq_interval){ptq_mean(diff, n), NAN, NAN, NAN, NAN, NAN, n};

@@ -8,6 +8,8 @@ double ptq_mean(const double *x, int64_t n);   /* NaN for n == 0 */
 double ptq_stddev(const double *x, int64_t n); /* n - 1; NaN for n < 2 */
 /* Linear between order statistics (numpy's default); p is clamped to [0, 1]; NaN for n == 0. */
 double ptq_quantile_sorted(const double *x, int64_t n, double p);
+/* Sorts x; its median, and beside it half the distance of the quartiles over the median. */
+double ptq_median_spread(double *x, int64_t n, double *spread);
 void ptq_sort_f64(double *x, int64_t n); /* ascending, NaN last */
 
 /* Paired mean difference and its two-sided interval from per-cluster (window) differences: mean,

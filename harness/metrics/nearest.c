@@ -35,9 +35,9 @@ static bool visit(struct search *s, int j, double loss, double carried, int code
     return true;
 }
 
-static int clamp(double code, int n)
+static int clamp(double code, int most)
 {
-    return code < 0 ? 0 : code > n - 1 ? n - 1 : (int)code;
+    return code < 0 ? 0 : code > most ? most : (int)code;
 }
 
 /* Codes on both sides of the coordinate's free minimum, the nearer one first. */
@@ -49,8 +49,6 @@ static bool descend(struct search *s, int j, double loss)
     const double carried = drift(s, j), r = a->chol[j * a->n + j];
     const double centre = (a->w[j] - carried / r) / a->scale[j] + a->zero[j];
     int up = clamp(floor(centre) + 1, a->n_codes), down = up - 1;
-    if (centre >= a->n_codes)
-        up = a->n_codes, down = up - 1;
     while (up < a->n_codes || down >= 0) {
         const bool goes_up = down < 0 || (up < a->n_codes && up - centre < centre - down);
         bool beyond;

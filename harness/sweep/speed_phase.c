@@ -163,12 +163,9 @@ static int measure(struct speed *s, int64_t n, struct measured *m)
     }
     if (rc)
         return rc;
-    ptq_sort_f64(ns, rounds);
-    ptq_sort_f64(fp32, rounds);
-    m->ns = ptq_quantile_sorted(ns, rounds, .5);
-    m->fp32_ns = rival ? ptq_quantile_sorted(fp32, rounds, .5) : 0;
-    m->spread =
-        (ptq_quantile_sorted(ns, rounds, .75) - ptq_quantile_sorted(ns, rounds, .25)) / 2 / m->ns;
+    double unused;
+    m->ns = ptq_median_spread(ns, rounds, &m->spread);
+    m->fp32_ns = rival ? ptq_median_spread(fp32, rounds, &unused) : 0;
     return PTQ_OK;
 }
 
@@ -198,7 +195,9 @@ static json_t *speed_of(const struct speed *s, const struct measured *one,
     put(o, "tokens_s", 1e9 / one->ns);
     put(o, "gbs", s->bytes / one->ns);
     put(o, "spread", one->spread);
+    put(o, "macs", s->macs);
     put(o, "batch", batch);
+    put(o, "batch_tokens_s", 1e9 * batch / many->ns);
     put(o, "batch_gflops", 2 * s->macs * batch / many->ns);
     put(o, "batch_spread", many->spread);
     put(o, "bytes", s->bytes);

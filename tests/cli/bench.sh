@@ -95,6 +95,10 @@ expect 2 small --op matmul_i8 --plot picture.pdf
 says '\.svg or \.png'
 expect 2 small --op matmul_i8 --threads 1000
 says 'processors'
+processors=$(OMP_NUM_THREADS='' nproc) # all of them are taken, one more is not
+expect 0 small --op matmul_i8 --threads "$processors"
+expect 2 small --op matmul_i8 --threads $((processors + 1))
+says "$processors processors"
 if command -v gnuplot >/dev/null; then
     expect 0 small --op matmul_i8,matmul_f32 --batch 1,8 --plot "$work/it's a roof.svg"
     grep -q 'int8 dot' "it's a roof.svg" || fault "the picture lacks the line of the int8 limit"

@@ -63,6 +63,23 @@ holds noise.md '| 2 | row | gone | 2 | 1.00e-03 |'
 grep -q 'id="noise"' results/toy/report.html || fault 'the page has no section'
 holds $t/noise.tex 'rtn & 2 & 2.83e-01 $\pm$1.3 \%'
 
+# Two draws of each method; one holds noise of the first, the other of the second: statistics of two texts are not compared.
+mkdir results/draws
+for draw in 1 2; do
+    for name in one two both; do
+        error=0.1
+        case $draw$name in 1one | 2two | ?both) drop=nothing ;; *) drop='"noise":\{[^}]*\},' ;; esac
+        [ $draw$name = 2both ] && error=0.12
+        layer $name gptq 2 a $error .101,.099,.1002,.0998 "$(again .102,.1,.104,.101 .1,.1001)" |
+            sed -E "s/facts:1/facts:$draw/; s/\"calib_seed\":1/\"calib_seed\":$draw/; s/\"key\":\"k/&$draw$name/; s/$drop//; s/([[,])\\./\\10./g"
+    done
+done >results/draws/cells.jsonl
+"$PTQ" report draws --no-plots >"$dir/out" 2>"$dir/err" || fault "exit code $?: $(cat "$dir/err")"
+d=results/draws/tables
+grep -q '^toy,2,-1,16,one,2,1,' $d/noise.csv && grep -q '^toy,2,-1,16,two,2,1,' $d/noise.csv || fault "both methods are told: $(cat $d/noise.csv)"
+near $d/noise.csv '$5 == "both"' 15 0.12892080916549353 # log(.12 / .1) / sqrt 2
+[ -e $d/noise_pairs.csv ] && grep -q ',one,two,' $d/noise_pairs.csv && fault "noise of two draws is compared: $(cat $d/noise_pairs.csv)"
+
 # No row holds any: no section, no files.
 rm -r results/toy/tables
 sed -i -E 's/"noise":\{[^}]*\},//' results/toy/cells.jsonl

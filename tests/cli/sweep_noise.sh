@@ -5,7 +5,7 @@
 config=$work/small.ini
 small_config "$config"
 sed -i "s/^nsamples.*/nsamples = 8/" "$config" # under sanitizers there are fewer
-asked="calib.shards=4 noise.resamples=4 noise.perturb=1e-6 noise.repeats=2"
+asked="calib.shards=4 noise.resamples=4 noise.perturb=1e-4 noise.repeats=2"
 
 without_noise() { # rows of a folder without the noise and the interval of the held-out error
     rows "$1" | sed -E 's/,"noise":\{[^}]*\}//; s/"intervals":\{[^}]*\}/"intervals":{}/'
@@ -33,7 +33,23 @@ done
 awk '{ n = split($3, x, ","); if ($1 != $2 || n != 6) exit 1; for (i in x) if (x[i] != $1) exit 1 }' "$work/rtn" ||
     fail "rtn has noise: $(head -1 "$work/rtn")"
 awk '{ split($3, x, ","); if ($1 != $2 || x[1] == $1 || x[1] == x[2]) exit 1 }' "$work/gptq" || fail "gptq has none: $(head -1 "$work/gptq")"
+# Replicates are of their own cell: rounding leaves it where it is, halves move it far more, and no two roundings are one.
+awk 'function dist(a, b) { return a > b ? log(a / b) : log(b / a) }
+    { split($3, x, ","); if (dist(x[5], $1) > .3) { print; exit 1 }
+      half += dist(x[1], $1); rounded += dist(x[5], $1); other += x[5] != x[6] }
+    END { if (!(rounded > 0 && rounded < half / 3 && other > 0)) { print half, rounded, other, NR; exit 1 } }' "$work/gptq" || fail "replicates of gptq"
 grep '"base":"rtn"' "$work/noisy/cells.jsonl" | grep '"kind":"layer"' | grep -vq '"constant":true' && fail "rtn is not marked as constant"
+
+# The interval is that of the row's own values less one shard: the jackknife of their logarithms, t(.975, 3) = 3.182446 (tables).
+grep '"kind":"layer"' "$work/noisy/cells.jsonl" |
+    sed -E 's/.*"out_relerr_heldout":\[([^]]*)\].*"error":([0-9.e-]+),"less_one":\[([^]]*)\].*/\1,\2,\3/' >"$work/intervals"
+awk -F, '{
+        for (i = 4; i <= 7; i++) { x[i] = log($i); m[NR] += x[i] / 4 }
+        for (i = 4; i <= 7; i++) s[NR] += (x[i] - m[NR]) ^ 2
+        half = 3.182446 * sqrt(3 / 4 * s[NR])
+        low = log($1 / $3) + half; high = log($2 / $3) - half
+        if (NF != 7 || half <= 0 || low * low > 1e-12 * half * half || high * high > 1e-12 * half * half || (m[NR] - log($3)) ^ 2 > .25) { print; exit 1 }
+    } END { if (!NR) exit 1 }' "$work/intervals" || fail "an interval is not its replicates'"
 
 # Rows that lack it get it, once; without the question it stays. Their statistics are other files, the totals in them the same.
 cp -r "$work/plain" "$work/later"
@@ -54,6 +70,9 @@ same_rows "$work/noisy" "$work/few" "a metric more"
 SET="$asked eval.metrics=out_relerr_heldout,ppl" exits 0 sweep "$config" kept
 SET='' exits 0 sweep "$config" kept
 same_rows "$work/noisy" "$work/kept" "rows made again without asking for noise"
+SET="$asked noise.resamples=6" exits 0 sweep "$config" kept
+n=$(grep -cE '"base":"gptq".*"resampled":\[([^],]*,){5}[^],]*\]' "$work/kept/cells.jsonl")
+[ "$n" = $((4 * N_LAYERS)) ] || fail "six halves instead of four: $n rows made again, not 4 x $N_LAYERS"
 SET="$asked calib.shards=8" exits 0 sweep "$config" kept
 n=$(grep -cE '"less_one":\[([^],]*,){7}[^],]*\]' "$work/kept/cells.jsonl")
 [ "$n" = $((8 * N_LAYERS)) ] || fail "other shards: $n rows made again, not 8 x $N_LAYERS"

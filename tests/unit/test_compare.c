@@ -176,6 +176,32 @@ static void quantiles(void **state)
     assert_true(isnan(ptq_t_quantile(1, 10)) && isnan(ptq_t_quantile(.5, 0)));
 }
 
+/* A setting that nothing changed is no test: of three the family has two. Their p by themselves are
+ * Student's; the least change seen is at alpha / 2: t(.9875, 10) = 2.633767 (its density
+ * integrated), t(.9, 10) = 1.372184. */
+static void family(void **state)
+{
+    (void)state;
+    enum { N = 11 };
+    const struct ptq_compare_options o = ptq_compare_defaults();
+    double diff[3 * N] = {0};
+    struct ptq_judged j[3];
+    for (int i = 0; i < N; i++) {
+        diff[N + i] = .01 + .02 * (i - 5); /* spread .02 sqrt(11) */
+        diff[2 * N + i] = -.05 + .02 * (i - 5);
+    }
+    assert_true(ptq_judge(diff, 3, N, &o, j));
+    assert_int_equal(j[0].quality, PTQ_SAME);
+    assert_rel(j[0].p_holm, 1, 0);
+    assert_rel(j[2].p_holm, 2 * j[2].change.p, 1e-14);
+    assert_rel(j[1].p_holm, j[1].change.p, 1e-14);
+    assert_true(j[2].change.p < j[1].change.p && j[1].change.p < 1);
+    for (int k = 1; k < 3; k++) {
+        assert_rel(j[k].change.se, .02, 1e-12);
+        assert_rel(j[k].least_seen, .02 * (2.633767 + 1.372184), 1e-6);
+    }
+}
+
 /* ---- rows made by hand ---- */
 
 struct made {
@@ -183,6 +209,9 @@ struct made {
     const char *codes, *layer;
     double error;   /* of a layer */
     double windows; /* of a model: 4 windows around it */
+    int size;       /* of a layer: rows; 0: 8 */
+    const char *status, *label;
+    double seconds;
 };
 
 static void add(struct ptq_rows *rows, const struct made *m)
@@ -196,7 +225,7 @@ static void add(struct ptq_rows *rows, const struct made *m)
     json_object_set_new(r, "metrics", json_pack("{s:f}", "bits_stored", m->stored));
     if (m->layer) {
         json_object_set_new(r, "layer", json_string(m->layer));
-        json_object_set_new(r, "rows", json_integer(8));
+        json_object_set_new(r, "rows", json_integer(m->size ? m->size : 8));
         json_object_set_new(r, "cols", json_integer(8));
         json_object_set_new(json_object_get(r, "metrics"), "out_relerr", json_real(m->error));
     } else {
@@ -205,6 +234,12 @@ static void add(struct ptq_rows *rows, const struct made *m)
                             json_pack("[f,f,f,f]", m->windows + .1, m->windows - .1,
                                       m->windows + .2, m->windows - .2));
     }
+    if (m->status)
+        json_object_set_new(r, "status", json_string(m->status));
+    if (m->label)
+        json_object_set_new(r, "label", json_string(m->label));
+    if (m->seconds > 0)
+        json_object_set_new(r, "time", json_pack("{s:f}", "quantize_s", m->seconds));
     assert_true(rows->n < MOST);
     rows->at[rows->n++] = r;
 }
@@ -224,6 +259,11 @@ static struct ptq_comparison compare_rows(const struct made *old, int n_old, con
     for (int i = 0; i < n_new; i++)
         add(&y.rows, &new[i]);
     assert_ok(ptq_compare(&x, &y, &o, arena, &c, &st), &st);
+    if (c.n && c.at[0].layers.n) { /* they outlive the rows */
+        struct ptq_compared_layers *l = &c.at[0].layers;
+        l->worst_name = ptq_arena_strdup(arena, &st, l->worst_name);
+        l->best_name = ptq_arena_strdup(arena, &st, l->best_name);
+    }
     for (int64_t i = 0; i < x.rows.n; i++)
         json_decref(a[i]);
     for (int64_t i = 0; i < y.rows.n; i++)
@@ -297,6 +337,7 @@ static void seeds(void **state)
         assert_int_equal(c.n, 1);
         assert_int_equal(c.at[0].seeds.n, 3);
         assert_rel(c.at[0].seeds.spread, .01, 1e-9);
+        assert_rel(c.at[0].model.change.mean, k ? .0228 : .0225, 1e-9);
         assert_int_equal(c.at[0].seeds.beyond, k);
         assert_int_equal(c.exit_code, 1);
         ptq_arena_clear(&arena);
@@ -373,9 +414,217 @@ static void tokens_weigh(void **state)
     ptq_arena_clear(&arena);
 }
 
+/* Layers a, b, ... of one setting, all of error .1 in OLD and of .1 x ratio in NEW. */
+static struct ptq_comparison compare_ratios(const double *ratio, int n, struct ptq_arena *arena)
+{
+    static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+    struct made old[MOST], new[MOST];
+    ptq_arena_init(arena, 0);
+    for (int i = 0; i < n; i++) {
+        old[i] = new[i] = (struct made){3, 3.25, 0, "aa", names[i], .1, 0};
+        new[i].error *= ratio[i];
+    }
+    return compare_rows(old, n, new, n, false, arena);
+}
+
+/* One layer beyond 5 % decides where the mean is within 1 %; 1.04^(1/8) = 1.0049. */
+static void one_layer(void **state)
+{
+    (void)state;
+    struct ptq_arena arena;
+    double ratio[8] = {1, 1, 1.04, 1, 1, 1, 1, 1};
+    struct ptq_comparison c = compare_ratios(ratio, 8, &arena);
+    assert_int_equal(c.quality, PTQ_SAME);
+    assert_rel(c.at[0].layers.mean, pow(1.04, .125), 1e-12);
+    assert_string_equal(c.at[0].layers.worst_name, "c");
+    ptq_arena_clear(&arena);
+    ratio[2] = 1.051;
+    ratio[5] = 1 / 1.049;
+    c = compare_ratios(ratio, 8, &arena);
+    assert_int_equal(c.quality, PTQ_REGRESSED);
+    assert_int_equal(c.at[0].layers.n_worse, 1);
+    assert_int_equal(c.at[0].layers.n_better, 0);
+    assert_string_equal(c.at[0].layers.best_name, "f");
+    ptq_arena_clear(&arena);
+    ratio[2] = 1;
+    ratio[5] = 1 / 1.051;
+    c = compare_ratios(ratio, 8, &arena);
+    assert_int_equal(c.quality, PTQ_IMPROVED);
+    assert_int_equal(c.at[0].layers.n_better, 1);
+    assert_int_equal(c.at[0].layers.n_worse, 0);
+    ptq_arena_clear(&arena);
+}
+
+/* An error where there was none is infinitely worse, none where there was one the reverse. */
+static void no_error(void **state)
+{
+    (void)state;
+    const struct made none = {3, 3.25, 0, "aa", "l", 0, 0}, some = {3, 3.25, 0, "aa", "l", .1, 0};
+    expect(&none, &none, true, PTQ_SAME, false, 0);
+    expect(&none, &some, false, PTQ_REGRESSED, false, 1);
+    expect(&some, &none, false, PTQ_IMPROVED, false, 0);
+    const struct made broken = {3, 3.25, 0, "aa", "l", -.1, 0};
+    expect(&some, &broken, false, PTQ_AMBIGUOUS, false, 7);
+    struct made larger = none; /* named in XML and tables, whatever its ratio */
+    larger.stored = 4;
+    struct ptq_arena arena;
+    ptq_arena_init(&arena, 0);
+    assert_string_equal(compare_rows(&some, 1, &larger, 1, false, &arena).at[0].layers.worst_name,
+                        "l");
+    assert_string_equal(compare_rows(&none, 1, &some, 1, false, &arena).at[0].layers.best_name,
+                        "l");
+    assert_string_equal(compare_rows(&some, 1, &broken, 1, false, &arena).at[0].layers.worst_name,
+                        "l");
+    ptq_arena_clear(&arena);
+}
+
+/* 3 bits of 8 rows and 5 of 24: (3 x 8 + 5 x 24) / 32 = 4.5. */
+static void stored_by_size(void **state)
+{
+    (void)state;
+    const struct made old[] = {{3, 3, 0, "aa", "a", .1, 0, .size = 8},
+                               {3, 5, 0, "aa", "b", .1, 0, .size = 24}};
+    struct made new[] = {old[0], old[1]};
+    struct ptq_arena arena;
+    ptq_arena_init(&arena, 0);
+    new[0].stored = 6; /* more by as much as the other saves: 4.5 again */
+    new[1].stored = 4;
+    struct ptq_comparison c = compare_rows(old, 2, new, 2, false, &arena);
+    assert_rel(c.at[0].bits_old, 4.5, 1e-14);
+    assert_rel(c.at[0].bits_new, 4.5, 1e-14);
+    assert_int_equal(c.quality, PTQ_SAME);
+    ptq_arena_clear(&arena);
+}
+
+/* A row that failed is one that is missing; what is worse beside it comes first, and so does the
+ * worst of all settings. */
+static void worst_first(void **state)
+{
+    (void)state;
+    const struct made old[] = {{3, 3.25, 0, "aa", "a", .1, 0},
+                               {3, 3.25, 0, "aa", "b", .1, 0},
+                               {4, 4.25, 0, "aa", "a", .1, 0}};
+    struct made new[] = {old[0], old[1], old[2]};
+    struct ptq_arena arena;
+    ptq_arena_init(&arena, 0);
+    new[1].status = "failed";
+    struct ptq_comparison c = compare_rows(old, 3, new, 3, false, &arena);
+    assert_int_equal(c.quality, PTQ_MISSING);
+    assert_int_equal(c.exit_code, 6);
+    new[0].error = .2;
+    c = compare_rows(old, 3, new, 3, false, &arena);
+    assert_int_equal(c.quality, PTQ_REGRESSED);
+    assert_int_equal(c.exit_code, 1);
+    assert_int_equal(c.at[1].quality, PTQ_SAME);
+    ptq_arena_clear(&arena);
+}
+
+/* What failed in OLD says nothing, whatever it is now. */
+static void failed_before(void **state)
+{
+    (void)state;
+    const struct made old[] = {{3, 3.25, 0, "aa", "a", .1, 0},
+                               {4, 4.25, 0, "aa", "a", .1, 0, .status = "skipped"}};
+    struct made new[] = {old[0], old[1]};
+    struct ptq_arena arena;
+    ptq_arena_init(&arena, 0);
+    for (int k = 0; k < 2; k++) {
+        struct ptq_comparison c = compare_rows(old, 2, new, 2, true, &arena);
+        assert_int_equal(c.quality, PTQ_SAME);
+        assert_int_equal(c.exit_code, 0);
+        assert_int_equal(c.n, 1);
+        new[1].status = NULL;
+    }
+    assert_int_equal(compare_rows(old + 1, 1, old + 1, 1, true, &arena).exit_code, 3);
+    ptq_arena_clear(&arena);
+}
+
+/* Windows decide against layers, and layers where windows are silent. */
+static void windows_before_layers(void **state)
+{
+    (void)state;
+    const struct made old[] = {{3, 3.25, 0, "aa", NULL, 0, 2}, {3, 3.25, 0, "aa", "a", .1, 0}};
+    struct made new[] = {old[0], old[1]};
+    struct ptq_arena arena;
+    ptq_arena_init(&arena, 0);
+    new[1].error = .2;
+    assert_int_equal(compare_rows(old, 2, new, 2, false, &arena).quality, PTQ_REGRESSED);
+    new[0].windows = 1.9;
+    assert_int_equal(compare_rows(old, 2, new, 2, false, &arena).quality, PTQ_IMPROVED);
+    new[0].windows = 2.1;
+    new[1].error = .05;
+    assert_int_equal(compare_rows(old, 2, new, 2, false, &arena).quality, PTQ_REGRESSED);
+    ptq_arena_clear(&arena);
+}
+
+/* ---- times: two layers of .25 and .75 of each run's seconds */
+
+static struct ptq_compared_times times(const double *old, int n_old, const double *new, int n_new,
+                                       struct ptq_arena *arena)
+{
+    struct ptq_compare_run run[2][MOST];
+    const struct ptq_compare_run *at[2][MOST];
+    json_t *row[2][MOST][MOST];
+    struct ptq_compared_times *out;
+    struct ptq_status st = {0};
+    int64_t n;
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < (side ? n_new : n_old); i++) {
+            const double s = side ? new[i] : old[i];
+            struct made m = {3, 3.25, 0, "aa", "a", .1, 0, .label = "q", .seconds = s / 4};
+            run[side][i] = (struct ptq_compare_run){.name = "r", .rows = {.at = row[side][i]}};
+            add(&run[side][i].rows, &m);
+            m.layer = "b";
+            m.seconds = 3 * s / 4;
+            add(&run[side][i].rows, &m);
+            m.bits = 4; /* another setting, in OLD alone */
+            m.seconds = 100;
+            if (!side)
+                add(&run[side][i].rows, &m);
+            at[side][i] = &run[side][i];
+        }
+    assert_ok(ptq_compare_times(at[0], n_old, at[1], n_new, arena, &out, &n, &st), &st);
+    assert_int_equal(n, 1);
+    for (int side = 0; side < 2; side++)
+        for (int i = 0; i < (side ? n_new : n_old); i++)
+            for (int64_t k = 0; k < run[side][i].rows.n; k++)
+                json_decref(row[side][i][k]);
+    return *out;
+}
+
+static void repeated_times(void **state)
+{
+    (void)state;
+    const double old[] = {4, 2, 1, 3, 5}, above[] = {9, 6, 8, 5.5, 7},
+                 touching[] = {9, 6, 8, 4.5, 7}, reaching[] = {.5, .9, 1.5, .6, .8},
+                 below[] = {.5, .9, .7, .6, .8};
+    struct ptq_arena arena;
+    ptq_arena_init(&arena, 0);
+    struct ptq_compared_times t = times(old, 5, above, 5, &arena);
+    assert_string_equal(t.verdict, "slower");
+    assert_rel(t.old, 3, 1e-14);
+    assert_rel(t.new, 7, 1e-14);
+    assert_string_equal(t.name, "q b3 g64");
+    assert_string_equal(times(old, 5, touching, 5, &arena).verdict, "no difference seen");
+    assert_string_equal(times(old, 5, reaching, 5, &arena).verdict, "no difference seen");
+    assert_string_equal(times(old, 5, below, 5, &arena).verdict, "faster");
+    assert_string_equal(times(above, 5, old, 5, &arena).verdict, "faster");
+    assert_non_null(strstr(times(old, 4, above, 5, &arena).verdict, "not judged"));
+    assert_non_null(strstr(times(old, 5, above, 4, &arena).verdict, "not judged"));
+    ptq_arena_clear(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(tokens_weigh),
+                                       cmocka_unit_test(family),
+                                       cmocka_unit_test(one_layer),
+                                       cmocka_unit_test(no_error),
+                                       cmocka_unit_test(stored_by_size),
+                                       cmocka_unit_test(worst_first),
+                                       cmocka_unit_test(failed_before),
+                                       cmocka_unit_test(windows_before_layers),
+                                       cmocka_unit_test(repeated_times),
                                        cmocka_unit_test(false_alarms),
                                        cmocka_unit_test(power),
                                        cmocka_unit_test(verdicts),

@@ -198,6 +198,28 @@ static void test_clean(void **state)
     }
 }
 
+/* Of 3 layers, bits 2 to 4, 2 group sizes, 2 methods: how often each rule looks. */
+static void test_counts(void **state)
+{
+    static const struct {
+        const char *rule;
+        int64_t n;
+    } want[] = {{"hessian_not_zero", 18},  /* gptq's cells */
+                {"calibration_counts", 6}, /* its settings */
+                {"codes_in_range", 36},    /* all forms */
+                {"round_trip", 36},
+                {"ledger_is_bytes", 36},
+                {"gptq_not_above_rtn", 6},         /* rows of 3 and 4 bits */
+                {"gptq_not_above_rtn_coarse", 12}, /* 2 bits, and fresh groups */
+                {"error_falls_with_bits", 8},      /* 2 steps of 2 methods and 2 groups */
+                {"error_falls_with_groups", 6}};   /* 1 step of 2 methods and 3 widths */
+    struct ptq_invariants all;
+    for (int i = 0; i < LENGTH(want); i++)
+        if (check(*state, want[i].rule, &all).n_checked != want[i].n)
+            fail_msg("%s: %d, not %d", want[i].rule,
+                     (int)check(*state, want[i].rule, &all).n_checked, (int)want[i].n);
+}
+
 /* Without forms.pack nothing passes in silence. */
 static void test_without_forms(void **state)
 {
@@ -248,6 +270,33 @@ static void test_hessian(void **state)
     json_t *row = row_of(*state, "gptq", 3, -1, "blk.0.attn_k");
     json_object_set_new(json_object_get(row, "health"), "trace", json_real(0));
     expect_broken(*state, "hessian_not_zero", true, "gptq b3 row blk.0.attn_k: tr H = 0");
+}
+
+static void test_hessian_dead(void **state)
+{
+    struct ptq_invariants all;
+    json_t *health = json_object_get(row_of(*state, "gptq", 3, -1, "blk.0.attn_k"), "health");
+    json_object_set_new(health, "n_dead", json_integer(COLS - 1));
+    assert_int_equal(check(*state, "hessian_not_zero", &all).n_broken, 0);
+    json_object_set_new(health, "n_dead", json_integer(COLS));
+    expect_broken(*state, "hessian_not_zero", true, "gptq b3 row blk.0.attn_k: tr H = 3.5");
+}
+
+/* Two layers of three that are as rtn's are no alarm; without rtn beside it a layer is not
+ * checked, which is said. */
+static void test_changed_some(void **state)
+{
+    struct run *r = *state;
+    struct ptq_invariants all;
+    for (int k = 0; k < 2; k++)
+        json_object_set(row_of(r, "gptq", 4, 16, layer_names[k]), "codes_hash",
+                        json_object_get(row_of(r, "rtn", 4, 16, layer_names[k]), "codes_hash"));
+    assert_int_equal(check(r, "calibration_counts", &all).n_broken, 0);
+    json_object_set_new(row_of(r, "rtn", 4, 16, layer_names[2]), "seed", json_integer(9));
+    struct ptq_rule_result alone = check(r, "calibration_counts", &all);
+    assert_int_equal(alone.n_broken, 1); /* the two that can be seen */
+    assert_non_null(alone.not_checked);
+    assert_non_null(strstr(alone.not_checked, "1 layer cells have no rtn"));
 }
 
 static void test_changed(void **state)
@@ -414,6 +463,57 @@ static void test_gptq(void **state)
     expect_broken(*state, "gptq_not_above_rtn", true, "gptq b3 row blk.0.attn_k: tr(dW (H +");
 }
 
+static void set_loss(json_t *row, double loss, double dw2)
+{
+    set_metric(row, "proxy_loss", loss);
+    set_metric(row, "w_mse", dw2 / (ROWS * COLS));
+}
+
+/* What gptq minimises: 11 + lambda 2 against rtn's 10 + lambda 4, level at lambda = 1/2. */
+static void test_gptq_damping(void **state)
+{
+    struct run *r = *state;
+    struct ptq_invariants all;
+    json_t *gptq = row_of(r, "gptq", 3, -1, "blk.0.attn_k"),
+           *rtn = row_of(r, "rtn", 3, -1, "blk.0.attn_k"), *notes = json_object_get(gptq, "notes");
+    set_loss(gptq, 11, 2);
+    set_loss(rtn, 10, 4);
+    json_object_set_new(notes, "damping", json_real(.6));
+    assert_int_equal(check(r, "gptq_not_above_rtn", &all).n_broken, 0);
+    json_object_set_new(notes, "damping", json_real(.4));
+    expect_broken(r, "gptq_not_above_rtn", true, "tr(dW (H + 0.4 I) dW^T) = 11.8, rtn has 11.6");
+}
+
+/* Rows that say nothing about each other are not compared, which is said: another draw, statistics
+ * behind quantized blocks, no Hessian at all. */
+static void test_gptq_apart(void **state)
+{
+    struct run *r = *state;
+    struct ptq_invariants all;
+    json_t *gptq = row_of(r, "gptq", 3, -1, "blk.0.attn_k"),
+           *rtn = row_of(r, "rtn", 3, -1, "blk.0.attn_k");
+    swap_losses(gptq, rtn);
+    json_object_set_new(rtn, "calib_seed", json_integer(2));
+    struct ptq_rule_result now = check(r, "gptq_not_above_rtn", &all);
+    assert_int_equal(now.n_checked, 5);
+    assert_int_equal(now.n_broken, 0);
+    assert_non_null(strstr(now.not_checked, "no rtn row of the same cell and draw"));
+    json_object_set_new(rtn, "calib_seed", json_integer(1));
+    json_object_set_new(rtn, "stats", json_string("sequential"));
+    json_object_set_new(gptq, "stats", json_string("sequential"));
+    now = check(r, "gptq_not_above_rtn", &all);
+    assert_int_equal(now.n_broken, 0);
+    assert_non_null(strstr(now.not_checked, "sequential"));
+    json_object_set_new(rtn, "stats", json_string("fp"));
+    json_object_set_new(gptq, "stats", json_string("fp"));
+    json_object_set_new(gptq, "options", json_string("act_order=1:no_hess=1"));
+    now = check(r, "gptq_not_above_rtn", &all);
+    assert_int_equal(now.n_checked, 5);
+    assert_int_equal(now.n_broken, 0);
+    json_object_set_new(gptq, "options", json_string("act_order=1:no_hess=10"));
+    assert_int_equal(check(r, "gptq_not_above_rtn", &all).n_broken, 1);
+}
+
 /* A dead input among live ones: gptq takes its weights for 0, which is nothing that it minimises.
  * At 8 bits its |W|^2 outweighs all that is left of the loss. */
 static void test_gptq_dead(void **state)
@@ -484,6 +584,12 @@ static void test_boa(void **state)
     assert_int_equal(one.n_broken, 0);
     set_metric(row_of(r, "boa", 3, -1, "blk.0.attn_v"), "attn_loss", 3);
     expect_broken(r, "boa_not_above_gptq", false, "blk.0.attn_v (1.5)");
+    for (int k = 0; k < N_LAYERS; k++) /* of another order of columns: no comparison */
+        json_object_set_new(row_of(r, "boa", 3, -1, layer_names[k]), "options",
+                            json_string("act_order_col=0"));
+    one = check(r, "boa_not_above_gptq", &all);
+    assert_int_equal(one.n_checked, 0);
+    assert_non_null(one.not_checked);
 }
 
 static void raise_errors(struct run *r, int bits, int64_t group, int n_layers)
@@ -505,15 +611,37 @@ static void test_falls(void **state)
     assert_int_equal(all.n_violated, 0);
 }
 
+/* Groups get finer from rows to 32 to 16 columns: each is held to the next coarser one. */
+static void test_falls_over_three(void **state)
+{
+    struct run *r = *state;
+    for (int k = 0; k < N_LAYERS; k++) {
+        json_t *copy = json_deep_copy(row_of(r, "rtn", 3, 16, layer_names[k]));
+        json_object_set_new(copy, "group_size", json_integer(32));
+        set_metric(copy, "out_relerr", 0.9);
+        add_row(r, copy);
+    }
+    expect_broken(r, "error_falls_with_groups", false, "rtn minmax from b3 row to b3 g32");
+    struct ptq_invariants all;
+    struct ptq_rule_result now = check(r, "error_falls_with_groups", &all);
+    assert_int_equal(now.n_broken, 1);
+    assert_int_equal(now.n_checked, 7);
+}
+
 #define RUN_TEST(test) cmocka_unit_test_setup_teardown(test, make_run, drop_run)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        RUN_TEST(test_clean),      RUN_TEST(test_without_forms), RUN_TEST(test_identity),
-        RUN_TEST(test_hessian),    RUN_TEST(test_changed),       RUN_TEST(test_codes),
-        RUN_TEST(test_hash),       RUN_TEST(test_bytes),         RUN_TEST(test_ledger),
-        RUN_TEST(test_transforms), RUN_TEST(test_gptq),          RUN_TEST(test_gptq_coarse),
-        RUN_TEST(test_gptq_dead),  RUN_TEST(test_divisor),       RUN_TEST(test_boa),
-        RUN_TEST(test_falls)};
+        RUN_TEST(test_clean),        RUN_TEST(test_without_forms),
+        RUN_TEST(test_identity),     RUN_TEST(test_hessian),
+        RUN_TEST(test_changed),      RUN_TEST(test_codes),
+        RUN_TEST(test_hash),         RUN_TEST(test_bytes),
+        RUN_TEST(test_ledger),       RUN_TEST(test_transforms),
+        RUN_TEST(test_gptq),         RUN_TEST(test_gptq_coarse),
+        RUN_TEST(test_gptq_dead),    RUN_TEST(test_divisor),
+        RUN_TEST(test_boa),          RUN_TEST(test_falls),
+        RUN_TEST(test_counts),       RUN_TEST(test_hessian_dead),
+        RUN_TEST(test_changed_some), RUN_TEST(test_gptq_damping),
+        RUN_TEST(test_gptq_apart),   RUN_TEST(test_falls_over_three)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -215,160 +215,189 @@ static void test_layer_excess_bits(void **state)
     teardown(&f);
 }
 
-/* A layer of 5 inputs whose codes can be tried one by one: 2 bits, groups of 2 positions of an
- * order, a last one of 1. */
-enum { SMALL_ROWS = 2, SMALL = 5, SMALL_GROUPS = 3, SMALL_CODES = 4 };
-struct small {
-    float w[SMALL_ROWS * SMALL], what[SMALL_ROWS * SMALL], scale[SMALL_ROWS * SMALL_GROUPS],
-        zero[SMALL_ROWS * SMALL_GROUPS];
-    double hess[SMALL * SMALL];
-    uint16_t codes[SMALL_ROWS * SMALL];
-    struct ptq_quant quant;
-    struct ptq_layer layer;
+/* ---- loss_over_optimum: rows x cols at 2 bits, against every code there is */
+
+enum { LO_ROWS = 3, LO_MOST = 16, LO_CODES = 4 };
+
+struct coarse {
+    int cols, group, groups; /* groups: a row's, 0 of the matrix */
+    const int32_t *perm;
+    bool tree, rotated, divided; /* the values are not the grid's */
+    float w[LO_ROWS * LO_MOST], what[LO_ROWS * LO_MOST], scale[LO_ROWS * LO_MOST],
+        zero[LO_ROWS * LO_MOST];
+    double hess[LO_MOST * LO_MOST];
+    uint16_t codes[LO_ROWS * LO_MOST];
 };
-static const int32_t small_order[SMALL] = {3, 0, 4, 1, 2}, small_place[SMALL] = {1, 3, 4, 0, 2};
 
-static float small_value(const struct small *s, int i, int j, int code)
+static int group_of(const struct coarse *c, int i, int j)
 {
-    const struct ptq_part *p = &s->quant.part[0];
-    const int at = p->perm ? small_place[j] : j,
-              g = p->groups_per_row ? i * SMALL_GROUPS + at / 2 : 0;
-    return s->scale[g] * ((float)code - (p->zero.at ? s->zero[g] : p->zero_const));
+    int at = j;
+    for (int k = 0; c->perm && k < c->cols; k++)
+        if (c->perm[k] == j)
+            at = k;
+    return c->groups ? i * c->groups + at / c->group : 0;
 }
 
-static double small_loss(const struct small *s, int i, const int *codes)
+static float coarse_value(const struct coarse *c, int i, int j, int code)
 {
-    double sum = 0, d[SMALL];
-    for (int j = 0; j < SMALL; j++)
-        d[j] = (double)small_value(s, i, j, codes[j]) - s->w[i * SMALL + j];
-    for (int j = 0; j < SMALL; j++)
-        for (int k = 0; k < SMALL; k++)
-            sum += d[j] * s->hess[j * SMALL + k] * d[k];
-    return sum;
+    const int g = group_of(c, i, j);
+    return c->scale[g] * ((float)code - c->zero[g]);
 }
 
-static void make_small(struct small *s, bool ordered, bool zeros, bool one_grid)
-{
-    double x[SMALL * SMALL];
-    for (int i = 0; i < SMALL * SMALL; i++)
-        x[i] = 1 + .5 * ptq_normal(31, (uint64_t)i); /* correlated */
-    for (int i = 0; i < SMALL; i++)
-        for (int j = 0; j < SMALL; j++) {
-            s->hess[i * SMALL + j] = i == j ? .05 : 0;
-            for (int k = 0; k < SMALL; k++)
-                s->hess[i * SMALL + j] += x[k * SMALL + i] * x[k * SMALL + j];
-        }
-    for (int i = 0; i < SMALL_ROWS * SMALL; i++)
-        s->w[i] = (float)ptq_normal(32, (uint64_t)i);
-    for (int i = 0; i < SMALL_ROWS * SMALL_GROUPS; i++) {
-        s->scale[i] = .5f + .125f * (float)i;
-        s->zero[i] = i % 2 ? 3 : 0; /* of one sign each */
-    }
-    const int64_t n = one_grid ? 1 : SMALL_ROWS * SMALL_GROUPS;
-    s->quant = (struct ptq_quant){SMALL_ROWS,
-                                  SMALL,
-                                  1,
-                                  {{.kind = PTQ_PART_UNIFORM,
-                                    .bits = 2,
-                                    .codes = s->codes,
-                                    .group_cols = one_grid ? SMALL : 2,
-                                    .groups_per_row = one_grid ? 0 : SMALL_GROUPS,
-                                    .scale = {PTQ_FMT_F32, 32, false, n, s->scale},
-                                    .zero_const = 1.5f,
-                                    .perm = ordered ? small_order : NULL}}};
-    if (zeros)
-        s->quant.part[0].zero = (struct ptq_arr){PTQ_FMT_INT, 2, false, n, s->zero};
-    s->layer = (struct ptq_layer){.name = "small",
-                                  .w = {s->w, SMALL_ROWS, SMALL, SMALL},
-                                  .hess = {s->hess, SMALL, SMALL, SMALL}};
-}
-
-/* The nearest code of every weight by itself: off the best ones wherever inputs are correlated. */
-static double round_small(struct small *s)
+static double row_loss(const struct coarse *c, int i, const float *v)
 {
     double sum = 0;
-    for (int i = 0; i < SMALL_ROWS; i++) {
-        int codes[SMALL];
-        for (int j = 0; j < SMALL; j++) {
-            codes[j] = 0;
-            for (int c = 1; c < SMALL_CODES; c++)
-                if (fabsf(small_value(s, i, j, c) - s->w[i * SMALL + j]) <
-                    fabsf(small_value(s, i, j, codes[j]) - s->w[i * SMALL + j]))
-                    codes[j] = c;
-            s->codes[i * SMALL + j] = (uint16_t)codes[j];
-            s->what[i * SMALL + j] = small_value(s, i, j, codes[j]);
-        }
-        sum += small_loss(s, i, codes);
-    }
+    for (int a = 0; a < c->cols; a++)
+        for (int b = 0; b < c->cols; b++)
+            sum += ((double)v[a] - c->w[i * c->cols + a]) * c->hess[a * c->cols + b] *
+                   ((double)v[b] - c->w[i * c->cols + b]);
     return sum;
 }
 
-static double least_small(const struct small *s)
+static double least_loss(const struct coarse *c, int i)
 {
-    double sum = 0;
-    for (int i = 0; i < SMALL_ROWS; i++) {
-        double least = INFINITY;
-        for (int n = 0; n < 1 << (2 * SMALL); n++) {
-            int codes[SMALL];
-            for (int j = 0; j < SMALL; j++)
-                codes[j] = n >> (2 * j) & 3;
-            least = fmin(least, small_loss(s, i, codes));
-        }
-        sum += least;
+    double least = INFINITY;
+    float v[LO_MOST];
+    for (int all = 0; all < 1 << 2 * c->cols; all++) {
+        for (int j = 0; j < c->cols; j++)
+            v[j] = coarse_value(c, i, j, all >> 2 * j & 3);
+        least = fmin(least, row_loss(c, i, v));
     }
-    return sum;
+    return least;
 }
 
-static void evaluate_small(struct small *s, struct ptq_value v[MOST])
+/* Codes: round to nearest. */
+static void make_coarse(struct coarse *c, bool dense)
 {
-    struct ptq_arena arena;
-    struct ptq_layer_truth truth = {.layer = NULL};
+    for (int i = 0; i < LO_ROWS * LO_MOST; i++) {
+        c->w[i] = (float)ptq_normal(11, (uint64_t)i);
+        c->scale[i] = .5f + (float)(i % 5) / 8;
+        c->zero[i] = (float)(1 + i % 2);
+    }
+    for (int a = 0; a < c->cols; a++)
+        for (int b = 0; b < c->cols; b++) {
+            double *h = &c->hess[a * c->cols + b];
+            *h = a == b ? 1 + a : 0;
+            for (int t = 0; dense && t < 8; t++)
+                *h += ptq_normal(12, (uint64_t)(t * LO_MOST + a)) *
+                      ptq_normal(12, (uint64_t)(t * LO_MOST + b));
+        }
+    for (int i = 0; i < LO_ROWS; i++)
+        for (int j = 0; j < c->cols; j++) {
+            const int g = group_of(c, i, j), at = i * c->cols + j;
+            const double q = rint(c->w[at] / c->scale[g] + c->zero[g]);
+            c->codes[at] = (uint16_t)(q < 0 ? 0 : q > LO_CODES - 1 ? LO_CODES - 1 : q);
+            c->what[at] = coarse_value(c, i, j, c->codes[at]);
+        }
+}
+
+static const struct ptq_value *loss_over_optimum(const struct coarse *c, struct ptq_value v[MOST],
+                                                 struct ptq_arena *arena)
+{
+    static const uint8_t pairs[LO_ROWS * LO_MOST / 2];
+    const int n_grids = c->groups ? LO_ROWS * c->groups : 1;
     struct ptq_status st = {0};
-    ptq_arena_init(&arena, 0);
-    assert_ok(ptq_layer_truth_init(&truth, &s->layer, NULL, NULL, &arena, &st), &st);
-    assert_ok(ptq_metrics_layer_eval(&truth, &s->quant, s->what, NULL, v, &st), &st);
+    struct ptq_layer_truth truth = {0};
+    struct ptq_layer layer = {.name = "l",
+                              .w = {c->w, LO_ROWS, c->cols, c->cols},
+                              .hess = {c->hess, c->cols, c->cols, c->cols}};
+    struct ptq_quant q = {LO_ROWS, c->cols, 1};
+    q.part[0] = (struct ptq_part){.kind = PTQ_PART_UNIFORM,
+                                  .bits = 2,
+                                  .codes = c->codes,
+                                  .group_cols = c->group,
+                                  .groups_per_row = c->groups,
+                                  .perm = c->perm,
+                                  .scale = {PTQ_FMT_F32, 32, false, n_grids, c->scale},
+                                  .zero = {PTQ_FMT_INT, 2, false, n_grids, c->zero}};
+    if (!c->groups) { /* a grid without zeros: the constant */
+        q.part[0].zero = (struct ptq_arr){.fmt = PTQ_FMT_NONE};
+        q.part[0].zero_const = c->zero[0];
+    }
+    q.part[0].tree_levels = c->tree;
+    q.part[0].tree_bits = c->tree ? pairs : NULL;
+    if (c->rotated)
+        q.part[0].rot = (struct ptq_arr){PTQ_FMT_F32, 32, false, c->cols * c->cols, c->w};
+    if (c->divided)
+        q.act.divisor = (struct ptq_arr){PTQ_FMT_F32, 32, false, c->cols, c->scale};
+    ptq_arena_init(arena, 0);
+    assert_ok(ptq_layer_truth_init(&truth, &layer, NULL, NULL, arena, &st), &st);
+    assert_ok(ptq_metrics_layer_eval(&truth, &q, c->what, NULL, v, &st), &st);
+    return value(v, "loss_over_optimum");
+}
+
+static void test_loss_over_optimum(void **state)
+{
+    (void)state;
+    static const int32_t order[] = {3, 0, 4, 2, 1};
+    const struct coarse shapes[] = {{.cols = 5, .group = 2, .groups = 3},
+                                    {.cols = 5, .group = 2, .groups = 3, .perm = order},
+                                    {.cols = 5, .group = 5, .groups = 0},
+                                    {.cols = 3, .group = 1, .groups = 3}};
+    for (int k = 0; k < LENGTH(shapes); k++) {
+        struct coarse c = shapes[k];
+        struct ptq_value v[MOST];
+        struct ptq_arena arena;
+        double loss = 0, least = 0;
+        make_coarse(&c, true);
+        for (int i = 0; i < LO_ROWS; i++) {
+            loss += row_loss(&c, i, c.what + i * c.cols);
+            least += least_loss(&c, i);
+        }
+        assert_true(loss > 1.02 * least); /* rounding is not the best */
+        assert_rel(loss_over_optimum(&c, v, &arena)->v, loss / least, 1e-5);
+        ptq_arena_clear(&arena);
+    }
+}
+
+/* 16 inputs are searched, and under a diagonal Hessian rounding is the best there is. A Hessian
+ * that is not positive definite has no search. */
+static void test_loss_over_optimum_edges(void **state)
+{
+    (void)state;
+    struct coarse c = {.cols = LO_MOST, .group = 4, .groups = 4};
+    struct ptq_value v[MOST];
+    struct ptq_arena arena;
+    make_coarse(&c, false);
+    assert_rel(loss_over_optimum(&c, v, &arena)->v, 1, 1e-5);
+    ptq_arena_clear(&arena);
+    c.hess[0] = -1;
+    assert_string_equal(loss_over_optimum(&c, v, &arena)->reason,
+                        "the Hessian is not positive definite");
     ptq_arena_clear(&arena);
 }
 
-static void test_layer_loss_over_optimum(void **state)
+/* Codes of a grid that is not the weights' own are not searched. */
+static void test_loss_over_optimum_seen_another_way(void **state)
 {
     (void)state;
-    struct small s;
-    struct ptq_value v[MOST];
-    for (int k = 0; k < 6; k++) {
-        make_small(&s, k == 1 || k == 3, k != 2 && k != 5, k > 3);
-        const double rounded = round_small(&s), least = least_small(&s);
-        evaluate_small(&s, v);
-        assert_true(rounded > 1.01 * least);
-        assert_rel(value(v, "loss_over_optimum")->v, rounded / least, 1e-6); /* dW in fp32 */
+    const struct coarse shapes[] = {{.cols = 4, .group = 2, .groups = 2, .tree = true},
+                                    {.cols = 4, .group = 2, .groups = 2, .rotated = true},
+                                    {.cols = 4, .group = 2, .groups = 2, .divided = true}};
+    for (int k = 0; k < LENGTH(shapes); k++) {
+        struct coarse c = shapes[k];
+        struct ptq_value v[MOST];
+        struct ptq_arena arena;
+        make_coarse(&c, true);
+        const struct ptq_value *it = loss_over_optimum(&c, v, &arena);
+        assert_non_null(it->reason);
+        assert_string_equal(it->reason, "not one uniform grid");
+        ptq_arena_clear(&arena);
     }
-    /* what no search over codes of one grid says anything about */
-    make_small(&s, false, true, false);
-    round_small(&s);
-    s.quant.part[1] = (struct ptq_part){.kind = PTQ_PART_LOWRANK, .rank = 1};
-    s.quant.n_parts = 2;
-    static const float ones[SMALL] = {1, 1, 1, 1, 1};
-    s.quant.part[1].left = (struct ptq_arr){PTQ_FMT_F32, 32, false, SMALL_ROWS, ones};
-    s.quant.part[1].right = (struct ptq_arr){PTQ_FMT_F32, 32, false, SMALL, ones};
-    evaluate_small(&s, v);
-    assert_string_equal(value(v, "loss_over_optimum")->reason, "not one uniform grid");
-    make_small(&s, false, true, false);
-    round_small(&s);
-    s.quant.act.divisor = (struct ptq_arr){PTQ_FMT_F32, 32, false, SMALL, ones};
-    evaluate_small(&s, v);
-    assert_string_equal(value(v, "loss_over_optimum")->reason, "not one uniform grid");
-    make_small(&s, false, true, false);
-    round_small(&s);
-    memset(s.hess, 0, sizeof s.hess);
-    s.hess[0] = 1;
-    evaluate_small(&s, v);
-    assert_string_equal(value(v, "loss_over_optimum")->reason,
-                        "the Hessian is not positive definite");
-    make_small(&s, false, true, false);
-    round_small(&s);
-    s.scale[2] = 0;
-    evaluate_small(&s, v);
-    assert_string_equal(value(v, "loss_over_optimum")->reason, "a scale is not above 0");
+}
+
+/* What = W stores no error: no bound, and nothing to be the best of. */
+static void test_no_loss(void **state)
+{
+    (void)state;
+    struct coarse c = {.cols = 4, .group = 2, .groups = 2};
+    struct ptq_value v[MOST];
+    struct ptq_arena arena;
+    make_coarse(&c, true);
+    memcpy(c.w, c.what, sizeof c.w);
+    assert_string_equal(loss_over_optimum(&c, v, &arena)->reason, "the best codes have no loss");
+    assert_string_equal(value(v, "excess_bits")->reason, "no loss: the bound is infinite");
+    ptq_arena_clear(&arena);
 }
 
 /* What = W / 2: dW = -W / 2, so every relative error is 1/4 and every cosine 1, under any Hessian.
@@ -622,7 +651,10 @@ int main(void)
         cmocka_unit_test(test_layer_against_loops),
         cmocka_unit_test(test_layer_bits),
         cmocka_unit_test(test_layer_excess_bits),
-        cmocka_unit_test(test_layer_loss_over_optimum),
+        cmocka_unit_test(test_loss_over_optimum),
+        cmocka_unit_test(test_loss_over_optimum_edges),
+        cmocka_unit_test(test_loss_over_optimum_seen_another_way),
+        cmocka_unit_test(test_no_loss),
         cmocka_unit_test(test_layer_closed_form),
         cmocka_unit_test(test_layer_absences),
         cmocka_unit_test(test_model_by_hand),

@@ -131,12 +131,30 @@ static void test_exhaustive(void **state)
     assert_true(not_rounding > 50); /* the search has something to find */
 }
 
+/* A point of the grid is met by the first descent, and nothing else is looked into: one node a
+ * coordinate. */
+static void test_nodes(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        struct problem p;
+        double found;
+        make_problem(&p, 10 * seed);
+        for (int i = 0; i < N; i++)
+            p.w[i] = p.scale[i] * (floor(CODES * ptq_uniform(seed, (uint64_t)i)) - p.zero[i]);
+        struct ptq_nearest a = {N, p.chol, p.w, p.scale, p.zero, CODES, INFINITY, N};
+        assert_true(ptq_nearest_loss(&a, &found) && found == 0);
+        a.most_nodes = N - 1;
+        assert_false(ptq_nearest_loss(&a, &found));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_white),      cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_bisection),  cmocka_unit_test(test_eigenvalues),
-        cmocka_unit_test(test_exhaustive),
+        cmocka_unit_test(test_exhaustive), cmocka_unit_test(test_nodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

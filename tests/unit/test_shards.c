@@ -185,18 +185,20 @@ static void test_hostile_files(void **state)
     static const struct {
         int64_t rows, cols, tokens;
         double first;
-        int token; /* 0: left away */
+        int token; /* -2: left away */
         enum ptq_code code;
         const char *says;
     } cases[] = {
         {K, TRIANGLE, K, 1, 7, PTQ_OK, ""},
         {K, TRIANGLE - 1, K, 1, 7, PTQ_ERR_USAGE, "is not 2 to 256 rows"},
         {K, TRIANGLE, K - 1, 1, 7, PTQ_ERR_USAGE, "is not 2 to 256 rows"},
+        {K, TRIANGLE, K + 1, 1, 7, PTQ_ERR_USAGE, "is not 2 to 256 rows"},
         {1, TRIANGLE, 1, 1, 7, PTQ_ERR_USAGE, "is not 2 to 256 rows"},
         {257, TRIANGLE, 257, 1, 7, PTQ_ERR_USAGE, "is not 2 to 256 rows"},
-        {K, TRIANGLE, K, 1, 0, PTQ_ERR_USAGE, "with their tokens beside them"},
+        {K, TRIANGLE, K, 1, -2, PTQ_ERR_USAGE, "with their tokens beside them"},
         {K, TRIANGLE, K, INFINITY, 7, PTQ_ERR_NUMERIC, "shards is not finite at element 0"},
-        {K, TRIANGLE, K, 1, -1, PTQ_ERR_NUMERIC, "has -1 tokens"}};
+        {K, TRIANGLE, K, 1, -1, PTQ_ERR_NUMERIC, "has -1 tokens"},
+        {K, TRIANGLE, K, 1, 0, PTQ_ERR_NUMERIC, "has 0 tokens"}};
     for (int i = 0; i < LENGTH(cases); i++) {
         char path[TEST_PATH], name[16];
         struct ptq_h5 *h;
@@ -215,7 +217,7 @@ static void test_hostile_files(void **state)
         assert_ok(
             ptq_h5_write(h, "/stats/calib/blk.0.ffn_in/shards", PTQ_H5_F32, 2, dim, zero, &f->c.st),
             &f->c.st);
-        if (cases[i].token)
+        if (cases[i].token != -2)
             assert_ok(ptq_h5_write(h, "/stats/calib/blk.0.ffn_in/shard_tokens", PTQ_H5_F64, 1,
                                    &cases[i].tokens, tokens, &f->c.st),
                       &f->c.st);

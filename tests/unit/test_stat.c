@@ -37,6 +37,17 @@ static void quantiles(void **state)
     assert_rel(ptq_quantile_sorted((double[]){1, 2, INFINITY}, 3, .5), 2, 0);
 }
 
+/* 1 .. 9: median 5, quartiles 3 and 7. */
+static void median_and_spread(void **state)
+{
+    (void)state;
+    double x[] = {9, 2, 7, 4, 5, 6, 3, 8, 1}, one = 3, spread;
+    assert_rel(ptq_median_spread(x, 9, &spread), 5, 0);
+    assert_rel(spread, .4, 1e-15);
+    assert_rel(ptq_median_spread(&one, 1, &spread), 3, 0);
+    assert_true(spread == 0);
+}
+
 static void sorting_puts_nan_last(void **state)
 {
     (void)state;
@@ -173,6 +184,7 @@ int main(void)
         cmocka_unit_test(intervals_on_threads),
         cmocka_unit_test(mean_and_deviation),
         cmocka_unit_test(quantiles),
+        cmocka_unit_test(median_and_spread),
         cmocka_unit_test(sorting_puts_nan_last),
         cmocka_unit_test(intervals_in_closed_form),
         cmocka_unit_test(interval_from_the_table),
