@@ -74,9 +74,9 @@ mkdir -p results/near
 } >results/near/cells.jsonl
 "$PTQ" report near --no-plots >"$work/out" 2>"$work/err" || fault "near: $(cat "$work/err")"
 table=results/near/tables/equal_bits.csv
-expect gptq dnll 4 '0.000100 1 0'
-expect rtn dnll 4 '0.002100 0 0'
-expect rtn dnll 2 '0.400000 0 1'
+is gptq dnll 4 '0.000100 1 0'
+is rtn dnll 4 '0.002100 0 0'
+is rtn dnll 2 '0.400000 0 1'
 
 # Books: half a bit of two, 25 %.
 holds results/toy/report.md '| hera | 2 | row | 2.000 | 0.500 | 25 % | 0.0625 |'
