@@ -338,12 +338,28 @@ static void count_bits(struct group *g)
     }
 }
 
+/* A number that OLD has and NEW has not, of those that are compared: no agreement. NULL: none. */
+static const char *lost_number(const struct group *g, const struct pair *p)
+{
+    const char *const ids[][2] = {
+        {"bits_stored", "bits_stored is no number in NEW"},
+        {is_model(p) ? "embed_dcos" : g->c->layers.metric, "its error is no number in NEW"}};
+    for (int i = 0; i < 2 && p->new &&finished(p->old->row) && finished(p->new->row); i++)
+        if (ids[i][0] && isfinite(ptq_row_metric(p->old->row, ids[i][0])) &&
+            !isfinite(ptq_row_metric(p->new->row, ids[i][0])))
+            return ids[i][1];
+    return NULL;
+}
+
 static void miss(struct work *w, struct group *g)
 {
     const struct pair *first = NULL;
     int64_t n = 0;
+    const char *lost = NULL;
     for (const struct pair *p = g->first; p < g->end; p++) {
-        bool gone = !p->new || (finished(p->old->row) && !finished(p->new->row));
+        const char *number = lost_number(g, p);
+        bool gone = !p->new || (finished(p->old->row) && !finished(p->new->row)) || number;
+        lost = gone && !first ? number : lost;
         first = gone && !first ? p : first;
         n += gone;
     }
@@ -351,7 +367,10 @@ static void miss(struct work *w, struct group *g)
         return;
     char layer[PTQ_PRINTABLE], reason[PTQ_PRINTABLE];
     ptq_printable(*first->old->layer ? first->old->layer : "the model", layer);
-    ptq_printable(first->new ? ptq_row_text(first->new->row, "reason") : "no such row", reason);
+    ptq_printable(!first->new ? "no such row"
+                  : lost      ? lost
+                              : ptq_row_text(first->new->row, "reason"),
+                  reason);
     if (g->c->quality != PTQ_REGRESSED) /* what is known to be worse comes first */
         g->c->quality = PTQ_MISSING;
     g->c->reason = ptq_arena_printf(w->arena, w->st, "%lld of %lld cells are not there: %s: %s",
@@ -394,15 +413,14 @@ static double error_ratio(const struct pair *p, const char *metric)
     return a == b ? 1 : a > 0 && b > 0 ? b / a : a == 0 && b > 0 ? INFINITY : b == 0 ? 0 : NAN;
 }
 
-/* The first metric that every pair has. */
+/* The first metric that OLD has of every layer: what NEW lacks of it is missing. */
 static const char *common_metric(const struct group *g)
 {
     for (int i = 0; layer_metrics[i]; i++) {
         bool all = true;
         for (const struct pair *p = g->first; p < g->end && all; p++)
             all = !goes_by_error(p) || is_model(p) ||
-                  (isfinite(ptq_row_metric(p->old->row, layer_metrics[i])) &&
-                   isfinite(ptq_row_metric(p->new->row, layer_metrics[i])));
+                  isfinite(ptq_row_metric(p->old->row, layer_metrics[i]));
         if (all)
             return layer_metrics[i];
     }
@@ -430,16 +448,22 @@ static void compare_layers(const struct work *w, struct group *g)
 {
     struct ptq_compared_layers *l = &g->c->layers;
     double sum = 0;
+    int64_t n_finite = 0;
+    bool no_number = false;
     const double most = 1 + w->o->layer_tolerance;
     *l = (struct ptq_compared_layers){.mean = NAN, .metric = common_metric(g)};
     for (const struct pair *p = g->first; l->metric && p < g->end; p++) {
-        if (!goes_by_error(p))
+        if (!goes_by_error(p) || lost_number(g, p))
             continue;
         double ratio = error_ratio(p, is_model(p) ? "embed_dcos" : l->metric);
         l->n++;
         l->n_worse += ratio > most;
         l->n_better += ratio < 1 / most;
-        sum += log(ratio);
+        if (ratio > 0 && isfinite(ratio)) { /* from or to no error: they count as layers */
+            sum += log(ratio);
+            n_finite++;
+        }
+        no_number = no_number || isnan(ratio);
         if (l->n == 1 || ratio > l->worst) {
             l->worst = ratio;
             l->worst_name = layer_name(p);
@@ -450,7 +474,7 @@ static void compare_layers(const struct work *w, struct group *g)
         }
     }
     if (l->n) {
-        l->mean = exp(sum / (double)l->n);
+        l->mean = no_number ? NAN : exp(sum / fmax((double)n_finite, 1));
         l->quality = judge_layers(l, w->o);
     }
 }

@@ -57,8 +57,8 @@ bool ptq_judge(const double *diff, int64_t n_settings, int64_t n_windows,
 
 struct ptq_compared_layers {
     int64_t n, n_worse, n_better; /* layer cells; beyond layer_tolerance */
-    double mean;                  /* geometric mean of NEW / OLD */
-    double worst, best;           /* of the same ratio */
+    double mean; /* geometric mean of NEW / OLD where both are above 0; NaN: an error below 0 */
+    double worst, best; /* of the same ratio */
     const char *worst_name, *best_name;
     const char *metric;
     enum ptq_quality quality;

@@ -376,7 +376,8 @@ static int collect(struct score *s)
         }
     for (int rank = 0; rank < 3; rank++)
         for (int64_t i = 0; i < o->rows.n; i++)
-            if (!is_kind(o->rows.at[i], "layer") && rank_of(o->rows.at[i]) == rank)
+            if (!is_kind(o->rows.at[i], "layer") && ptq_row_is_cell(o->rows.at[i]) &&
+                rank_of(o->rows.at[i]) == rank)
                 take_model(o->rows.at[i], &o->model[o->n_models++]);
     return PTQ_OK;
 }

@@ -455,6 +455,18 @@ static void one_layer(void **state)
     ptq_arena_clear(&arena);
 }
 
+/* A layer that lost all of its error takes no part in the mean, which the others make worse. */
+static void mean_without_zeros(void **state)
+{
+    (void)state;
+    struct ptq_arena arena;
+    const double ratio[8] = {0, 1.04, 1.04, 1.04, 1.04, 1.04, 1.04, 1.04};
+    struct ptq_comparison c = compare_ratios(ratio, 8, &arena);
+    assert_rel(c.at[0].layers.mean, 1.04, 1e-12);
+    assert_int_equal(c.quality, PTQ_REGRESSED);
+    ptq_arena_clear(&arena);
+}
+
 /* An error where there was none is infinitely worse, none where there was one the reverse. */
 static void no_error(void **state)
 {
@@ -619,6 +631,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(tokens_weigh),
                                        cmocka_unit_test(family),
                                        cmocka_unit_test(one_layer),
+                                       cmocka_unit_test(mean_without_zeros),
                                        cmocka_unit_test(no_error),
                                        cmocka_unit_test(stored_by_size),
                                        cmocka_unit_test(worst_first),
