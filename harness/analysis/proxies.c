@@ -52,20 +52,23 @@ static void add_stratum(struct ptq_proxies *p, const struct ptq_member *m, int64
 {
     const int64_t first = p->study.of.n, at = p->study.of.n_strata;
     const double fair = fair_bits(m, n, scratch);
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t k = 0; k < m[i].combo->n; k++) {
-            const struct ptq_point *x = &m[i].first[k];
-            const bool fit = is_fit(p->d, x), copy = fit && is_copy(p, first, x);
-            const bool other =
-                ptq_stores_more(x->bits_stored, fair) || ptq_stores_more(fair, x->bits_stored);
-            p->n_unfit += !fit;
-            p->n_other_bits += fit && other;
-            p->n_copies += fit && !other && copy;
-            if (!fit || other || copy)
-                continue;
-            stratum[p->study.of.n] = at;
-            p->cell[p->study.of.n++] = x;
-        }
+    for (int64_t i = 0; i < n; i++) {
+        int64_t k = 0; /* the first draw that is fit: draws of one setting are no settings */
+        while (k < m[i].combo->n && !is_fit(p->d, &m[i].first[k]))
+            k++;
+        const bool fit = k < m[i].combo->n;
+        const struct ptq_point *x = &m[i].first[fit ? k : 0];
+        const bool copy = fit && is_copy(p, first, x);
+        const bool other =
+            ptq_stores_more(x->bits_stored, fair) || ptq_stores_more(fair, x->bits_stored);
+        p->n_unfit += !fit;
+        p->n_other_bits += fit && other;
+        p->n_copies += fit && !other && copy;
+        if (!fit || other || copy)
+            continue;
+        stratum[p->study.of.n] = at;
+        p->cell[p->study.of.n++] = x;
+    }
     if (p->study.of.n > first)
         p->stratum[p->study.of.n_strata++] = p->cell[first];
 }

@@ -194,13 +194,20 @@ static struct line fit_line(const struct ptq_proxy_study *s, const double *proxy
 
 /* ---- a proxy ---- */
 
-static void interval_of(double *x, int64_t n, double *lo, double *hi)
+/* The basic bootstrap interval (A. C. Davison, D. V. Hinkley, Bootstrap Methods and their
+ * Application, eq. 5.6), cut at the ends of the scale. Resampled losses carry the noise of the
+ * windows twice, so their correlations lie below the one that was seen, as that lies below the one
+ * without noise: quantiles themselves would lie on the wrong side of it. */
+static void interval_of(double *x, int64_t n, double seen, double least, double most, double *lo,
+                        double *hi)
 {
     ptq_sort_f64(x, n); /* NaN last */
     while (n && isnan(x[n - 1]))
         n--;
-    *lo = ptq_quantile_sorted(x, n, .025);
-    *hi = ptq_quantile_sorted(x, n, .975);
+    *lo = 2 * seen - ptq_quantile_sorted(x, n, .975);
+    *hi = 2 * seen - ptq_quantile_sorted(x, n, .025);
+    *lo = *lo < least ? least : *lo > most ? most : *lo; /* NaN stays */
+    *hi = *hi < least ? least : *hi > most ? most : *hi;
 }
 
 static int resample(const struct ptq_proxy_study *s, const double *proxy, struct ranking *r,
@@ -215,8 +222,8 @@ static int resample(const struct ptq_proxy_study *s, const double *proxy, struct
         rho[b] = rho_inside(r, proxy, loss);
         sd[b] = fit_line(s, proxy, loss).sd;
     }
-    interval_of(rho, PTQ_RESAMPLES, &f->rho_lo, &f->rho_hi);
-    interval_of(sd, PTQ_RESAMPLES, &f->factor_lo, &f->factor_hi);
+    interval_of(rho, PTQ_RESAMPLES, rho_inside(r, proxy, s->loss), -1, 1, &f->rho_lo, &f->rho_hi);
+    interval_of(sd, PTQ_RESAMPLES, log(f->factor), 0, INFINITY, &f->factor_lo, &f->factor_hi);
     f->factor_lo = exp(f->factor_lo);
     f->factor_hi = exp(f->factor_hi);
     return PTQ_OK;

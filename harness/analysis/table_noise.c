@@ -23,7 +23,8 @@ struct side { /* a setting in a block of equal bits, group and inputs */
     const struct ptq_point *point; /* the draw that holds noise */
     struct cell *cells;
     int64_t n;
-    bool known; /* of a layer at least: then those that are not are left out */
+    bool known;    /* of a layer at least: then those that are not are left out */
+    bool constant; /* its method sees no statistics: no draw is another */
 };
 struct measure { /* of a mean over layers, of one setting or of the difference of two */
     int64_t n_layers;
@@ -81,6 +82,8 @@ static int read_side(const struct ptq_tables *t, struct side *s)
         code = read_cell(t, layers->at[i], c);
         s->n += isfinite(c->whole);
         s->known = s->known || (isfinite(c->whole) && !c->unknown);
+        s->constant = s->constant ||
+                      json_is_true(json_object_get(json_object_get(c->row, "noise"), "constant"));
     }
     return code;
 }
@@ -114,6 +117,24 @@ static double mean_of(const struct pair *p, int k, int64_t r)
     return sum / (double)p->n;
 }
 
+/* Of complementary halves r and r + 1: what is linear in the Hessian is the odd part, whose mean
+ * square is the variance over texts of the whole length; the even part adds its own about its
+ * mean, which is what half the tokens cost. */
+static double variance_of_halves(const double *x, int64_t n)
+{
+    double odd = 0, mean = 0, even = 0;
+    const int64_t pairs = n / 2;
+    for (int64_t r = 0; r < pairs; r++) {
+        odd += (x[2 * r] - x[2 * r + 1]) * (x[2 * r] - x[2 * r + 1]) / 4;
+        mean += (x[2 * r] + x[2 * r + 1]) / 2;
+    }
+    for (int64_t r = 0; r < pairs; r++) {
+        const double e = (x[2 * r] + x[2 * r + 1]) / 2 - mean / (double)pairs;
+        even += e * e;
+    }
+    return pairs > 1 ? odd / (double)pairs + even / (double)(pairs - 1) : NAN;
+}
+
 static int measure_kind(const struct ptq_tables *t, const struct pair *p, int k, struct measure *m,
                         double *freedom)
 {
@@ -124,10 +145,13 @@ static int measure_kind(const struct ptq_tables *t, const struct pair *p, int k,
         return x ? PTQ_OK : PTQ_ERR_MEMORY;
     for (int64_t r = 0; r < n; r++)
         x[r] = mean_of(p, k, r) - m->mean; /* exactly 0 where nothing moves */
-    const double s = k == SCORING ? ptq_jackknife_se(x, n) : ptq_stddev(x, n);
-    m->variance[k] = s * s;
-    if (k == CALIBRATION)
+    if (k == CALIBRATION) {
+        m->variance[k] = variance_of_halves(x, n);
         m->shift = ptq_mean(x, n);
+    } else {
+        const double s = k == SCORING ? ptq_jackknife_se(x, n) : ptq_stddev(x, n);
+        m->variance[k] = s * s;
+    }
     /* Of complementary halves one tells what is linear in the other. */
     *freedom = k == CALIBRATION ? (double)n / 2 : (double)(n - 1);
     return PTQ_OK;
@@ -220,7 +244,7 @@ static int gather(struct noise *v)
 
 static bool same_draw(const struct side *a, const struct side *b)
 {
-    return a->point->calib_seed == b->point->calib_seed || a->m.combo->n == 1 || b->m.combo->n == 1;
+    return a->point->calib_seed == b->point->calib_seed || a->constant || b->constant;
 }
 
 /* One that stores more than the other is no rival of it. */

@@ -257,14 +257,20 @@ const char **ptq_proxies_notes(const struct ptq_tables *t, const struct ptq_prox
         add(&n, p->none);
         return n.at;
     }
+    const char *ceiling =
+        isnan(p->study.ceiling)
+            ? ""
+            : ptq_arena_printf(t->arena, t->st,
+                               "A proxy of the true loss itself would show %.2f here. ",
+                               p->study.ceiling);
     add(&n, cells_note(t, p));
     add(&n, ptq_arena_printf(
                 t->arena, t->st,
                 "rho in strata: mean over them of Spearman's correlation with dnll; beside it what "
-                "the windows' noise and leaving out one method make of it. A proxy of the true "
-                "loss itself would show %.2f here. Pooled over the strata every error falls with "
-                "the bits, so that figure says little.",
-                p->study.ceiling));
+                "the windows' noise (basic bootstrap; kl_mean is of the same windows and stays as "
+                "it is) and leaving out one method make of it. %sPooled over the strata every "
+                "error falls with the bits, so that figure says little.",
+                ceiling ? ceiling : ""));
     add(&n, "pairs wrong: of the pairs inside a stratum that the text tells apart (95 %, paired "
             "over windows), the share that the proxy puts the other way round. off by a factor: "
             "one standard deviation about a line in log loss and log proxy. over loss: median "

@@ -238,7 +238,10 @@ static void test_ceiling(void **state)
     assert_float_equal(s.ceiling, sqrt(1 / 1.1), .015);
     assert_int_equal(ptq_proxy_fit(&s, m->proxy, &a, &f, &st), PTQ_OK);
     assert_float_equal(f.rho, s.ceiling, .015);
-    assert_true(f.rho_lo < f.rho && f.rho_hi - f.rho_lo > .002 && f.rho_hi - f.rho_lo < .05);
+    /* About the correlation without the windows' noise, 1, not about twice as much of it. */
+    printf("rho %.4f [%.4f, %.4f]\n", f.rho, f.rho_lo, f.rho_hi);
+    assert_true(f.rho_hi > f.rho && f.rho_hi > .99 && f.rho_hi - f.rho_lo > .002 &&
+                f.rho_hi - f.rho_lo < .06);
     ptq_arena_clear(&a);
     test_free(m);
 }
