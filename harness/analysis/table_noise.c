@@ -139,10 +139,14 @@ static int measure_kind(const struct ptq_tables *t, const struct pair *p, int k,
                         double *freedom)
 {
     const int64_t n = replicates(p, k);
-    double *x = ptq_arena_alloc(t->arena, t->st, n, sizeof *x);
+    double *x = malloc((size_t)n * sizeof *x + 1); /* of every pair and layer: not in the arena */
     m->variance[k] = NAN;
-    if (!x || !n)
-        return x ? PTQ_OK : PTQ_ERR_MEMORY;
+    if (!x)
+        return ptq_status_nomem(t->st, "replicates", (size_t)n * sizeof *x);
+    if (!n) {
+        free(x);
+        return PTQ_OK;
+    }
     for (int64_t r = 0; r < n; r++)
         x[r] = mean_of(p, k, r) - m->mean; /* exactly 0 where nothing moves */
     if (k == CALIBRATION) {
@@ -154,6 +158,7 @@ static int measure_kind(const struct ptq_tables *t, const struct pair *p, int k,
     }
     /* Of complementary halves one tells what is linear in the other. */
     *freedom = k == CALIBRATION ? (double)n / 2 : (double)(n - 1);
+    free(x);
     return PTQ_OK;
 }
 
@@ -260,7 +265,7 @@ struct verdict {
     int64_t lower, higher;
 };
 
-static int settle(const struct noise *v, const struct side *a, const struct side *b,
+static int settle(const struct noise *v, const struct side *a, const struct side *b, bool layers,
                   struct verdict *out)
 {
     struct pair p;
@@ -268,7 +273,7 @@ static int settle(const struct noise *v, const struct side *a, const struct side
     int code = join(v->t, a, b, &p);
     if (code || !p.n)
         return code;
-    for (int64_t i = 0; i < p.n && !code; i++) {
+    for (int64_t i = 0; layers && i < p.n && !code; i++) {
         const struct pair one = {p.a + i, p.b + i, 1};
         code = measure(v->t, &one, &out->m);
         out->lower += out->m.hi < 0;
@@ -346,7 +351,7 @@ static int put_rivals(const struct noise *v, const struct side *a, const struct 
         struct verdict r;
         if (!comparable(a, b))
             continue;
-        int code = settle(v, a, b, &r);
+        int code = settle(v, a, b, false, &r);
         if (code)
             return code;
         const char **to = r.m.lo > 0 ? &beaten : r.m.lo <= 0 && r.m.hi >= 0 ? &level : NULL;
@@ -467,7 +472,7 @@ static int put_pairs(const struct noise *v, struct ptq_sheet *s)
             struct verdict r;
             if (!comparable(&v->at[i], &v->at[k]))
                 continue;
-            code = settle(v, &v->at[i], &v->at[k], &r);
+            code = settle(v, &v->at[i], &v->at[k], true, &r);
             if (!code && r.m.n_layers && !isnan(r.m.half))
                 put_pair(v, &v->at[i], &v->at[k], &r, s);
         }
