@@ -4,9 +4,10 @@
 # needs: out_relerr
 # alt: Map of out_relerr, the error of a layer's output relative to the output, log colour scale: a row a layer, a column a cell of the sweep (first calibration seed). Blank: not run.
 left = 24 + 7.0 * (y_chars < 60 ? y_chars : 60)
-bottom = 24 + 7.0 * (x_chars < 60 ? x_chars : 60)
+bottom = 24 + 7.6 * (x_chars < 60 ? x_chars : 60)
 width = left + 130 + (n_x < 12 ? 12 : n_x > 120 ? 120 : n_x) * 18
 height = bottom + 40 + (n_y < 4 ? 4 : n_y > 60 ? 60 : n_y) * 15
+legend_right = 0 # the columns say which method they are
 load style
 # Viridis: even in lightness, so it reads in grey and for colour-blind eyes.
 set palette defined (0 "#440154", 0.2 "#414487", 0.4 "#2A788E", 0.6 "#22A884", 0.8 "#7AD151", 1 "#FDE725")

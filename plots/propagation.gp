@@ -3,7 +3,7 @@
 # order: 25
 # needs: total
 # optional: yes
-# alt: Three panels over the blocks of the model, log scale: what a block adds to full-precision inputs (local), what its full-precision weights make of the error that comes in (inherited), and the error that leaves it (total), each squared and relative to full precision, without sink tokens; a line a model.
+# alt: Three panels over the blocks of the model, log scale: what a block adds to full-precision inputs (local), what its full-precision weights make of the error that comes in (inherited), and the error that leaves it (total), each squared and relative to full precision, without sink tokens; a line a model, of the bits and group that most methods share (every block of every model: tables/propagation.csv).
 width = 1000
 height = 420
 legend_right = 1

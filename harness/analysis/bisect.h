@@ -17,7 +17,7 @@ struct ptq_bisect_args {
     struct ptq_pick_args side[2]; /* OLD, NEW */
     const char *source;           /* where the model lies now; NULL: where OLD's row says */
     double level;                 /* of the intervals, (0, 1) */
-    double share; /* a range that surely carries less than this share of the largest is left */
+    double share;        /* a range that carries less than this share of the whole is left alone */
     int64_t most_probes; /* then the ranges are reported as they stand */
     struct ptq_pool *pool;
     bool quiet;

@@ -223,6 +223,7 @@ static int put_front(const struct ptq_page *g, FILE *f)
           f);
     for (int64_t k = 0; k < t->v->n_boards; k++) {
         struct ptq_sheet s;
+        char id[32];
         int code = ptq_table_front(t, &t->v->boards[k], &s);
         if (code)
             return code;
@@ -231,14 +232,16 @@ static int put_front(const struct ptq_page *g, FILE *f)
             ptq_put_html(f, t->v->boards[k].unranked_note);
             fputs("</p>\n", f);
         }
-        ptq_sheet_html(&s, f, "front-table", true);
+        snprintf(id, sizeof id, "front-%" PRId64, k + 1);
+        ptq_sheet_html(&s, f, id, true);
         if (!t->v->boards[k].many_seeds)
             continue;
         code = ptq_table_spread(t, &t->v->boards[k], &s);
         if (code)
             return code;
         fprintf(f, "<h3>Spread of %s over calibration seeds</h3>\n", t->v->boards[k].loss_id);
-        ptq_sheet_html(&s, f, "spread-table", true);
+        snprintf(id, sizeof id, "spread-%" PRId64, k + 1);
+        ptq_sheet_html(&s, f, id, true);
     }
     return PTQ_OK;
 }

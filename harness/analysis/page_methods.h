@@ -1,8 +1,10 @@
-/* page_methods.h: the part of a report that compares methods (equal.h). */
+/* page_methods.h: the part of a report that compares methods: equal bits, codebooks, wins, noise,
+ * errors block by block, proxies. */
 #ifndef PTQ_ANALYSIS_PAGE_METHODS_H
 #define PTQ_ANALYSIS_PAGE_METHODS_H
 #include "analysis/tables.h"
 
+/* A link to a section of the page, named in the list at its top (page.c). */
 void ptq_page_link(FILE *links, const char *id, const char *name);
 
 /* Sections that have nothing to say are left out, also of the links. */

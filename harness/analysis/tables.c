@@ -699,7 +699,7 @@ static const char *interval_line(const struct ptq_board *d)
 /* Preparation (factors) is made once and shared, so it is given by method, not by cell. */
 static const char *time_line(const struct ptq_tables *t, const struct ptq_board *d)
 {
-    const char *text = "quantizing every layer, without preparation, which cells share:";
+    const char *text = "quantizing every layer; preparation, which cells share, once beside it:";
     const char *label = NULL;
     double sum = 0;
     int64_t n = 0;

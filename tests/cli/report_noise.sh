@@ -61,6 +61,8 @@ holds noise.md '| 2 | row | gptq | 2 | 1.73e-01 ±4.9 % | 0.55 | 1.32 | 0.07 | 1
 holds noise.md '| 2 | row | rtn | 2 | 2.83e-01 ±1.3 % | 0.40 | 0 | 0 | 0 | gptq, near | half |'
 holds noise.md '| 2 | row | gone | 2 | 1.00e-03 |'
 grep -q 'id="noise"' results/toy/report.html || fault 'the page has no section'
+sections=$(grep -o '<h2 id="[a-z]*"' results/toy/report.html | cut -d'"' -f2)
+[ "$sections" = "$(sed -n '/<nav>/,/<\/nav>/p' results/toy/report.html | grep -o '#[a-z]*' | tr -d '#')" ] || fault "links of the page are not its sections: $sections"
 holds $t/noise.tex 'rtn & 2 & 2.83e-01 $\pm$1.3 \%'
 
 # Two draws of each method; one holds noise of the first, the other of the second: statistics of two texts are not compared.
