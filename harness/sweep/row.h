@@ -45,9 +45,9 @@
  * and said in every report. Absent otherwise.
  *
  * kind "speed" (speed_phase.c): how fast the stored form of the model rows of its `form` multiplies
- * on its host, in an object `speed`: tokens_s and gbs (one token at a time), macs of a token, batch,
- * batch_tokens_s and batch_gflops, spreads (half the distance of the quartiles over the median),
- * bytes read, fp32_* of OpenBLAS in the same rounds, integer_inputs.
+ * on its host, in an object `speed`: tokens_s and gbs (one token at a time), macs of a token,
+ * batch, batch_tokens_s and batch_gflops, spreads (half the distance of the quartiles over the
+ * median), bytes read, fp32_* of OpenBLAS in the same rounds, integer_inputs.
  *
  * kind "perturbed" (proxy_phase.c): layer, and in an object `perturbed`: level (what the
  * noise's w_relerr is to be) and w_relerr, kl (nats a token to the model without noise), dnll,
