@@ -204,7 +204,7 @@ struct setting_count { /* layers of one setting */
 
 static bool is_calibrated(struct ptq_inspection *in, const json_t *r)
 {
-    return (needs_of(in, r) & (PTQ_NEEDS_HESS | PTQ_NEEDS_ACTS)) && !option_is(r, "no_hess", "1");
+    return needs_of(in, r) & (PTQ_NEEDS_HESS | PTQ_NEEDS_ACTS);
 }
 
 static void end_setting(struct ptq_inspection *in, struct setting_count *c)
@@ -401,8 +401,7 @@ static int check_gptq(struct ptq_inspection *in, bool firm)
 {
     in->now->unit = "layer cells";
     for (int64_t i = 0; i < in->n_layers; i++)
-        if (ptq_row_is_base(in->layers[i], "gptq") && is_firm(in->layers[i]) == firm &&
-            !option_is(in->layers[i], "no_hess", "1"))
+        if (ptq_row_is_base(in->layers[i], "gptq") && is_firm(in->layers[i]) == firm)
             gptq_against_rtn(in, in->layers[i]);
     return PTQ_OK;
 }

@@ -485,7 +485,7 @@ static void test_gptq_damping(void **state)
 }
 
 /* Rows that say nothing about each other are not compared, which is said: another draw, statistics
- * behind quantized blocks, no Hessian at all. */
+ * behind quantized blocks. */
 static void test_gptq_apart(void **state)
 {
     struct run *r = *state;
@@ -506,11 +506,6 @@ static void test_gptq_apart(void **state)
     assert_non_null(strstr(now.not_checked, "sequential"));
     json_object_set_new(rtn, "stats", json_string("fp"));
     json_object_set_new(gptq, "stats", json_string("fp"));
-    json_object_set_new(gptq, "options", json_string("act_order=1:no_hess=1"));
-    now = check(r, "gptq_not_above_rtn", &all);
-    assert_int_equal(now.n_checked, 5);
-    assert_int_equal(now.n_broken, 0);
-    json_object_set_new(gptq, "options", json_string("act_order=1:no_hess=10"));
     assert_int_equal(check(r, "gptq_not_above_rtn", &all).n_broken, 1);
 }
 
@@ -563,6 +558,11 @@ static void test_gptq_coarse(void **state)
     expect_broken(*state, "gptq_not_above_rtn_coarse", false, "blk.0.attn_k");
     assert_int_equal(check(*state, "gptq_not_above_rtn_coarse", &all).n_broken, 2);
     assert_int_equal(all.n_violated, 0);
+    json_t *fresh = row_of(*state, "gptq", 4, 16, "blk.0.attn_q");
+    json_object_set_new(fresh, "options", json_string("act_order=1:static_groups=10"));
+    assert_int_equal(check(*state, "gptq_not_above_rtn", &all).n_broken, 0);
+    json_object_set_new(fresh, "options", json_string("act_order=1:static_groups=1"));
+    assert_int_equal(check(*state, "gptq_not_above_rtn", &all).n_broken, 1);
 }
 
 /* boa: gptq's rows under another name, its attn_loss told. */
