@@ -97,7 +97,7 @@ grep -q 'the last line is torn' err || fail "a torn run: $(cat err)"
 # ---- a sweep with short runs
 cd "$root" || exit 1
 small_config "$work/small.ini"
-sed -i 's/^windows = .*/&\nproxies = 2/; s/^methods.*/methods = rtn, rtn:grid=mse, gptq, gptq-paper/; s/^bits.*/bits = 2/; s/^group_size.*/group_size = 64/' "$work/small.ini"
+sed -i 's/^windows = .*/windows = 16\nproxies = 2/; s/^methods.*/methods = rtn, rtn:grid=mse, gptq, gptq-paper/; s/^bits.*/bits = 2/; s/^group_size.*/group_size = 64/' "$work/small.ini"
 sweep "$work/small.ini" one --threads 1 || fail "sweep: $(cat "$work/err")"
 SET="eval.proxies=1000" sweep "$work/small.ini" many && fail "1000 windows of a shorter text"
 grep -q 'proxies = 1000, but synth:facts:6666 gives' "$work/err" || fail "1000 windows: $(cat "$work/err")"
@@ -128,7 +128,8 @@ kl=$(grep '"kind":"few"' "$work/same/cells.jsonl" | field kl) model=$(grep '"kin
 # Another number of windows is another run: the plan leaves the old rows out.
 SET='eval.proxies=1' sweep "$work/small.ini" one || fail "other windows: $(cat "$work/err")"
 [ "$(count one few)" = 8 ] || fail "other windows made $(count one few) rows"
-"$PTQ" proxies "$work/one" 2>"$work/err" | tr -s ' \n' ' ' >"$work/text" || fail "proxies: $(cat "$work/err")"
+"$PTQ" proxies "$work/one" >"$work/out" 2>"$work/err" || fail "proxies: $(cat "$work/err")"
+tr -s ' \n' ' ' <"$work/out" >"$work/text"
 holds "$work/text" 'the first window of'
 SET='sweep.bits=3 eval.proxies=-1' sweep "$work/small.ini" bad
 [ $? = 2 ] || fail "proxies = -1: $(cat "$work/err")"
