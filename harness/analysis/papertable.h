@@ -61,7 +61,7 @@ struct ptq_paper_row {
     bool data_free;        /* needs no calibration text */
     const char *of, *over; /* ids of rows: 100 of / over; both or none */
     int64_t of_row, over_row; /* their indices, or -1 */
-    const char *trust;        /* code text repro num 2nd mem inf */
+    const char *trust;        /* of ptq_paper_trust_words */
     double tolerance;         /* share, beside half a digit of what is printed */
     enum ptq_paper_mark mark;
     struct ptq_paper_sets sets;
@@ -99,13 +99,15 @@ int ptq_paper_read(const char *name, struct ptq_arena *, struct ptq_paper_table 
                    struct ptq_status *);
 /* Names of configs/tables/ in order. */
 int ptq_paper_names(struct ptq_arena *, const char ***names, int64_t *n, struct ptq_status *);
-/* Only cells whose row, column and data match the patterns (NULL: all) stay selected. None:
- * PTQ_ERR_USAGE. */
+/* Only cells whose row, column and data match one of the patterns (separated by commas; NULL: all)
+ * stay selected. A pattern that meets nothing, or no cell left: PTQ_ERR_USAGE. */
 int ptq_paper_select(struct ptq_paper_table *, const char *rows, const char *columns,
-                     const char *data, struct ptq_status *);
+                     const char *data, struct ptq_arena *, struct ptq_status *);
 /* The cell at a place, or NULL. */
 struct ptq_paper_cell *ptq_paper_cell_at(const struct ptq_paper_table *, int64_t row, int64_t data,
                                          int64_t column);
+extern const char *const ptq_paper_trust_words[]; /* ends with NULL */
+const char *ptq_paper_trust_meaning(const char *trust);
 /* Its source is good enough for a gate: not memory, a third party or an inference. */
 bool ptq_paper_is_gate(const struct ptq_paper_cell *);
 /* Within the tolerance and half a printed digit. */
@@ -124,16 +126,20 @@ struct ptq_paper_run {
     bool any_base;                 /* run the rows of a checkpoint that is not the paper's, too */
     bool dry_run, quiet;
 };
+/* --set changed what is measured ("sweep.bits=3"), not only how ("run.threads=1") or on how many
+ * seeds: no cell can be the paper's. */
+bool ptq_paper_changed(const char *set_words);
 /* Runs what this machine can run of the selected cells and gives every one its verdict. A cell that
  * fails is a verdict, not an error. PTQ_ERR_CANCELLED: interrupted; the verdicts say what is left.
  */
 int ptq_paper_run(const struct ptq_paper_run *, struct ptq_paper_table *, struct ptq_arena *,
                   struct ptq_status *);
 
-/* text, md, csv, jsonl or latex. */
+/* text, md, csv, jsonl or latex; NULL: text. */
+int ptq_paper_check_format(const char *format, struct ptq_status *);
 int ptq_paper_print(const struct ptq_paper_table *, const char *format, FILE *, struct ptq_arena *,
                     struct ptq_status *);
-/* table.md, table.csv and table.tex in a folder. */
-int ptq_paper_write(const struct ptq_paper_table *, const char *folder, struct ptq_arena *,
-                    struct ptq_status *);
+/* STEM.md, STEM.csv and STEM.tex in a folder. */
+int ptq_paper_write(const struct ptq_paper_table *, const char *folder, const char *stem,
+                    struct ptq_arena *, struct ptq_status *);
 #endif

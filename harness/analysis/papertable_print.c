@@ -129,6 +129,22 @@ static void put_counts(const struct ptq_paper_table *t, FILE *f)
     fputs(".\n", f);
 }
 
+/* What the words of trust that stand in the table mean. */
+static void put_trusts(const struct ptq_paper_table *t, FILE *f)
+{
+    const char *before = "Where the printed numbers are from: ";
+    for (int k = 0; ptq_paper_trust_words[k]; k++) {
+        bool used = false;
+        for (int64_t i = 0; i < t->n_cells && !used; i++)
+            used = t->cells[i].selected && !strcmp(t->cells[i].trust, ptq_paper_trust_words[k]);
+        if (used)
+            fprintf(f, "%s%s: %s", before, ptq_paper_trust_words[k],
+                    ptq_paper_trust_meaning(ptq_paper_trust_words[k]));
+        before = used ? "; " : before;
+    }
+    fputs(".\n", f);
+}
+
 /* Each reason once, with the first cell that has it. */
 static void put_reasons(const struct ptq_paper_table *t, FILE *f)
 {
@@ -161,16 +177,26 @@ static void put_notes(const struct ptq_paper_table *t, FILE *f)
     }
 }
 
+static int format_of(const char *word)
+{
+    int k = 0;
+    while (word && formats[k] && strcmp(formats[k], word) != 0)
+        k++;
+    return k;
+}
+
+int ptq_paper_check_format(const char *format, struct ptq_status *st)
+{
+    return formats[format_of(format)] ? PTQ_OK : ptq_unknown_word("format", format, formats, st);
+}
+
 int ptq_paper_print(const struct ptq_paper_table *t, const char *format, FILE *f,
                     struct ptq_arena *arena, struct ptq_status *st)
 {
     struct ptq_sheet s;
-    int k = 0;
-    while (format && formats[k] && strcmp(formats[k], format) != 0)
-        k++;
-    if (!formats[k])
-        return ptq_unknown_word("format", format, formats, st);
-    int code = make_sheet(t, k == CSV || k == JSONL, arena, &s, st);
+    const int k = format_of(format);
+    int code = ptq_paper_check_format(format, st);
+    code = code < 0 ? code : make_sheet(t, k == CSV || k == JSONL, arena, &s, st);
     if (code < 0)
         return code;
     if (k == CSV)
@@ -187,21 +213,22 @@ int ptq_paper_print(const struct ptq_paper_table *t, const char *format, FILE *f
     else
         ptq_sheet_text(&s, f, 160, NULL);
     put_counts(t, f);
+    put_trusts(t, f);
     put_reasons(t, f);
     put_notes(t, f);
     return PTQ_OK;
 }
 
-int ptq_paper_write(const struct ptq_paper_table *t, const char *folder, struct ptq_arena *arena,
-                    struct ptq_status *st)
+int ptq_paper_write(const struct ptq_paper_table *t, const char *folder, const char *stem,
+                    struct ptq_arena *arena, struct ptq_status *st)
 {
     static const struct {
-        const char *format, *name;
-    } files[] = {{"md", "table.md"}, {"csv", "table.csv"}, {"latex", "table.tex"}};
+        const char *format, *extension;
+    } files[] = {{"md", "md"}, {"csv", "csv"}, {"latex", "tex"}};
     int code = ptq_make_dirs(folder, st);
     for (int i = 0; code >= 0 && i < 3; i++) {
         struct ptq_buffer b;
-        char *path = ptq_arena_printf(arena, st, "%s/%s", folder, files[i].name);
+        char *path = ptq_arena_printf(arena, st, "%s/%s.%s", folder, stem, files[i].extension);
         code = path ? ptq_buffer_open(&b, st) : PTQ_ERR_MEMORY;
         if (code < 0)
             break;

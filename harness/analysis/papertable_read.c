@@ -14,8 +14,6 @@ struct reader {
     struct ptq_status *st;
 };
 
-static const char *const trust_words[] = {"code", "text", "repro", "num",
-                                          "2nd",  "mem",  "inf",   NULL};
 static const char *const mark_words[] = {"none", "not-reproducible", "base-unknown",
                                          "detail-missing", NULL};
 
@@ -87,9 +85,9 @@ static int qualifiers(const struct reader *r, const struct ptq_ini_entry *e, con
                 return wrong(r, e, "no such trust");
             memcpy(word, s, n);
             word[n] = 0;
-            if (word_of(r, e, "trust", word, trust_words, &k) < 0)
+            if (word_of(r, e, "trust", word, ptq_paper_trust_words, &k) < 0)
                 return r->st->code;
-            c->trust = trust_words[k];
+            c->trust = ptq_paper_trust_words[k];
             s += n;
         } else if (*s == '~') {
             s++;
@@ -244,9 +242,9 @@ static int64_t data_named(const struct ptq_paper_table *t, const char *id)
 static int row_trust(struct reader *r, const struct ptq_ini_entry *e, struct ptq_paper_row *row)
 {
     int k = 0;
-    if (word_of(r, e, "trust", e->value, trust_words, &k) < 0)
+    if (word_of(r, e, "trust", e->value, ptq_paper_trust_words, &k) < 0)
         return r->st->code;
-    row->trust = trust_words[k];
+    row->trust = ptq_paper_trust_words[k];
     return PTQ_OK;
 }
 
@@ -500,52 +498,4 @@ int ptq_paper_read(const char *name, struct ptq_arena *arena, struct ptq_paper_t
     for (int64_t i = 0; code >= 0 && i < r.ini.n; i++)
         code = fill(&r, &r.ini.entries[i]);
     return code < 0 ? code : finish(&r);
-}
-
-/* ---- cells -------------------------------------------------------------------------------------
- */
-
-struct ptq_paper_cell *ptq_paper_cell_at(const struct ptq_paper_table *t, int64_t row, int64_t data,
-                                         int64_t column)
-{
-    for (int64_t i = 0; i < t->n_cells; i++)
-        if (t->cells[i].row == row && t->cells[i].data == data && t->cells[i].column == column)
-            return &t->cells[i];
-    return NULL;
-}
-
-int ptq_paper_select(struct ptq_paper_table *t, const char *rows, const char *columns,
-                     const char *data, struct ptq_status *st)
-{
-    int64_t n = 0;
-    for (int64_t i = 0; i < t->n_cells; i++) {
-        struct ptq_paper_cell *c = &t->cells[i];
-        c->selected = (!rows || ptq_glob(rows, t->rows[c->row].id)) &&
-                      (!columns || ptq_glob(columns, t->columns[c->column].id)) &&
-                      (!data || ptq_glob(data, t->data[c->data].id));
-        n += c->selected;
-    }
-    if (n)
-        return PTQ_OK;
-    return ptq_status_set(st, PTQ_ERR_USAGE,
-                          "table %s has no cell in rows '%.40s', columns '%.40s', data '%.40s'; "
-                          "they are the names in %.200s",
-                          t->name, rows ? rows : "*", columns ? columns : "*", data ? data : "*",
-                          t->file);
-}
-
-bool ptq_paper_is_gate(const struct ptq_paper_cell *c)
-{
-    return strcmp(c->trust, "mem") && strcmp(c->trust, "2nd") && strcmp(c->trust, "inf");
-}
-
-bool ptq_paper_agrees(const struct ptq_paper_cell *c, double ours)
-{
-    return ours >= c->lo * (1 - c->tolerance) - c->half_digit &&
-           ours <= c->hi * (1 + c->tolerance) + c->half_digit;
-}
-
-double ptq_paper_difference(const struct ptq_paper_cell *c, double ours)
-{
-    return ours < c->lo ? ours / c->lo - 1 : ours > c->hi ? ours / c->hi - 1 : 0 * ours;
 }

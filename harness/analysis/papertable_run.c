@@ -383,6 +383,29 @@ static void find_checkpoint(struct runner *r, int64_t k)
     }
 }
 
+/* A MODEL_DIR in which no column's checkpoint is found: most often the checkpoint itself. */
+static int explain_no_model(struct runner *r)
+{
+    const char *dir = r->run->model_dir, *column = NULL;
+    for (int64_t k = 0; dir && k < r->t->n_columns; k++) {
+        if (r->checkpoint[k])
+            return PTQ_OK;
+        column = !column && r->t->columns[k].needs_model ? r->t->columns[k].folders[0] : column;
+    }
+    if (!column)
+        return PTQ_OK;
+    char *config = ptq_arena_printf(r->arena, r->st, "%s/config.json", dir);
+    char *why = ptq_arena_printf(
+        r->arena, r->st, "%s has none of the folders that the columns name, such as %s%s", dir,
+        column,
+        config && !access(config, F_OK) ? "; it is a checkpoint itself: name the folder above it"
+                                        : "");
+    for (int64_t i = 0; why && i < r->t->n_cells; i++)
+        if (r->t->cells[i].verdict == PTQ_PAPER_NO_MODEL)
+            r->t->cells[i].why = why;
+    return config && why ? PTQ_OK : PTQ_ERR_MEMORY;
+}
+
 static enum ptq_paper_verdict outlook(const struct runner *r, const struct ptq_paper_cell *c)
 {
     const struct ptq_paper_row *row = &r->t->rows[c->row];
@@ -396,13 +419,13 @@ static enum ptq_paper_verdict outlook(const struct runner *r, const struct ptq_p
     return PTQ_PAPER_TO_RUN;
 }
 
-/* A row on another base; without its text there is no base to speak of. */
+/* A row on another base; where full precision could not be run there is no base to speak of. */
 static void on_other_base(const struct runner *r, struct ptq_paper_cell *c)
 {
     const struct ptq_paper_cell *fp = base_cell(r, c->data, c->column);
-    bool no_text = fp && fp->verdict == PTQ_PAPER_NO_TEXT;
-    c->verdict = no_text ? PTQ_PAPER_NO_TEXT : PTQ_PAPER_HAS_BASE_UNKNOWN;
-    c->why = no_text ? fp->why : r->base_why[c->data * r->t->n_columns + c->column];
+    const bool ran = !fp || !isnan(fp->ours) || !isnan(c->ours);
+    c->verdict = ran ? PTQ_PAPER_HAS_BASE_UNKNOWN : fp->verdict;
+    c->why = ran ? r->base_why[c->data * r->t->n_columns + c->column] : fp->why;
 }
 
 static int run_on_base(struct runner *r, struct ptq_paper_cell *c)
@@ -458,16 +481,33 @@ static void apply_mark(struct ptq_paper_cell *c)
         c->verdict = of[c->mark];
 }
 
-/* "sweep.bits=3" changes what is measured; "run.threads=1", and fewer seeds, do not. */
-static bool changes_setting(const char *words)
+bool ptq_paper_changed(const char *set_words)
 {
-    for (const char *s = words; s && *s;) {
+    for (const char *s = set_words; s && *s;) {
         s += strspn(s, " \t");
         if (*s && strncmp(s, "run.", 4) != 0 && strncmp(s, "calib.seed=", 11) != 0)
             return true;
         s += strcspn(s, " \t");
     }
     return false;
+}
+
+/* Words of --set that no configuration takes are the caller's error, not every cell's. */
+static int try_words(const struct runner *r)
+{
+    struct ptq_arena arena;
+    struct ptq_config config;
+    int64_t i = 0;
+    while (i < r->t->n_cells &&
+           !(r->t->cells[i].selected && r->t->cells[i].verdict == PTQ_PAPER_TO_RUN &&
+             !r->t->rows[r->t->cells[i].row].of))
+        i++;
+    if (i == r->t->n_cells || !r->run->set_words)
+        return PTQ_OK;
+    ptq_arena_init(&arena, 0);
+    int code = read_config(r, &r->t->cells[i], &arena, &config);
+    ptq_arena_clear(&arena);
+    return code;
 }
 
 static int begin(struct runner *r)
@@ -478,14 +518,15 @@ static int begin(struct runner *r)
     r->checkpoint = ptq_arena_alloc(r->arena, r->st, t->n_columns, sizeof *r->checkpoint);
     r->base = ptq_arena_alloc(r->arena, r->st, n, sizeof *r->base);
     r->base_why = ptq_arena_alloc(r->arena, r->st, n, sizeof *r->base_why);
-    r->own_settings = changes_setting(r->run->set_words);
+    r->own_settings = ptq_paper_changed(r->run->set_words);
     if (!r->folder || !r->checkpoint || !r->base || !r->base_why)
         return PTQ_ERR_MEMORY;
     for (int64_t k = 0; k < t->n_columns; k++)
         find_checkpoint(r, k);
     for (int64_t i = 0; i < t->n_cells; i++)
         t->cells[i].verdict = outlook(r, &t->cells[i]);
-    return r->st->code < 0 ? r->st->code : PTQ_OK;
+    int code = explain_no_model(r);
+    return code < 0 ? code : try_words(r);
 }
 
 int ptq_paper_run(const struct ptq_paper_run *run, struct ptq_paper_table *t,

@@ -45,6 +45,13 @@ static int exit_code(const struct ptq_args *a, const struct ptq_paper_table *t, 
     return failed ? 106 : off && ptq_arg(a, "strict") ? 101 : PTQ_OK;
 }
 
+/* All cells under the paper's settings; anything else must not replace the table. */
+static bool is_whole(const struct ptq_args *a)
+{
+    return !ptq_arg(a, "rows") && !ptq_arg(a, "columns") && !ptq_arg(a, "data") &&
+           !ptq_paper_changed(ptq_arg(a, "set"));
+}
+
 static int show(const struct ptq_args *a, const struct ptq_paper_table *t, const char *out,
                 struct ptq_arena *arena, struct ptq_status *st)
 {
@@ -52,10 +59,12 @@ static int show(const struct ptq_args *a, const struct ptq_paper_table *t, const
     int code = ptq_paper_print(t, format, stdout, arena, st);
     if (code < 0 || ptq_arg(a, "dry-run"))
         return code;
+    const char *stem = is_whole(a) ? "table" : "part";
     char *folder = ptq_arena_printf(arena, st, "%s/table-%s", out, t->name);
-    code = folder ? ptq_paper_write(t, folder, arena, st) : PTQ_ERR_MEMORY;
+    code = folder ? ptq_paper_write(t, folder, stem, arena, st) : PTQ_ERR_MEMORY;
     if (code >= 0 && !ptq_arg(a, "quiet"))
-        fflush(stdout), fprintf(stderr, "table: %s/table.md, table.csv, table.tex\n", folder);
+        fflush(stdout),
+            fprintf(stderr, "table: %s/%s.md, %s.csv, %s.tex\n", folder, stem, stem, stem);
     return code;
 }
 
@@ -85,11 +94,12 @@ static int table(const struct ptq_args *a, struct ptq_arena *arena, struct ptq_s
     struct ptq_paper_table t;
     struct ptq_paper_run r;
     struct ptq_pool *pool;
-    int code = options(a, &r, st);
+    int code = ptq_paper_check_format(ptq_arg(a, "format"), st);
+    code = code < 0 ? code : options(a, &r, st);
     code = code < 0 ? code : ptq_paper_read(a->positional[0], arena, &t, st);
     if (code >= 0)
-        code =
-            ptq_paper_select(&t, ptq_arg(a, "rows"), ptq_arg(a, "columns"), ptq_arg(a, "data"), st);
+        code = ptq_paper_select(&t, ptq_arg(a, "rows"), ptq_arg(a, "columns"), ptq_arg(a, "data"),
+                                arena, st);
     if (code >= 0)
         code = ptq_pool_new(&pool, (int)r.threads, st);
     if (code < 0)
@@ -129,10 +139,11 @@ static const struct ptq_flag flags[] = {
     {"model-dir", 'm', PTQ_FLAG_TEXT, "DIR",
      "look here for checkpoints, in folders as the table names them (opt-125m, facebook/opt-125m)",
      NULL},
-    {"rows", 0, PTQ_FLAG_TEXT, "GLOB", "only rows of the table file that match, such as 'rtn*'",
+    {"rows", 0, PTQ_FLAG_TEXT, "GLOBS", "only rows of the table file that match, such as 'rtn*,fp'",
      NULL},
-    {"columns", 0, PTQ_FLAG_TEXT, "GLOB", "only columns that match, such as opt-125m", NULL},
-    {"data", 0, PTQ_FLAG_TEXT, "GLOB", "only data that match, such as wikitext2", NULL},
+    {"columns", 0, PTQ_FLAG_TEXT, "GLOBS", "only columns that match, such as opt-125m,opt-350m",
+     NULL},
+    {"data", 0, PTQ_FLAG_TEXT, "GLOBS", "only data that match, such as wikitext2", NULL},
     {"any-base", 0, PTQ_FLAG_SWITCH, NULL,
      "run a checkpoint whose full precision is not the paper's, too: its cells stay `base unknown`",
      NULL},
@@ -158,7 +169,7 @@ static const struct ptq_flag flags[] = {
 const struct ptq_verb ptq_verb_table = {
     .name = "table",
     .title = "Run a paper's table and print its numbers beside ours, with a verdict per cell",
-    .usage = "[NAME] [--model-dir DIR] [--rows GLOB] [--columns GLOB] [--data GLOB] [options]",
+    .usage = "[NAME] [--model-dir DIR] [--rows GLOBS] [--columns GLOBS] [--data GLOBS] [options]",
     .details =
         "NAME is a file of configs/tables/ (without it they are listed), or the path of such a "
         "file.\n"
@@ -166,19 +177,25 @@ const struct ptq_verb ptq_verb_table = {
         "finished cells are\n"
         "never run again, and configs/ beside them holds the configuration of each. "
         "results/table-NAME/table.md, table.csv and table.tex\n"
-        "are the table. Tables that need no model always run.\n"
+        "are the table; a call for some of the cells, or with other settings (--set), writes "
+        "part.* instead. Tables that need no model always run.\n"
         "Per cell: the printed number, ours (mean and standard deviation over calibration seeds), "
         "the difference, and a verdict:\n"
         "  reproduced, off              within the tolerance and half a printed digit, or not\n"
-        "  not reproducible             an exact rerun is known to give another number\n"
+        "  not reproducible             an exact rerun is known to give another number, or it is "
+        "a time on another machine\n"
         "  base unknown                 the checkpoint's full-precision perplexity, which is "
         "measured first, is not the paper's (its rows\n"
         "                               are then not run unless --any-base), or what was measured "
         "is not known\n"
         "  detail missing in the paper  what decides the number is not printed\n"
         "  not run: ...                 model, text, method or metric missing; failed; left\n"
-        "Only numbers of trust code, text, repro and num are gates; mem, 2nd and inf are bands of "
-        "sanity.\n"
+        "Where printed numbers are from (trust): code: in the authors' code or its README; text: "
+        "in "
+        "the paper; repro: an independent\n"
+        "reproduction; num: measured with another program; 2nd: a third party's summary; mem: from "
+        "memory; inf: inferred. The last\n"
+        "three are bands of sanity and no gates.\n"
         "Exit codes: 0 printed; 1 a gate is off (--strict); 2 no such table, or a broken file; 6 a "
         "cell failed, or interrupted.\n"
         "  ptq table qet\n"

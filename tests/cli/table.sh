@@ -12,11 +12,20 @@ for name in qet gptq-opt gptq-bloom gptq-llama aespa-opt boa-opt125m boa-qwen fl
 exits 2 table gptq-optt
 says "did you mean 'gptq-opt'"
 exits 2 table gptq-opt --rows nothing
-says "no cell in rows 'nothing'"
+says "^ptq table: --rows: unknown row 'nothing'; valid: fp, "
+exits 2 table gptq-opt --columns opt-125m,opt-350n
+says "--columns: unknown column 'opt-350n'; did you mean 'opt-350m'"
+exits 2 table qet --rows 'headline*' --columns b4
+says "no number in rows 'headline\*', columns 'b4'"
 exits 2 table gptq-opt --model-dir "$work/nowhere"
 says "nowhere: no such folder"
 exits 2 table qet --format html
 says "unknown format 'html'"
+exits 2 table qet --set foo.bar=1
+says 'unknown section .foo'
+exits 2 table qet --set 'sweep.bits=9'
+says 'bits: 9 is outside'
+[ ! -e "$work/results/table-qet/b4" ] || fail "cells were run before the arguments were looked at"
 exits 2 table qet --no-such-flag
 printf '[table]\ntitle = T\npaper = P\nversion = 1\n[column.a]\ntitle = A\n[data.d]\nmetric = w_relerr\n[row.r]\nmethods = rtn\nsource = S\ntrust = text\ntolerance = 2\nd = 1x\n' >"$work/bad.ini"
 exits 2 table "$work/bad.ini"
@@ -30,8 +39,9 @@ before=$(n_rows "$work/results/table-qet/b4")
 exits 0 table qet --rows '*-m16' --columns 'b?' --format md
 shows '^\| MSE +\| 4 bits +\| QET, m = 16 '
 [ "$(n_rows "$work/results/table-qet/b4")" = "$before" ] || fail "a finished cell was run again"
-for kind in md csv tex; do [ -s "$work/results/table-qet/table.$kind" ] || fail "no table.$kind"; done
-grep -q 'begin{tabular}' "$work/results/table-qet/table.tex" || fail "table.tex"
+for kind in md csv tex; do [ -s "$work/results/table-qet/part.$kind" ] || fail "no part.$kind"; done
+grep -q 'begin{tabular}' "$work/results/table-qet/part.tex" || fail "part.tex"
+[ ! -e "$work/results/table-qet/table.csv" ] || fail "some cells were written as the table"
 exits 0 table qet --rows 'headline*' --format csv
 shows '12\.3%.*base unknown'
 # printed wrong: off, and an error where that is asked for; bits changed by --set: no verdict on the paper
@@ -42,7 +52,7 @@ exits 0 table "$work/wrong.ini" --rows pq-m16 --columns b4
 exits 0 table qet --rows pq-m16 --columns b4 --set 'sweep.bits=3'
 shows 'base unknown$'
 shows -- '--set changed the paper'
-exits 6 table qet --rows pq-m16 --columns b4 --set 'sweep.bits=9'
+exits 6 table qet --rows pq-m16 --columns b4,b3 --set 'model.source=nowhere.h5'
 shows 'not run: failed'
 
 # ---- no model
@@ -54,7 +64,12 @@ done
 exits 0 table gptq-opt --rows rtn-4 --columns opt-1.3b --format csv
 [ "$(grep -c ',not reproducible,' "$work/out")" = 2 ] || fail "cells known not to reproduce: $(cat "$work/out")"
 exits 0 table boa-opt125m
+[ -s "$work/results/table-boa-opt125m/table.csv" ] || fail "no table.csv of the whole table"
 shows 'GPTQ, 3 bits +50\.75 .* detail missing in the paper$'
+shows '^Where the printed numbers are from: .*text: in the paper itself'
+exits 0 table gptq-opt --rows runtime --format csv
+grep -q ',base unknown,' "$work/out" && fail "a time of another machine has no unknown base: $(cat "$work/out")"
+shows ',not reproducible,'
 
 # ---- every configuration of every table is one that a sweep takes
 mkdir "$work/none" "$work/shells"
@@ -77,6 +92,12 @@ shows 'OPT-125M +RTN, 4 bits +37.28 +1\.2[0-9]+ .* base unknown$'
 shows 'OPT-125M +GPTQ, 4 bits +31.12 +1\.2[0-9]+ +[0-9.e-]+ +2 .* base unknown$'
 shows 'OPT-350M .* not run: model missing$'
 [ -s "$work/results/table-gptq-opt/configs/gptq-4.wikitext2.opt-125m.ini" ] || fail "the configuration of a cell is not kept"
+grep -q ',base unknown,' "$work/results/table-gptq-opt/table.csv" && fail "some cells under other settings were written as the table"
+mkdir -p "$work/self" "$work/broken/opt-125m" && echo '{}' | tee "$work/self/config.json" >"$work/broken/opt-125m/config.json"
+exits 0 table gptq-opt --model-dir "$work/self" --rows rtn-4 --columns opt-125m
+shows 'it is a checkpoint itself: name the folder above it'
+exits 6 table gptq-opt --model-dir "$work/broken" --rows fp,rtn-4 --columns opt-125m --data wikitext2 --set "$set"
+[ "$(grep -c 'OPT-125M .*not run: failed$' "$work/out")" = 2 ] || fail "rows of a checkpoint that cannot be read: $(cat "$work/out")"
 PTQ_TEXTS=$work/none exits 0 table gptq-opt --model-dir "$work/models" --rows rtn-4 --columns opt-125m --data wikitext2
 if [ ! -e datasets/texts/wiki.test.raw ]; then shows 'not run: text missing$'; fi
 

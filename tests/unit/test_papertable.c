@@ -333,7 +333,7 @@ static void test_gptq_opt(void **state)
                                      "calib.draw=windows calib.nsamples=1 calib.seqlen=48",
                                      t.ids);
     assert_ok(ptq_paper_read("gptq-opt", &t.f.arena, p, &t.f.st), &t.f.st);
-    assert_ok(ptq_paper_select(p, "?pt?-?", "opt-125m", "wikitext2", &t.f.st), &t.f.st);
+    assert_ok(ptq_paper_select(p, "?pt?-?", "opt-125m", "wikitext2", &t.f.arena, &t.f.st), &t.f.st);
     assert_ok(ptq_paper_run(&run, p, &t.f.arena, &t.f.st), &t.f.st);
     assert_verdict(p, "gptq-4", "opt-125m", PTQ_PAPER_HAS_BASE_UNKNOWN);
     assert_verdict(p, "gptq-3", "opt-125m", PTQ_PAPER_HAS_BASE_UNKNOWN);
