@@ -104,6 +104,9 @@ struct ptq_job {
 /* What calibration, held-out and evaluation text have to do with each other: the held-out text may
  * not be a calibration text, an evaluation text that is one is marked in its draw. */
 int ptq_job_check_texts(struct ptq_job *, struct ptq_status *);
+/* On stderr, of a planned job: draws whose text is the evaluation's, where a method looks at them.
+ */
+void ptq_job_say_in_domain(const struct ptq_job *);
 int ptq_job_open_source(struct ptq_job *, struct ptq_status *);
 int ptq_job_plan(struct ptq_job *,
                  struct ptq_status *); /* points, entries, wants with their keys */

@@ -83,17 +83,34 @@ static int check_evaluation(const struct ptq_job *job, struct ptq_draw *d, struc
     d->in_domain = same                                     ? "same text"
                    : same_family(&d->text, &job->eval_text) ? "same family"
                                                             : NULL;
-    if (code < 0 || !d->in_domain || job->args->quiet)
-        return code;
-    if (same)
-        fprintf(stderr,
+    return code;
+}
+
+static bool any_sees_stats(const struct ptq_job *job, int64_t draw)
+{
+    bool sees = false;
+    for (int64_t i = 0; i < job->n_points && !sees && !job->args->reference_only; i++)
+        sees = job->points[i].draw == draw &&
+               ptq_sees_stats(job->points[i].spec, &job->points[i].cell);
+    return sees;
+}
+
+void ptq_job_say_in_domain(const struct ptq_job *job)
+{
+    for (int64_t i = 0; i < job->cfg->calib.n_seeds && job->draws; i++) {
+        const struct ptq_draw *d = &job->draws[i];
+        if (!d->in_domain || !any_sees_stats(job, i))
+            continue;
+        if (!strcmp(d->in_domain, "same text"))
+            fprintf(
+                stderr,
                 "%s: [eval] text = %s holds the calibration text (seed %lld): rows say in_domain\n",
                 job->cfg->file, job->eval_text.name, (long long)d->seed);
-    else
-        fprintf(stderr,
-                "%s: [eval] text = %s and [calib] text = %s are both %s: rows say in_domain\n",
-                job->cfg->file, job->eval_text.name, d->text.name, job->eval_text.family);
-    return code;
+        else
+            fprintf(stderr,
+                    "%s: [eval] text = %s and [calib] text = %s are both %s: rows say in_domain\n",
+                    job->cfg->file, job->eval_text.name, d->text.name, job->eval_text.family);
+    }
 }
 
 int ptq_job_check_texts(struct ptq_job *job, struct ptq_status *st)

@@ -42,7 +42,7 @@
  * known. in_domain "same text": the text that the row is evaluated on is one that the statistics
  * were taken from: one of its windows is a window of the calibration text, or both are the same
  * file; "same family": both are parts of one corpus (WikiText's training and test split). Allowed,
- * and said in every report. Absent otherwise.
+ * and said in every report. Absent otherwise, and in rows of methods that look at no statistics.
  *
  * kind "speed" (speed_phase.c): how fast the stored form of the model rows of its `form` multiplies
  * on its host, in an object `speed`: tokens_s and gbs (one token at a time), macs of a token,

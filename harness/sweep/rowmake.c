@@ -70,7 +70,7 @@ static void put_stats(json_t *row, const struct ptq_job *job, const char *kind,
         put_text(row, "heldout", job->heldout.text.name);
         put_text(row, "heldout_key", job->heldout.text.key);
     }
-    if (d->in_domain && !strcmp(kind, "model"))
+    if (d->in_domain && !strcmp(kind, "model") && ptq_sees_stats(p->spec, &p->cell))
         put_text(row, "in_domain", d->in_domain);
 }
 

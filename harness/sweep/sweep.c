@@ -309,11 +309,19 @@ static void note_repeated(const struct ptq_job *job)
     }
 }
 
-static int run_job(struct ptq_job *job, struct ptq_sweep_summary *s, struct ptq_status *st)
+static int open_and_plan(struct ptq_job *job, struct ptq_status *st)
 {
     int code = ptq_job_open_source(job, st);
     if (code >= 0)
         code = ptq_job_plan(job, st);
+    if (code >= 0 && !job->args->quiet)
+        ptq_job_say_in_domain(job);
+    return code;
+}
+
+static int run_job(struct ptq_job *job, struct ptq_sweep_summary *s, struct ptq_status *st)
+{
+    int code = open_and_plan(job, st);
     if (code >= 0)
         code = open_results(job, st);
     if (code >= 0)
@@ -330,9 +338,7 @@ static int dry_run(struct ptq_job *job, struct ptq_status *st)
 {
     struct ptq_prediction prediction = {0};
     bool exists = access(job->run_dir, F_OK) == 0;
-    int code = ptq_job_open_source(job, st);
-    if (code >= 0)
-        code = ptq_job_plan(job, st);
+    int code = open_and_plan(job, st);
     if (code >= 0 && exists)
         code = open_results(job, st);
     if (code >= 0 && exists)

@@ -119,6 +119,7 @@ fi
 printf '[model]\nsource = demo\n[sweep]\nmethods = rtn\n[calib]\ntext = synth:facts\nnsamples = 2\n[eval]\ntext = wikitext2\nwindow = 64\nwindows = 2\n' >"$work/texts.ini"
 mkdir "$work/none"
 export PTQ_TEXTS=$work/none
+one_layer=${one_layer/methods=rtn/methods=gptq} # in_domain is for methods that look at the calibration text
 missing() { "$PTQ" sweep "$work/texts.ini" --missing-texts --set "$1" | tr '\n' ' '; }
 if [ ! -e datasets/texts/wiki.test.raw ]; then
     [[ "$(missing "$one_layer")" =~ ^'wikitext2:test '('prose:eval ')?$ ]] || fail "missing texts: $(missing "$one_layer")"

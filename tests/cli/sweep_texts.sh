@@ -27,7 +27,12 @@ grep -q in_domain "$work/fixed/cells.jsonl" && fail "rows say in_domain of anoth
 # Calibrated on the evaluation text, of which it is half as long: allowed and said, in rows, on stderr and in the report.
 exits 0 "$PTQ" sweep "$config" --set "run.out=$work run.name=domain $SET calib.text=synth:facts:5555"
 says '\[eval\] text = synth:facts:5555 holds the calibration text \(seed 5555\)'
-[ "$(grep -c '"in_domain":"same text"' "$work/domain/cells.jsonl")" = 2 ] || fail "in_domain is not in both model rows"
+[ "$(grep '"in_domain":"same text"' "$work/domain/cells.jsonl" | grep -c '"label":"gptq"')" = 1 ] || fail "in_domain is not in the model row of gptq"
+grep '"label":"rtn"' "$work/domain/cells.jsonl" | grep -q in_domain && fail "rtn looks at no calibration text"
+exits 0 "$PTQ" sweep "$config" --set "run.out=$work run.name=blind $SET calib.text=synth:facts:5555 sweep.methods=rtn"
+grep -q 'in_domain' "$work/err" && fail "in_domain is said of rtn alone"
+exits 0 "$PTQ" sweep "$config" --set "run.out=$work run.name=grids $SET calib.text=synth:facts:5555 sweep.methods=rtn:grid=hess"
+says 'rows say in_domain' # grids that see the Hessian
 grep '"in_domain"' "$work/domain/cells.jsonl" | grep -vq '"kind":"model"' && fail "in_domain is in a row of another kind"
 "$PTQ" report "$work/domain" 2>"$work/err" | tr -s ' \n' ' ' >"$work/out" # lines are wrapped
 grep -Eq ' calibration synth:facts:5555[^;]*;[^;]*;[^;]*; calibrated on the evaluation text: in-domain' "$work/out" || fail "the calibration line: $(cat "$work/out" "$work/err")"
@@ -48,7 +53,7 @@ sed s/A/B/g "$work/text.txt" >"$work/sub/other.txt"
 SET="$SET calib.text=$work/text.txt calib.seqlen=48 eval.window=64 calib.heldout=none"
 for name in sub/../text.txt sub/link.txt sub/copy.txt; do
     SET="$SET eval.text=$work/$name" exits 0 sweep "$config" names
-    [ "$(grep -c '"in_domain":"same text"' "$work/names/cells.jsonl")" = 2 ] || fail "in_domain of one text under two names: $name"
+    grep -q '"in_domain":"same text"' "$work/names/cells.jsonl" || fail "in_domain of one text under two names: $name"
     rm -r "$work/names"
 done
 SET="$SET eval.text=$work/sub/other.txt" exits 0 sweep "$config" names
