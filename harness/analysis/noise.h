@@ -4,6 +4,8 @@
 #define PTQ_ANALYSIS_NOISE_H
 #include "analysis/tables.h"
 
+/* What the columns are. */
+extern const char ptq_about_noise[];
 /* A row a setting: geometric mean over layers of the held-out error with its interval (scoring and
  * calibration), standard deviations of its log by source, what half the calibration tokens cost,
  * and the methods of the same bits and group that are lower by more than the noise of the

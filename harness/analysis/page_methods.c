@@ -26,20 +26,6 @@ static const char about_wins[] =
     "draw. Beyond the spread: lower than every other method's by more, in the mean over draws, "
     "than "
     "that difference (of logs) moves between draws; - with one draw.";
-static const char about_noise[] =
-    "What is chance in the geometric mean of the layers' held-out errors, as standard deviations "
-    "of "
-    "its log, from shards of the texts ([calib] shards, [noise]). Scoring: jackknife over held-out "
-    "shards. Calibration: the method run again on halves of the calibration shards, each scored on "
-    "the whole held-out text; to first order that is the noise at all tokens, and more where "
-    "curvature counts; from 8 halves that figure is itself good to a third ([noise] resamples). "
-    "Their mean over "
-    "the result on all tokens is what half the tokens cost. Arithmetic: the method run again on "
-    "Hessians moved by [noise] perturb of themselves. ±: scoring and calibration together. Beaten "
-    "by: lower at the same bits and group by more than 95 % of the noise of the difference, taken "
-    "replicate by replicate, each pair by itself; level with: not told apart. Pairs that differ "
-    "over 5 % in stored bits are not compared. -: none, or not known: layers on which a method was "
-    "not run again are left out, and a method that was not on any has no interval.";
 static const char no_rates[] =
     "No multiple of 1/4 bit lies within the settings of two methods: sweep more bits or groups.";
 
@@ -224,7 +210,7 @@ static int put_wins(const struct ptq_tables *t, const struct writer *w)
 
 static int put_noise(const struct ptq_tables *t, const struct writer *w)
 {
-    return put_tables(t, w, false, "Noise", "noise", about_noise, ptq_table_noise);
+    return put_tables(t, w, false, "Noise", "noise", ptq_about_noise, ptq_table_noise);
 }
 
 static int put_propagation(const struct ptq_tables *t, const struct writer *w)

@@ -103,21 +103,38 @@ static int print_bad(const struct ptq_tables *t, FILE *f)
     return PTQ_OK;
 }
 
-static int print_propagation(const struct ptq_tables *t, FILE *f)
+struct below { /* a table below the main one */
+    const char *head, *about;
+    bool of_text; /* of every board, not of a model's first alone */
+    int (*make)(const struct ptq_tables *, const struct ptq_board *, struct ptq_sheet *);
+};
+
+static int print_below(const struct ptq_tables *t, const struct below *b, FILE *f)
 {
     int code = PTQ_OK;
     for (int64_t k = 0; k < t->v->n_boards && !code; k++) {
         struct ptq_sheet s;
-        code = ptq_table_propagation(t, &t->v->boards[k], &s);
+        const char *dropped = "";
+        if (!b->of_text && !ptq_first_of_model(t->v, k))
+            continue;
+        code = b->make(t, &t->v->boards[k], &s);
         if (code || !s.n_rows)
             continue;
         fputc('\n', f);
-        ptq_sheet_text(&s, f, TEXT_WIDTH, NULL);
+        ptq_sheet_text(&s, f, TEXT_WIDTH, &dropped);
         fputc('\n', f);
-        put_wrapped(f, "blocks", ptq_about_propagation);
+        put_wrapped(f, b->head, b->about);
+        if (*dropped)
+            put_wrapped(f, "left out",
+                        ptq_arena_printf(t->arena, t->st, "%s (too wide; see tables/)", dropped));
     }
     return code;
 }
+
+static const struct below below[] = {
+    {"blocks", ptq_about_propagation, true, ptq_table_propagation},
+    {"noise", ptq_about_noise, false, ptq_table_noise},
+};
 
 static int print_text(const struct ptq_tables *t, FILE *f)
 {
@@ -126,7 +143,8 @@ static int print_text(const struct ptq_tables *t, FILE *f)
         fputs(k ? "\n" : "", f);
         code = print_board(t, &t->v->boards[k], f);
     }
-    code = code ? code : print_propagation(t, f);
+    for (size_t i = 0; i < sizeof below / sizeof *below && !code; i++)
+        code = print_below(t, &below[i], f);
     code = code ? code : print_bad(t, f);
     if (!code) {
         ptq_put_text(f, ptq_verdict(t));

@@ -9,6 +9,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char ptq_about_noise[] =
+    "What is chance in the geometric mean of the layers' held-out errors, as standard deviations "
+    "of its log, from shards of the texts ([calib] shards, [noise]). Scoring: jackknife over "
+    "held-out shards. Calibration: the method run again on complementary halves of the calibration "
+    "shards, each scored on the whole held-out text. A quarter of the squared difference of a "
+    "pair's halves, in the mean over pairs, is to first order the variance at all tokens; the "
+    "variance of the pairs' means, which curvature makes, is added. From 8 halves that figure is "
+    "itself good to a third ([noise] resamples). The halves' mean over the result on all tokens is "
+    "what half the tokens cost. Arithmetic: the method run again on Hessians moved by [noise] "
+    "perturb of themselves. ±: scoring and calibration together. Beaten by: lower at the same bits "
+    "and group by more than 95 % of the noise of the difference, taken replicate by replicate, "
+    "each "
+    "pair by itself; level with: not told apart. Pairs that differ over 5 % in stored bits are not "
+    "compared. -: none, or not known: layers on which a method was not run again are left out, and "
+    "a method that was not on any has no interval.";
+
 enum kind { SCORING, CALIBRATION, ARITHMETIC, N_KINDS };
 static const char *const fields[N_KINDS] = {"less_one", "resampled", "perturbed"};
 
@@ -306,11 +322,11 @@ static void lay_out(struct ptq_sheet *s, const struct ptq_board *board, struct c
     w->hi = exact ? ptq_sheet_column(s, "error_hi", NULL, true, 0) : -1;
     w->of[SCORING] = ptq_sheet_column(s, "sd_scoring", "noise of\nscoring\n%", true, 0);
     w->of[CALIBRATION] = ptq_sheet_column(s, "sd_calibration", "calibra-\ntion\n%", true, 0);
-    w->of[ARITHMETIC] = ptq_sheet_column(s, "sd_arithmetic", "arith-\nmetic\n%", true, 0);
-    w->half = ptq_sheet_column(s, "cost_of_half", "half the\ntokens cost\n%", true, 0);
+    w->of[ARITHMETIC] = ptq_sheet_column(s, "sd_arithmetic", "arith-\nmetic\n%", true, 4);
+    w->half = ptq_sheet_column(s, "cost_of_half", "half the\ntokens cost\n%", true, 3);
     w->draws = draws ? ptq_sheet_column(s, "sd_draws", "between\ndraws\n%", true, 0) : -1;
     w->beaten = ptq_sheet_column(s, "beaten_by", "beaten by", false, 0);
-    w->level = ptq_sheet_column(s, "level_with", "level with", false, 0);
+    w->level = ptq_sheet_column(s, "level_with", "level with", false, 2);
 }
 
 /* A share: of a log, as per cent where people read it. */

@@ -1,5 +1,6 @@
 /* table_proxies.c: how well each proxy orders what perplexity orders, and where it does not. */
 #include "analysis/proxies.h"
+#include "analysis/strata.h"
 #include <inttypes.h>
 #include <math.h>
 
@@ -63,6 +64,17 @@ int ptq_table_proxies(const struct ptq_tables *t, const struct ptq_proxies *p, s
 
 /* ---- where they break ---- */
 
+/* "2 bits, row", "3 bits, 32, inputs 8": a line holds two of them. */
+static void put_stratum(const struct ptq_tables *t, struct ptq_sheet *s, int column,
+                        const struct ptq_point *x)
+{
+    const int64_t a_bits = ptq_inputs_bits(x);
+    const char *inputs =
+        a_bits ? ptq_arena_printf(t->arena, t->st, ", inputs %" PRId64, a_bits) : "";
+    ptq_sheet_set(s, column, "%" PRId64 " bits, %s%s", x->bits, ptq_group_text(t, x->group),
+                  inputs ? inputs : "");
+}
+
 static void put_loss(struct ptq_sheet *s, int column, const struct ptq_proxies *p, int64_t cell)
 {
     ptq_sheet_set(s, column, "%s %+.4f", name_of(p, cell), p->study.loss[cell]);
@@ -74,8 +86,8 @@ int ptq_table_breaks(const struct ptq_tables *t, const struct ptq_proxies *p, st
     if (code)
         return code;
     const int id = ptq_sheet_column(s, "proxy", NULL, false, 0),
-              worst = ptq_sheet_column(s, "worst_stratum", "worst stratum", false, 1),
-              rho = ptq_sheet_column(s, "worst_rho", "rho", true, 1),
+              rho = ptq_sheet_column(s, "worst_rho", "least rho", true, 0),
+              worst = ptq_sheet_column(s, "worst_stratum", "in", false, 0),
               prefers = ptq_sheet_column(s, "prefers", "prefers (dnll)", false, 0),
               to = ptq_sheet_column(s, "to", "to (dnll)", false, 0),
               at = ptq_sheet_column(s, "at", NULL, false, 0);
@@ -83,15 +95,15 @@ int ptq_table_breaks(const struct ptq_tables *t, const struct ptq_proxies *p, st
         const struct ptq_proxy_fit *f = &p->at[i].fit;
         ptq_sheet_row(s);
         ptq_sheet_set(s, id, "%s", p->at[i].id);
-        ptq_sheet_set(s, worst, "%s", ptq_stratum_text(t, p->stratum[f->worst_stratum]));
         ptq_sheet_set(s, rho, "%.2f", f->worst_rho);
+        put_stratum(t, s, worst, p->stratum[f->worst_stratum]);
         if (f->better < 0) {
             ptq_sheet_set(s, prefers, "no decided pair wrong");
             continue;
         }
         put_loss(s, prefers, p, f->better);
         put_loss(s, to, p, f->worse);
-        ptq_sheet_set(s, at, "%s", ptq_stratum_text(t, p->cell[f->better]));
+        put_stratum(t, s, at, p->cell[f->better]);
     }
     return t->st->code < 0 ? t->st->code : PTQ_OK;
 }

@@ -73,6 +73,7 @@ holds text '4 models in 1 of 1 strata of equal bits, inputs and group, 4 setting
 holds text 'lin_* and *_few: from the first 2 windows of facts:2 (12 tokens); four times the noise in one'
 holds text '0.71 times four times the loss.'
 holds text 'Left out before: 1 settings of other stored bits than their stratum'
+holds text 'least rho in prefers (dnll) to (dnll) at w_relerr -0.63 3 bits, row '
 holds results/toy/report.md '## Proxies of perplexity'
 holds results/toy/report.html 'id="proxies"'
 holds results/toy/tables/proxies.csv 'toy,p,lin_out,'

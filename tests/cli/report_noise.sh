@@ -61,6 +61,8 @@ holds noise.md '| 2 | row | gptq | 2 | 1.73e-01 ±4.9 % | 0.55 | 1.32 | 0.07 | 1
 holds noise.md '| 2 | row | rtn | 2 | 2.83e-01 ±1.3 % | 0.40 | 0 | 0 | 0 | gptq, near | half |'
 holds noise.md '| 2 | row | gone | 2 | 1.00e-03 |'
 grep -q 'id="noise"' results/toy/report.html || fault 'the page has no section'
+shows ' beaten by +level with$' # on the terminal, too
+shows '^noise +What is chance in the geometric mean'
 sections=$(grep -o '<h2 id="[a-z]*"' results/toy/report.html | cut -d'"' -f2)
 [ "$sections" = "$(sed -n '/<nav>/,/<\/nav>/p' results/toy/report.html | grep -o '#[a-z]*' | tr -d '#')" ] || fault "links of the page are not its sections: $sections"
 holds $t/noise.tex 'rtn & 2 & 2.83e-01 $\pm$1.3 \%'
@@ -88,5 +90,6 @@ rm -r results/toy/tables
 sed -i -E 's/"noise":\{[^}]*\},//' results/toy/cells.jsonl
 report
 grep -q 'Noise' results/toy/report.md && fault 'a section without noise'
+grep -q '^noise ' "$work/out" && fault 'a table without noise'
 [ -e $t/noise.csv ] && fault 'a file without noise'
 finish "noise: intervals, pairs, layers left out"
