@@ -36,8 +36,9 @@ set title title
 # Okabe and Ito's colours, which colour-blind readers can tell apart (without yellow, which vanishes on white), and shapes that
 # differ as well: 6 colours, 7 shapes, so 42 series are distinct. Open shapes are kept for points at the floor.
 array COLOR[6] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
-array SHAPE[7] = [7, 5, 9, 13, 11, 15, 2]
-array OPEN[7] = [6, 4, 8, 12, 10, 14, 1]
+# Series of one colour are neighbours in SHAPE: what looks alike (circle and pentagon, the triangles) stands three places apart.
+array SHAPE[7] = [7, 5, 9, 13, 15, 11, 2]
+array OPEN[7] = [6, 4, 8, 12, 14, 10, 1]
 array DASH[4] = [1, 2, 4, 5]
 color(i) = COLOR[(i - 1) % 6 + 1]
 shape(i) = SHAPE[(i - 1) % 7 + 1]

@@ -22,6 +22,10 @@ most(x, y) = x > y ? x : y
 stats data using (least(column("total"), least(above(column("local")), above(column("inherited"))))) name "LOW" nooutput
 stats data using (most(column("total"), most(above(column("local")), above(column("inherited"))))) name "TOP" nooutput
 set yrange [LOW_min / 1.5:TOP_max * 1.5]
+if (TOP_max / LOW_min < 50) {
+    set ytics (1e-30)
+    do for [e = floor(log10(LOW_min)) - 1:ceil(log10(TOP_max))] { set ytics add (10.0 ** e, 2 * 10.0 ** e, 5 * 10.0 ** e) }
+}
 left = 92.0 / width
 step = (picture_right - 20.0 - 92.0) / 3 / width
 set multiplot

@@ -19,6 +19,14 @@ set mxtics 1
 set mytics 1
 unset key
 stats data using (column("loss")) name "LOSS" nooutput
+# Before the range is set, which would count here. Few decades hold one labelled tick, or none.
+array LOW[n_panels]
+array HIGH[n_panels]
+do for [k = 1:n_panels] {
+    stats data using (column("panel") == k ? column("value") : NaN) name "ACROSS" nooutput
+    LOW[k] = log10(ACROSS_min)
+    HIGH[k] = log10(ACROSS_max)
+}
 set yrange [LOSS_min / 1.5:LOSS_max * 1.5]
 left = 92.0
 step = (width - left - 14.0) / columns
@@ -41,6 +49,11 @@ do for [k = 1:n_panels] {
     set bmargin at screen 1 - (top + panel_height - 46.0) / height
     set label 98 PANELS[k] at graph 0, graph 1.07 left font ",10"
     if (across == 0) { set format y "%.0e"; set ylabel "added nats/token" } else { set format y ""; unset ylabel }
+    set xtics autofreq
+    if (HIGH[k] - LOW[k] < 1.6) {
+        set xtics (1e-30)
+        do for [e = floor(LOW[k]):ceil(HIGH[k])] { set xtics add (10.0 ** e, 3 * 10.0 ** e) }
+    }
     plot for [i = 1:n_series] data using (column("panel") == k && column("series") == i ? column("value") : NaN):(column("loss")) \
         with points pt shape(i) ps 0.6 lc rgb color(i) notitle
     if (k == 1) {

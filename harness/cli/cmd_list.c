@@ -264,7 +264,7 @@ const struct ptq_verb ptq_verb_list = {
                "A method's version is the hash of its source and part of every key. Protocols are "
                "printed to their last rule;\n"
                "texts (configs/texts.ini) with the place where their file was found, or where it "
-               "may be had.",
+               "may be had. Papers' tables are listed by `ptq table`.",
     .flags = flags,
     .min_positional = 0,
     .max_positional = 1,

@@ -32,8 +32,10 @@ static int layer(struct ptq_layer_eval *e, struct ptq_value *v)
 
 const struct ptq_metric ptq_metric_excess_bits = {
     .id = "excess_bits",
-    .title = "stored bits a weight above the Gaussian rate-distortion bound at this proxy loss "
-             "(reverse water-filling over the eigenvalues of the calibration Hessian)",
+    .title =
+        "stored bits a weight above the Gaussian rate-distortion bound at this proxy loss "
+        "(reverse water-filling over the eigenvalues of the calibration Hessian; weights taken "
+        "for independent, of the layer's mean square)",
     .unit = "bit",
     .better = PTQ_LOWER,
     .layer = layer,
