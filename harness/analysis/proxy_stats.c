@@ -259,7 +259,7 @@ static void leave_out_methods(const struct ptq_proxy_study *s, const double *pro
 static void count_pairs(const struct ptq_proxy_study *s, const double *proxy,
                         struct ptq_proxy_fit *f)
 {
-    double widest = 0;
+    double widest = -1; /* gaps are at least 0 */
     const int64_t n = s->of.n;
     for (int64_t i = 0; i < n; i++)
         for (int64_t k = 0; k < n; k++) {
@@ -269,7 +269,7 @@ static void count_pairs(const struct ptq_proxy_study *s, const double *proxy,
             f->n_pairs++;
             f->n_wrong += proxy[i] < proxy[k] ? 1 : proxy[i] == proxy[k] ? .5 : 0;
             /* As a ratio of losses; one at or below 0 is next to nothing. */
-            const double gap = log(s->loss[i] / fmax(s->loss[k], 1e-9));
+            const double gap = log(fmax(s->loss[i], 1e-9) / fmax(s->loss[k], 1e-9));
             if (proxy[i] < proxy[k] && gap > widest) {
                 widest = gap;
                 f->better = i;

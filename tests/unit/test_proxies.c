@@ -72,6 +72,23 @@ static void test_strata_are_not_pooled(void **state)
     test_free(m);
 }
 
+/* Better than full precision: a ratio of losses says nothing, but a wrong pair is still shown. */
+static void test_losses_below_zero(void **state)
+{
+    struct ptq_arena a;
+    struct made *m = test_calloc(1, sizeof *m);
+    (void)state;
+    ptq_arena_init(&a, 0);
+    for (int i = 0; i < 4; i++)
+        add_cell(m, 0, names[i], i - 5, i < 2 ? 1 - i : i); /* -5 -4 -3 -2; the first two wrong */
+    const struct ptq_proxy_fit f = fit_of(m, 1, &a);
+    assert_float_equal(f.n_wrong, 1, 0);
+    assert_int_equal(f.better, 1);
+    assert_int_equal(f.worse, 0);
+    ptq_arena_clear(&a);
+    test_free(m);
+}
+
 /* Strata weigh by their cells less one: 3 cells at 1, 5 cells at 1/10 give (2 + 4/10) / 6. */
 static void test_weights_of_strata(void **state)
 {
@@ -271,6 +288,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_strata_are_not_pooled),
+        cmocka_unit_test(test_losses_below_zero),
         cmocka_unit_test(test_weights_of_strata),
         cmocka_unit_test(test_line),
         cmocka_unit_test(test_residual),
