@@ -210,15 +210,18 @@ static int take_best(const struct runner *r, struct ptq_paper_cell *c, const str
                      const char *kind)
 {
     struct outcome best = {.mean = NAN, .label = ""};
+    struct ptq_arena scratch;
     int code = PTQ_OK;
+    ptq_arena_init(&scratch, 0);
     for (int64_t i = 0; code >= 0 && i < rows->n; i++) {
         struct outcome o;
         if (!usable(rows->at[i], kind))
             continue;
-        code = outcome_of(rows, i, kind, r->t->data[c->data].metric, &o, r->arena, r->st);
+        code = outcome_of(rows, i, kind, r->t->data[c->data].metric, &o, &scratch, r->st);
         if (code >= 0 && (isnan(best.mean) || o.mean < best.mean))
             best = o;
     }
+    ptq_arena_clear(&scratch);
     const char *why = isnan(best.mean) ? first_reason(rows) : "";
     c->ours = best.mean;
     c->spread = best.spread;
