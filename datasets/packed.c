@@ -202,8 +202,15 @@ static int read_grouped(const struct reader *r, const struct ptq_tensor *qweight
 {
     struct ptq_packed_matrix *m = r->m;
     const struct ptq_tensor *qzeros = find(r, "qzeros");
-    if (!is_shape(qzeros, m->n_groups, n_zero_words))
-        return wrong_shape(r, "qzeros", qzeros, m->n_groups, n_zero_words);
+    if (!is_shape(qzeros, m->n_groups, n_zero_words)) {
+        char what[160];
+        snprintf(what, sizeof what,
+                 "shape (%lld x %lld) is not %lld x %lld, as the %d bits of qweight (by its shape) "
+                 "want it",
+                 (long long)qzeros->dim[0], qzeros->rank > 1 ? (long long)qzeros->dim[1] : 0,
+                 (long long)m->n_groups, (long long)n_zero_words, m->bits);
+        return broken(r, "qzeros", what);
+    }
     int rc = words(r, "qweight", qweight, &a->w);
     rc = rc ? rc : words(r, "qzeros", qzeros, &a->z);
     rc = rc ? rc : scales(r, "scales", m->n_groups, m->rows, &a->turned);

@@ -174,7 +174,7 @@ static void test_refused(void **state)
     refused(all, 4, 0, "is not 4 x 32");
     all[1] = scales;
     all[2].dim[0] = 3;
-    refused(all, 4, 0, "is not 4 x 4");
+    refused(all, 4, 0, "is not 4 x 4, as the 4 bits of qweight (by its shape) want it");
     all[2] = zeros;
     all[3].dim[0] = 63;
     refused(all, 4, 0, "one group a column");
